@@ -1,0 +1,214 @@
+"""What the two ends say to each other.
+
+To a worker: ``Who Run Go Recall Stored Stop``.  From it: ``Hello Started Recalled Done Failed Beat``.
+Acknowledgements name (task, attempt), natural keys that survive a restart of either end:
+``Started`` (or ``Recalled``, ``Done``, ``Failed``) acknowledges ``Run``; ``Stored`` acknowledges ``Done`` and ``Failed``.
+
+Durations are seconds, sizes are bytes, times are UTC epoch seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tmax_pipes.jobs import Body, Job
+
+PROTOCOL = 1
+"""Version of this vocabulary; ``Hello`` carries the worker's."""
+
+TAIL_BYTES = 4096
+"""Output up to this size lives in the task's row; longer output lives in the task's log file."""
+
+Key: TypeAlias = tuple[int, int]
+"""(task, attempt)."""
+
+
+# -- to a worker -----------------------------------------------------------------------------------
+
+
+class Who(msgspec.Struct, frozen=True, tag="Who"):
+    """The controller of this epoch asks a worker to say who it is; also tells it its name in the swarm.
+
+    May be sent again on one connection (a pooled worker was taken and renamed); each is answered by ``Hello``.
+    """
+
+    epoch: int
+    swarm: str
+    worker: str
+    """The worker's name: ``w1``... or ``pool-7`` while it waits in the pool."""
+    threads: int = 0
+    """BLAS/torch threads this worker may use; 0: leave as set at start."""
+    beat_s: float = 2.0
+
+
+class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True):
+    """Run this task after those already sent.  With ``ask`` the worker says ``Started`` and waits for ``Go``."""
+
+    task: int
+    attempt: int
+    job: Job
+    ask: bool = False
+    timeout_s: float = 0.0
+    """0: no limit.  The worker ends the task itself; the controller only stands behind it."""
+    grace_s: float = 10.0
+    """Between asking a task to end (TERM, or an exception in Python) and killing it."""
+
+
+class Go(msgspec.Struct, frozen=True, tag="Go"):
+    """The start of this task is committed: run it."""
+
+    task: int
+    attempt: int
+
+
+class Recall(msgspec.Struct, frozen=True, tag="Recall"):
+    """Give back a task that has not started; answered by ``Recalled``, or by nothing when it has started."""
+
+    task: int
+    attempt: int
+
+
+class Stored(msgspec.Struct, frozen=True, tag="Stored"):
+    """These results are committed; the worker may forget them."""
+
+    keys: tuple[Key, ...]
+
+
+class Stop(msgspec.Struct, frozen=True, tag="Stop"):
+    """End the running task named (``task`` > 0), or the worker itself (``task`` = 0).
+
+    A task gets TERM (an exception, in Python), ``grace_s`` later KILL, and ends with ``Failed(kind="cancelled")``.
+    A worker with ``why="drain"`` hands back what it has not started, finishes what it runs, and exits once its results are ``Stored``.
+    With ``why="now"`` it ends its running task first.
+    """
+
+    task: int = 0
+    attempt: int = 0
+    why: Literal["cancel", "timeout", "drain", "now"] = "cancel"
+    grace_s: float = 10.0
+
+
+ToWorker: TypeAlias = Who | Run | Go | Recall | Stored | Stop
+
+
+# -- from a worker ---------------------------------------------------------------------------------
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """A task this worker has and has not reported: ``asked`` (waits for Go), ``running``, or ``queued`` behind."""
+
+    task: int
+    attempt: int
+    state: Literal["queued", "asked", "running"]
+
+
+class Hello(msgspec.Struct, frozen=True, tag="Hello"):
+    """Who this worker is and what it holds; the answer to ``Who``, and what heals a lost connection."""
+
+    life: int
+    pid: int
+    ticks: int
+    """Start time of the process in clock ticks since boot (``/proc/PID/stat`` field 22): pid + ticks is its identity."""
+    protocol: int
+    python: str
+    """``major.minor.micro``."""
+    holding: tuple[Holding, ...] = ()
+    results: tuple[Key, ...] = ()
+    """Results kept until ``Stored``; they follow this message as ``Done`` and ``Failed``."""
+    preloaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Modules that were to be preloaded and could not be, as ``name: reason``."""
+
+
+class Started(msgspec.Struct, frozen=True, tag="Started", omit_defaults=True):
+    """This task's turn has come.  After ``Run(ask=True)`` it asks for ``Go``; otherwise it is already running.
+
+    Sent a second time, with ``group``, once a child process group exists.
+    """
+
+    task: int
+    attempt: int
+    at: float = 0.0
+    group: int = 0
+    """Process group of the child that runs the task; 0: it runs in the worker itself."""
+
+
+class Recalled(msgspec.Struct, frozen=True, tag="Recalled"):
+    """This task has not started and is given back.
+
+    ``why``: ``asked`` (by Recall), ``stale`` (code it needs changed on disk: replace this worker), ``drain``.
+    """
+
+    task: int
+    attempt: int
+    why: Literal["asked", "stale", "drain"] = "asked"
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run cost, measured in the worker."""
+
+    started_at: float = 0.0
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    """User and system time of the run over all cores, children included."""
+    peak_rss_bytes: int = 0
+    output_bytes: int = 0
+    tail: bytes = b""
+    """The whole output when it fits in TAIL_BYTES; otherwise empty, and the log file holds all of it."""
+    device: str = ""
+    strategy: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a task did not succeed.
+
+    ``kind``: ``exception`` (Python raised), ``exit`` (a program returned non-zero), ``signal`` (a program was
+    killed), ``notfound`` (command, module or function is missing), ``refused`` (checked before running and
+    found impossible: shape, memory, device, Python version), ``unpicklable`` (the result or the
+    exception cannot be sent), ``timeout``, ``cancelled``.
+    """
+
+    kind: Literal["exception", "exit", "signal", "notfound", "refused", "unpicklable", "timeout", "cancelled"]
+    message: str
+    traceback: str = ""
+    error: Body | None = None
+    """Pickle of the exception itself, when it can be pickled."""
+    exit_code: int | None = None
+    signal: int | None = None
+    hint: str = ""
+
+
+class Done(msgspec.Struct, frozen=True, tag="Done", omit_defaults=True):
+    """The task succeeded.  ``form`` says what ``result`` is: a pickle, JSON text, or nothing (a shell command)."""
+
+    task: int
+    attempt: int
+    report: Report
+    result: Body = b""
+    form: Literal["pickle", "json", "none"] = "none"
+
+
+class Failed(msgspec.Struct, frozen=True, tag="Failed", omit_defaults=True):
+    """The task ended without success; data, never an exception in the controller."""
+
+    task: int
+    attempt: int
+    report: Report
+    failure: Failure
+
+
+class Beat(msgspec.Struct, frozen=True, tag="Beat", omit_defaults=True):
+    """Still here; sent every ``beat_s`` while a task runs and once after each change of idle/busy, never while idle."""
+
+    task: int = 0
+    attempt: int = 0
+    rss_bytes: int = 0
+    cpu_s: float = 0.0
+    dropped_bytes: int = 0
+    """Output not shown in the pane (it is in the log); counted, never hidden."""
+
+
+FromWorker: TypeAlias = Hello | Started | Recalled | Done | Failed | Beat
+Message: TypeAlias = ToWorker | FromWorker
