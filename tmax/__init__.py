@@ -1,0 +1,22 @@
+"""tmax: a tmux-based session manager and task runner.
+
+Public names are loaded when first used, so that ``import tmax`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Executor", "Swarm", "__version__"]
+
+if TYPE_CHECKING:
+    from tmax.swarm import Executor, Swarm
+
+
+def __getattr__(name: str) -> object:
+    if name in {"Executor", "Swarm"}:
+        import tmax.swarm
+
+        return getattr(tmax.swarm, name)
+    raise AttributeError(f"module 'tmax' has no attribute {name!r}")

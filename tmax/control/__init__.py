@@ -1,0 +1,1 @@
+"""The one socket between the controller and everybody who asks it something."""

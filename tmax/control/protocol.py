@@ -1,0 +1,126 @@
+"""What is said on the control socket.
+
+One Unix socket, peers of our own user only.  The first byte of a connection decides its language for good:
+
+**JSON lines** (people's verbs).  A request is one line ``{"verb": NAME, ...}``; an answer is one line
+``{"ok": true, ...}`` or ``{"error": {"code", "message", "hint"}}``.  A verb that streams sends lines with
+``"more": true`` and ends with one without it.  Text from a person's shell (arguments, folders, environment) is
+``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\\udcXX``).
+With ``"text": true`` an answer carries ``"text"``, ready to be printed (``"width"``: columns; 0: no limit).
+
+| verb | fields | answer |
+|---|---|---|
+| ``hello`` | | ``swarm pid epoch version`` |
+| ``ready`` | ``timeout_s`` | streams ``{"phase", "ms"}``; ends when all workers are ready, or with an error |
+| ``status`` | ``text width`` | ``snapshot`` |
+| ``workers`` | ``text width`` | ``workers`` (list of WorkerView), |
+| ``ps`` | ``all state limit text width`` | ``tasks`` (list of TaskView) |
+| ``submit`` | ``tasks`` (list of objects, see below), ``request_id`` | ``ids``, once committed |
+| ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
+| ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |
+| ``logs`` | ``target`` | ``task state worker file tail`` (``tail``: base64; ``file``: path or null), ``live`` |
+| ``cancel`` | ``ids dry_run`` | ``results``: list of ``{"id", "was", "now"}`` |
+| ``locate`` | ``target`` | ``session pane worker task`` of a worker, a task, or ``dashboard``; ``tmux`` (socket path) |
+| ``select`` | ``selectors`` | ``ids`` for ``@``, ``@~2``, ``3-7``, ``3``, names |
+| ``watch`` | ``always`` | streams ``{"snapshot"}`` at the dashboard's rhythm while somebody looks (always: while connected) |
+| ``own`` | | the swarm ends, now, when this connection closes |
+| ``hold`` / ``resume`` | | ``held`` |
+| ``down`` | ``now`` | streams ``{"phase", ...}``; ends with ``{"queued": N, "running": N}`` when everything has stopped |
+| ``announce`` | ``life place`` | (workers) none; the connection stays open while the worker lives |
+
+A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split"}``,
+``{"kind": "python", "target", "args", "kwargs", "cwd", "env", "path", "python"}``,
+``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
+``name priority timeout_s retries deliveries delivery grace_s``.
+
+**Bulk frames** (the Python API).  Each is ``0xC1``, a u32 length (little-endian), and a msgpack body of the
+unions below.  0xC1 is the one byte that begins neither JSON text nor a msgpack value.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tmax.core.model import Crash, Delivery
+from tmax_pipes.jobs import Body, Job
+from tmax_pipes.messages import Failure, Report
+
+BULK_MARK = 0xC1
+BULK_HEAD = struct.Struct("<BI")
+MAX_BULK_BYTES = 8 * 1024 * 1024
+MAX_LINE_BYTES = 8 * 1024 * 1024
+
+
+class BulkTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One task of a bulk submit; its request id is ``CLIENT:SEQ``."""
+
+    seq: int
+    job: Job
+    name: str = ""
+    priority: str = "normal"
+    timeout_s: float = 0.0
+    retries: int = 0
+    deliveries: int = 3
+    delivery: Delivery | None = None
+    grace_s: float = 10.0
+
+
+class BulkSubmit(msgspec.Struct, frozen=True, tag="submit"):
+    """Accept these tasks; ``again``: they may have been sent before (after a reconnect)."""
+
+    client: str
+    tasks: tuple[BulkTask, ...]
+    again: bool = False
+
+
+class BulkWatch(msgspec.Struct, frozen=True, tag="watch"):
+    """Tell this connection when these tasks end (again after a reconnect; those already ended are told at once)."""
+
+    ids: tuple[int, ...]
+
+
+class BulkCancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """End these tasks."""
+
+    ids: tuple[int, ...]
+
+
+class BulkAccepted(msgspec.Struct, frozen=True, tag="accepted"):
+    """(seq, task id) of tasks now committed; the connection is told of their end without asking."""
+
+    pairs: tuple[tuple[int, int], ...]
+
+
+class BulkRefused(msgspec.Struct, frozen=True, tag="refused"):
+    """These sequence numbers were not accepted."""
+
+    seqs: tuple[int, ...]
+    code: str
+    message: str
+    hint: str = ""
+
+
+class BulkEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one task ended."""
+
+    id: int
+    state: Literal["done", "failed", "dead", "cancelled", "interrupted", "unknown"]
+    result: Body = b""
+    form: Literal["pickle", "json", "none"] = "none"
+    failure: Failure | None = None
+    report: Report | None = None
+    crashes: tuple[Crash, ...] = ()
+    worker: str = ""
+
+
+class BulkEnded(msgspec.Struct, frozen=True, tag="ended"):
+    """Tasks that ended, committed."""
+
+    ends: tuple[BulkEnd, ...]
+
+
+BulkRequest: TypeAlias = BulkSubmit | BulkWatch | BulkCancel
+BulkReply: TypeAlias = BulkAccepted | BulkRefused | BulkEnded

@@ -1,0 +1,108 @@
+"""Every setting, its default and its unit: one definition for the file, the environment, the flags and the controller.
+
+People's input is validated into these classes by pydantic (``tmax.config``); a running controller reads
+what was validated back from a machine-written file with msgspec, so that it need not import pydantic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[int, msgspec.Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmSettings:
+    """Size and making of a swarm."""
+
+    workers: Share = 0
+    """Workers to keep; 0: one a core."""
+    pool: Share = 1
+    """Pre-warmed workers kept beside them, ready to be taken."""
+    preload: tuple[str, ...] = ("auto",)
+    """Modules imported before work arrives; ``auto``: numpy, and torch when it is installed."""
+    spawner: Literal["auto", "exec", "zygote"] = "auto"
+    python: str = ""
+    """Interpreter of the workers; empty: the one ``init`` ran in."""
+    start_timeout_s: Positive = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """Defaults of every task, and how the queue orders them."""
+
+    grace_s: Positive = 10.0
+    """Between asking a task to end and killing it."""
+    retries: Share = 0
+    deliveries: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """How many workers may die under a task before it is ``dead``."""
+    retry_delay_s: Positive = 0.5
+    """Pause before the first retry; doubled for each further one, at most ``retry_delay_max_s``."""
+    retry_delay_max_s: Positive = 30.0
+    age_step_s: Positive = 36.0
+    """Waiting time that weighs as much as one point of priority (ten points an hour is 360)."""
+    keep_ended: Share = 100_000
+    """Ended tasks kept in the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Limits and rhythm of a worker."""
+
+    threads: Share = 0
+    """BLAS and torch threads of each worker; 0: cores / workers."""
+    beat_s: Positive = 2.0
+    silence_s: Positive = 20.0
+    """A busy worker not heard of for so long is shown as ``suspect``; silence alone never ends it."""
+    orphan_ttl_s: Positive = 900.0
+    """How long a worker lives without any controller."""
+    prefetch: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """Tasks sent ahead to one worker at most; short tasks only."""
+    restart_delay_s: Positive = 0.1
+    """Pause before a dead worker is replaced when no warm one waits; doubled at each death, at most 30 s."""
+    deaths_limit: Share = 20
+    """Worker deaths within 60 s after which no more are started until someone looks (0: no limit)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where and how firmly tasks are kept."""
+
+    durability: Literal["full", "normal"] = "full"
+    """``full`` survives a power cut; ``normal`` survives any kill, and may lose the last moments at a power cut."""
+    ballast_bytes: Share = 16 * 1024 * 1024
+    """Space set aside so that results can still be recorded on a full disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TmuxSettings:
+    """Looks of the swarm's own tmux server."""
+
+    mouse: bool = False
+    history_limit: Share = 5000
+    config: str = ""
+    """A tmux configuration file read after our own minimal one; empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardSettings:
+    """The monitor session."""
+
+    enabled: bool = True
+    refresh_s: Positive = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All groups."""
+
+    swarm: SwarmSettings = field(default_factory=SwarmSettings)
+    tasks: TaskSettings = field(default_factory=TaskSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    tmux: TmuxSettings = field(default_factory=TmuxSettings)
+    dashboard: DashboardSettings = field(default_factory=DashboardSettings)

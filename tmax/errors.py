@@ -1,0 +1,124 @@
+"""The errors people see, their exit codes, and what to do about each.
+
+The CLI prints ``error:`` and ``hint:``; a traceback only with ``--debug``.  A failed task is data, never one of these.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes; stable."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_SWARM = 3
+    NOT_FOUND = 4
+    DATA = 74
+    """The store needs a person's decision."""
+    TIMEOUT = 75
+    """The wait ended, the work goes on."""
+    INTERRUPTED = 130
+
+
+class TmaxError(Exception):
+    """Something tmax was asked for cannot be done."""
+
+    code = "error"
+    exit_code = Exit.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message)
+
+
+class UsageError(TmaxError):
+    """The command was not understood, or a value is not allowed."""
+
+    code = "usage"
+    exit_code = Exit.USAGE
+
+
+class ConfigError(TmaxError):
+    """A setting is unknown or has a wrong value; the message names the file or variable."""
+
+    code = "config"
+    exit_code = Exit.USAGE
+
+
+class NoSwarm(TmaxError):
+    """No controller answers for this swarm."""
+
+    code = "no-swarm"
+    exit_code = Exit.NO_SWARM
+
+    def __init__(self, swarm: str, why: str = "is not running") -> None:
+        self.swarm = swarm
+        flag = "" if swarm == "default" else f" --swarm {swarm}"
+        super().__init__(f"swarm {swarm!r} {why}", hint=f"start it with: tmax init{flag}")
+
+
+class NotFound(TmaxError):
+    """There is no such task or worker."""
+
+    code = "not-found"
+    exit_code = Exit.NOT_FOUND
+
+
+class WaitTimedOut(TmaxError):
+    """The wait ended before the work did; the work goes on."""
+
+    code = "timeout"
+    exit_code = Exit.TIMEOUT
+
+
+class FolderError(TmaxError):
+    """A folder tmax needs is missing, unsafe or not ours."""
+
+    code = "folder"
+
+    def __init__(self, path: str, why: str, hint: str = "") -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path} {why}", hint or "set XDG_STATE_HOME (kept files) or XDG_RUNTIME_DIR (sockets) to a folder of yours")
+
+
+class TmuxError(TmaxError):
+    """tmux is missing, too old, hung, or refused a command."""
+
+    code = "tmux"
+
+
+class StoreError(TmaxError):
+    """The store cannot be opened, read or written."""
+
+    code = "store"
+    exit_code = Exit.DATA
+
+
+class StorageFull(StoreError):
+    """The disk is full; nothing new is accepted, what runs is still recorded."""
+
+    code = "storage-full"
+    exit_code = Exit.FAILED
+
+
+class WorkerLost(TmaxError):
+    """A worker process ended under its task; carries task, signal and peak memory."""
+
+    code = "worker-lost"
+
+
+ERRORS_BY_CODE: dict[str, type[TmaxError]] = {
+    kind.code: kind
+    for kind in (UsageError, ConfigError, NotFound, WaitTimedOut, TmuxError, StoreError, StorageFull, WorkerLost)
+}
+
+
+def from_wire(error: dict[str, str]) -> TmaxError:
+    """Return the error a controller answered with (``{"code", "message", "hint"}``), as the class of its code."""
+    kind = ERRORS_BY_CODE.get(error.get("code", ""), TmaxError)
+    return kind(error.get("message", "unknown error"), error.get("hint", ""))

@@ -1,0 +1,164 @@
+"""Where a swarm's files are.  Imported by the fast path of the CLI: the standard library only, and little of it.
+
+    state    $XDG_STATE_HOME/tmax/SWARM     survives a reboot
+        tmax.db  ballast  controller.lock  init.lock  place  settings.json  controller.log  logs/  blobs/
+    runtime  $XDG_RUNTIME_DIR/tmax/SWARM    gone at reboot; its place is written in state/place
+        control.sock  tmux.sock  tmux.conf  workers/  zygote.sock
+
+The place of the runtime folder is recorded in the state folder, because a login without XDG_RUNTIME_DIR
+would otherwise look in a second runtime folder and start a second controller on one store.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from tmax.errors import FolderError, UsageError
+
+SUN_PATH_BYTES = 107
+"""Longest path of a Unix socket on Linux."""
+
+_NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_NAME_REST = _NAME_FIRST | frozenset("_-")
+
+
+def check_name(name: str, what: str = "swarm") -> str:
+    """Return ``name`` when it may be part of a path and of a tmux session's name; raise UsageError otherwise."""
+    if not name or len(name) > 32 or name[0] not in _NAME_FIRST or not _NAME_REST.issuperset(name):
+        raise UsageError(
+            f"{what} name {name!r} is not allowed",
+            hint="use 1 to 32 lower-case letters, digits, '_' and '-', starting with a letter or digit",
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one swarm; every path in it is derived here and nowhere else."""
+
+    swarm: str
+    state: str
+    runtime: str
+
+    @property
+    def database(self) -> str:
+        """The store."""
+        return f"{self.state}/tmax.db"
+
+    @property
+    def ballast(self) -> str:
+        """Space set aside for a full disk."""
+        return f"{self.state}/ballast"
+
+    @property
+    def lock(self) -> str:
+        """Held (flock) by the controller for life."""
+        return f"{self.state}/controller.lock"
+
+    @property
+    def init_lock(self) -> str:
+        """Held by one ``init`` at a time."""
+        return f"{self.state}/init.lock"
+
+    @property
+    def place(self) -> str:
+        """Text file that names the runtime folder in use."""
+        return f"{self.state}/place"
+
+    @property
+    def settings(self) -> str:
+        """The validated settings of the last ``init``, as JSON."""
+        return f"{self.state}/settings.json"
+
+    @property
+    def log(self) -> str:
+        """The controller's log."""
+        return f"{self.state}/controller.log"
+
+    @property
+    def logs(self) -> str:
+        """One file for each task that printed more than its row holds."""
+        return f"{self.state}/logs"
+
+    @property
+    def blobs(self) -> str:
+        """Bodies over 64 KiB, named by digest."""
+        return f"{self.state}/blobs"
+
+    @property
+    def control(self) -> str:
+        """The control socket."""
+        return f"{self.runtime}/control.sock"
+
+    @property
+    def tmux(self) -> str:
+        """The swarm's own tmux server."""
+        return f"{self.runtime}/tmux.sock"
+
+    @property
+    def tmux_conf(self) -> str:
+        """Our minimal tmux configuration."""
+        return f"{self.runtime}/tmux.conf"
+
+    @property
+    def workers(self) -> str:
+        """Places and FIFOs of the workers."""
+        return f"{self.runtime}/workers"
+
+    @property
+    def zygote(self) -> str:
+        """Socket of the process that forks workers."""
+        return f"{self.runtime}/zygote.sock"
+
+
+def state_root(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
+    """Return the folder that holds every swarm's state folder."""
+    base = env.get("XDG_STATE_HOME") or ""
+    if not base.startswith("/"):
+        base = f"{env.get('HOME') or os.path.expanduser('~')}/.local/state"
+    return f"{base}/tmax"
+
+
+def runtime_root(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
+    """Return the folder that is to hold the runtime folders of new controllers."""
+    base = env.get("XDG_RUNTIME_DIR") or ""
+    return f"{base}/tmax" if base.startswith("/") else f"/tmp/tmax-{os.getuid()}"
+
+
+def locate(swarm: str, env: dict[str, str] | os._Environ[str] = os.environ) -> Layout:
+    """Return where a swarm is: the recorded runtime folder when there is one, else where it would be made."""
+    state = f"{state_root(env)}/{check_name(swarm)}"
+    try:
+        with open(f"{state}/place", encoding="utf-8") as file:
+            runtime = file.read().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        runtime = ""
+    except OSError as error:
+        raise FolderError(state, f"cannot be read: {error.strerror}") from error
+    return Layout(swarm, state, runtime or f"{runtime_root(env)}/{swarm}")
+
+
+def private_folder(path: str) -> None:
+    """Make ``path`` (and what is above it) a folder of ours with mode 0700, or raise FolderError saying what is wrong with it.
+
+    Someone else's folder, a link, or one that others may write is refused, not repaired: on a shared host
+    it may have been put there by another user.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise FolderError(path, f"cannot be made: {error.strerror}") from error
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise FolderError(path, "is not a folder (a link is not accepted here)")
+    if found.st_uid != os.geteuid():
+        raise FolderError(path, f"belongs to another user (uid {found.st_uid})")
+    if found.st_mode & 0o077:
+        raise FolderError(path, f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise FolderError(path, f"cannot be written (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")
