@@ -1,0 +1,136 @@
+"""Bodies that do not fit a frame: files named by the SHA-256 of what they hold.
+
+::
+
+    put:  FOLDER/.new-RANDOM (O_EXCL, 0600) -> write -> fsync -> rename to FOLDER/DIGEST -> fsync FOLDER
+          only then may a frame or a row name it
+    get:  open (no link) -> ours alone? -> size? -> digest? -> bytes
+
+Whoever reads a name either finds the whole body or gets a BlobError: a torn body never has a name.
+The folder exists already, is private, and belongs to the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from tmax_pipes.errors import BlobError
+from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob, Body
+
+_HEX = frozenset("0123456789abcdef")
+_UNFINISHED = ".new-"
+
+
+def put(folder: str | Path, data: bytes) -> Blob:
+    """Keep ``data`` durably and return its name; again is harmless, and also mends a damaged file of that name.
+
+    Raises OSError when it cannot be written (a full disk, no such folder).
+    """
+    folder = Path(folder)
+    blob = Blob(digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    try:
+        get(folder, blob)
+        os.utime(folder / blob.digest)  # young again, so that a sweep at this moment leaves it
+    except (BlobError, FileNotFoundError):
+        _write(folder, blob.digest, data)
+    _sync_folder(folder)
+    return blob
+
+
+def get(folder: str | Path, blob: Blob) -> bytes:
+    """Return the body that ``blob`` names.
+
+    Raises BlobError when it is missing, not a regular file of this user alone, or not of the size and digest named.
+    """
+    path = Path(folder) / blob.digest
+    if len(blob.digest) != 64 or not _HEX.issuperset(blob.digest):
+        # The name comes out of a frame: it must not be able to lead anywhere else.
+        raise BlobError(repr(blob.digest), "is not a SHA-256 in hexadecimal")
+    try:
+        # O_NONBLOCK: a FIFO put there by mistake must not hang the reader.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BlobError(str(path), error.strerror or "cannot be opened") from error
+    with open(fd, "rb") as file:
+        _check(path, os.fstat(fd), blob)
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != blob.digest:
+        raise BlobError(str(path), "does not have the digest it is named by")
+    return data
+
+
+def body_of(folder: str | Path, data: bytes) -> Body:
+    """Return ``data`` itself when it fits a frame (at most BLOB_THRESHOLD_BYTES), else the name it is kept under."""
+    return data if len(data) <= BLOB_THRESHOLD_BYTES else put(folder, data)
+
+
+def load(folder: str | Path, body: Body) -> bytes:
+    """Return the bytes of a body, wherever they are; raises as ``get`` does."""
+    return get(folder, body) if isinstance(body, Blob) else body
+
+
+def sweep(folder: str | Path, keep: Collection[str], *, min_age_s: float = 3600.0) -> int:
+    """Remove the bodies whose digest is not in ``keep``, and unfinished ones; return how many files went.
+
+    Files younger than ``min_age_s`` (by the file system's clock) stay: a body is written before the row that names it,
+    so what nothing names yet may be about to be named.  Files with other names are left alone.  No folder: 0.
+    """
+    kept = keep if isinstance(keep, (set, frozenset, dict)) else frozenset(keep)
+    oldest = time.time() - min_age_s
+    count = 0
+    for path in Path(folder).glob("*"):
+        name = path.name
+        ours = name.startswith(_UNFINISHED) or (len(name) == 64 and _HEX.issuperset(name))
+        if ours and name not in kept and _removed_if_older(path, oldest):
+            count += 1
+    return count
+
+
+def _removed_if_older(path: Path, oldest: float) -> bool:
+    try:
+        if path.lstat().st_mtime > oldest:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False  # someone else was quicker
+    return True
+
+
+def _check(path: Path, found: os.stat_result, blob: Blob) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise BlobError(str(path), "is not a regular file")
+    if found.st_uid != os.geteuid():
+        raise BlobError(str(path), f"belongs to another user (uid {found.st_uid})")
+    if found.st_mode & 0o077:
+        raise BlobError(str(path), f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+    if found.st_size != blob.size_bytes:
+        raise BlobError(str(path), f"has {found.st_size} bytes, {blob.size_bytes} were named")
+
+
+def _write(folder: Path, digest: str, data: bytes) -> None:
+    new = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        new.rename(folder / digest)
+    except BaseException:
+        # Whatever stopped us, a full disk above all: its space is given back at once.
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

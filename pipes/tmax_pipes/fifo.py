@@ -1,0 +1,257 @@
+"""The three FIFOs of one connection.
+
+::
+
+    worker                                            controller
+    mkdir RT/7.1 (0700), mkfifo x 3 (0600)
+    open tasks, control for reading
+    publish life-7.json (rename)          ------>     scan: finds RT/7.1
+                                                      open results for reading
+                                                      open control, tasks for writing   (ENXIO: the worker has gone)
+    read Who on control                   <------     write Who
+    open results for writing (ENXIO: the controller has gone)
+    write Hello                           ------>     read Hello
+
+A connection is used by one controller life and one worker life, then thrown away: a FIFO keeps unread bytes for its
+*next* reader, so a second pair of ends would begin in the middle of a frame.
+
+Never O_RDWR: with it a write finds a reader (the writer itself) and bytes for a dead peer vanish without an error.
+With O_WRONLY there is ENXIO at open and EPIPE at write.
+
+A reader whose writer has not come yet reads nothing, and that looks like an end.  The two are told apart: once a
+byte was read, or once ``poll`` says HUP (a writer has been there and left), nothing means the end.
+At an end epoll reports HUP for ever: the owner has to forget the descriptors when ConnectionEnded is raised.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from pathlib import Path
+
+from tmax_pipes.errors import ConnectionEnded, PipeError
+from tmax_pipes.places import FIFO_NAMES, Place, folder_of, publish, remove, scan, start_ticks
+from tmax_pipes.transport import Lane
+
+__all__ = ["ControllerFifos", "Place", "WorkerFifos", "scan"]
+
+READ_BYTES = 256 * 1024
+"""Size of the one kept buffer; a pipe holds 64 KiB unless enlarged, so one read empties it."""
+
+_ALWAYS = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class _Fifos:
+    """What both ends share: the transport over descriptors that are open already."""
+
+    def __init__(self, folder: Path, reading: dict[Lane, int], writing: dict[Lane, int]) -> None:
+        self.folder = str(folder)
+        self._reading = reading
+        self._writing = writing
+        self._unsent: dict[Lane, bytearray] = {}
+        self._begun: set[Lane] = set()
+        self._view = memoryview(bytearray(READ_BYTES))
+        self._buffers = [self._view]
+        self._closed = False
+
+    def read(self) -> list[tuple[Lane, bytes]]:
+        """As ``Transport.read``."""
+        self._check_open()
+        found: list[tuple[Lane, bytes]] = []
+        ended = ""
+        for lane, fd in self._reading.items():
+            data = self._read_lane(lane, fd)
+            if data:
+                found.append((lane, data))
+            elif data is None:
+                ended = lane
+        if ended and not found:
+            raise ConnectionEnded(f"end of {self.folder}/{ended}")
+        found.reverse()  # read control first, hand out tasks first: see transport.py
+        return found
+
+    def _read_lane(self, lane: Lane, fd: int) -> bytes | None:
+        """Return what has arrived, empty for nothing, None for the end."""
+        try:
+            size = os.readv(fd, self._buffers)
+        except BlockingIOError:
+            return b""
+        if size:
+            self._begun.add(lane)
+            return bytes(self._view[:size])
+        return None if lane in self._begun or _writer_has_left(fd) else b""
+
+    def write(self, lane: Lane, data: bytes) -> None:
+        """As ``Transport.write``.  PipeError for a lane that is not open for writing here."""
+        self._check_open()
+        fd = self._writing.get(lane)
+        if fd is None:
+            raise PipeError(f"{lane} of {self.folder} is not open for writing at this end")
+        unsent = self._unsent.get(lane)
+        if unsent:
+            unsent += data
+            return
+        sent = self._send(lane, fd, data)
+        if sent < len(data):
+            self._unsent[lane] = bytearray(memoryview(data)[sent:])
+
+    def flush(self) -> None:
+        """As ``Transport.flush``."""
+        if not self._unsent:
+            return
+        self._check_open()
+        for lane, unsent in list(self._unsent.items()):
+            del unsent[: self._send(lane, self._writing[lane], unsent)]
+            if not unsent:
+                del self._unsent[lane]
+
+    def _send(self, lane: Lane, fd: int, data: bytes | bytearray) -> int:
+        """Return how many bytes fitted."""
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:
+            raise ConnectionEnded(f"nobody reads {self.folder}/{lane} any more") from None
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something is queued."""
+        return bool(self._unsent)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much is queued."""
+        return sum(map(len, self._unsent.values()))
+
+    def read_fds(self) -> tuple[int, ...]:
+        """The descriptors to watch for reading."""
+        return tuple(self._reading.values())
+
+    def write_fds(self) -> tuple[int, ...]:
+        """The descriptors of lanes with something queued."""
+        return tuple(self._writing[lane] for lane in self._unsent)
+
+    def fds(self) -> tuple[int, ...]:
+        """Every open descriptor."""
+        return (*self._reading.values(), *self._writing.values())
+
+    def close(self) -> None:
+        """Close the descriptors; the folder stays (``remove``).  Twice is harmless."""
+        self._closed = True
+        for fd in self.fds():
+            os.close(fd)
+        self._reading, self._writing, self._unsent = {}, {}, {}
+
+    def remove(self) -> None:
+        """Unlink the FIFOs, their folder, and the record that names it; twice is harmless.  Open ends go on working."""
+        remove(self.folder)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionEnded(f"{self.folder} was closed at this end")
+
+
+class WorkerFifos(_Fifos):
+    """The worker's end: makes the FIFOs, reads ``tasks`` and ``control``, writes ``results``."""
+
+    place: Place
+
+    @classmethod
+    def create(cls, runtime: str | Path, life: int, n: int = 1) -> WorkerFifos:
+        """Make and publish connection ``n`` of ``life`` (this process) in ``runtime``, a private folder that exists.
+
+        Raises FileExistsError when that connection was made before, and OSError when the folder cannot be used.
+        """
+        folder = folder_of(runtime, life, n)
+        folder.mkdir(mode=0o700)
+        reading: dict[Lane, int] = {}
+        try:
+            for name in FIFO_NAMES:
+                os.mkfifo(folder / name, 0o600)
+            reading["control"] = _open(folder / "control", os.O_RDONLY)
+            reading["tasks"] = _open(folder / "tasks", os.O_RDONLY)
+            fifos = cls(folder, reading, {})
+            pid = os.getpid()
+            fifos.place = Place(folder=str(folder), pid=pid, ticks=start_ticks(pid), life=life, n=n)
+            publish(runtime, fifos.place)
+        except BaseException:
+            # Whatever stopped us, also Ctrl-C: nothing half-made stays behind.
+            _close_all(reading)
+            remove(folder)
+            raise
+        return fifos
+
+    def renew(self) -> WorkerFifos:
+        """Close and remove this connection, and return the next one of the same life."""
+        self.close()
+        self.remove()
+        return WorkerFifos.create(Path(self.folder).parent, self.place.life, self.place.n + 1)
+
+    @property
+    def can_speak(self) -> bool:
+        """Whether ``results`` is open, so that ``write`` is allowed."""
+        return bool(self._writing)
+
+    def open_results(self) -> None:
+        """Open the way back, on reading ``Who``; again is harmless.  Raises ConnectionEnded when the controller has gone."""
+        self._check_open()
+        if not self._writing:
+            self._writing["results"] = _open(Path(self.folder) / "results", os.O_WRONLY)
+
+
+class ControllerFifos(_Fifos):
+    """The controller's end: writes ``control`` and ``tasks``, reads ``results``."""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ControllerFifos:
+        """Open the FIFOs a worker has published.
+
+        Raises ConnectionEnded when the worker or its folder has gone (scan again: there may be a newer place), and
+        PipeError when what is there is not a FIFO of ours.
+        """
+        folder = Path(folder)
+        opened: dict[Lane, int] = {}
+        try:
+            # The reading end first: once Who is written the worker opens results and needs a reader there.
+            opened["results"] = _open(folder / "results", os.O_RDONLY)
+            opened["control"] = _open(folder / "control", os.O_WRONLY)
+            opened["tasks"] = _open(folder / "tasks", os.O_WRONLY)
+        except BaseException:
+            # Whatever stopped us: no end stays open, or the worker would take us for a controller.
+            _close_all(opened)
+            raise
+        return cls(folder, {"results": opened.pop("results")}, opened)
+
+    def open_results(self) -> None:
+        """Nothing to do at this end."""
+
+
+def _open(path: Path, access: int) -> int:
+    try:
+        fd = os.open(path, access | _ALWAYS)
+    except FileNotFoundError:
+        raise ConnectionEnded(f"{path} is gone") from None
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise ConnectionEnded(f"nobody reads {path}") from None
+        raise
+    found = os.fstat(fd)
+    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        os.close(fd)
+        raise PipeError(f"{path} is not a FIFO of ours alone (mode {found.st_mode:06o}, uid {found.st_uid})")
+    return fd
+
+
+def _close_all(fds: dict[Lane, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)
+
+
+def _writer_has_left(fd: int) -> bool:
+    """Whether a writer was there and is gone.  Linux reports no HUP on a FIFO that no writer has opened yet."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))

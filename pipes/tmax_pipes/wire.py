@@ -1,0 +1,61 @@
+"""Messages over a carrier: frames, lanes and decoders of one connection, joined.
+
+::
+
+    say(m) --> lane's list --flush()--> encode_many --> transport.write(lane)      one write for each lane and turn
+    hear() <-- Decoder of the lane <-- transport.read()
+"""
+
+from __future__ import annotations
+
+from tmax_pipes.frame import Decoder, Kind, encode_many
+from tmax_pipes.messages import Message
+from tmax_pipes.transport import Lane, Role, Transport, lane_of
+
+_HEARD: dict[Role, Kind] = {"controller": "from_worker", "worker": "to_worker"}
+
+
+class Wire:
+    """One end of a conversation.
+
+    ``epoch`` marks what is said; a controller gives its own, a worker takes over that of the ``Who`` it reads.
+    The wire owns its transport: closing one closes the other.
+    """
+
+    def __init__(self, transport: Transport, role: Role, epoch: int = 0) -> None:
+        self.transport = transport
+        self.epoch = epoch
+        self._kind = _HEARD[role]
+        self._decoders: dict[Lane, Decoder] = {}
+        self._unsaid: dict[Lane, list[Message]] = {}
+
+    def say(self, *messages: Message) -> None:
+        """Keep these messages for the next ``flush``: many small frames then share one write."""
+        for message in messages:
+            self._unsaid.setdefault(lane_of(message), []).append(message)
+
+    def flush(self) -> None:
+        """Write what was said, control before tasks; what does not fit stays queued (``transport.wants_write``).
+
+        Raises ConnectionEnded as the transport does, and FrameError(``length``) for a message that fits no frame.
+        """
+        self.transport.flush()
+        for lane in sorted(self._unsaid):
+            self.transport.write(lane, encode_many(self._unsaid.pop(lane), self.epoch))
+
+    def hear(self) -> list[tuple[int, Message]]:
+        """Return the (epoch, message) of every whole frame that has arrived; an empty list: nothing now.
+
+        Raises ConnectionEnded, or FrameError; after either the connection is over.
+        """
+        heard: list[tuple[int, Message]] = []
+        for lane, data in self.transport.read():
+            decoder = self._decoders.get(lane)
+            if decoder is None:
+                decoder = self._decoders[lane] = Decoder(self._kind)
+            heard += decoder.feed(data)
+        return heard
+
+    def close(self) -> None:
+        """Close the transport; twice is harmless."""
+        self.transport.close()
