@@ -56,20 +56,15 @@ def encode(message: Message, epoch: int) -> bytes:
 
     Raises FrameError(``length``) when the frame would be larger than MAX_FRAME_BYTES.
     """
-    return encode_many((message,), epoch)
+    body = _encode_body(message)
+    if len(body) > _MAX_BODY_BYTES:
+        raise FrameError("length", f"{type(message).__name__} of {len(body)} bytes, at most {_MAX_BODY_BYTES} fit a frame")
+    return _HEADER.pack(_PREFIX, len(body), crc32(body, crc32(_EPOCH.pack(epoch))), epoch) + body
 
 
 def encode_many(messages: Iterable[Message], epoch: int) -> bytes:
     """Return these messages as frames one after another, ready for one write; raises as ``encode`` does."""
-    parts: list[bytes] = []
-    seed = crc32(_EPOCH.pack(epoch))
-    for message in messages:
-        body = _encode_body(message)
-        if len(body) > _MAX_BODY_BYTES:
-            raise FrameError("length", f"{type(message).__name__} of {len(body)} bytes, at most {_MAX_BODY_BYTES} fit a frame")
-        parts.append(_HEADER.pack(_PREFIX, len(body), crc32(body, seed), epoch))
-        parts.append(body)
-    return b"".join(parts)
+    return b"".join([encode(message, epoch) for message in messages])
 
 
 class Decoder:

@@ -2,13 +2,13 @@
 
 ::
 
-    say(m) --> lane's list --flush()--> encode_many --> transport.write(lane)      one write for each lane and turn
+    say(m) --> frame, in the lane's list --flush()--> transport.write(lane)        one write for each lane and turn
     hear() <-- Decoder of the lane <-- transport.read()
 """
 
 from __future__ import annotations
 
-from tmax_pipes.frame import Decoder, Kind, encode_many
+from tmax_pipes.frame import Decoder, Kind, encode
 from tmax_pipes.messages import Message
 from tmax_pipes.transport import Lane, Role, Transport, lane_of
 
@@ -27,21 +27,25 @@ class Wire:
         self.epoch = epoch
         self._kind = _HEARD[role]
         self._decoders: dict[Lane, Decoder] = {}
-        self._unsaid: dict[Lane, list[Message]] = {}
+        self._unsaid: dict[Lane, list[bytes]] = {}
 
     def say(self, *messages: Message) -> None:
-        """Keep these messages for the next ``flush``: many small frames then share one write."""
+        """Keep these messages for the next ``flush``: many small frames then share one write.
+
+        Raises FrameError(``length``) for a message that fits no frame.  It is framed here and not in ``flush``, so that
+        the error meets who said it: ending the connection would not help, it would be said again on the next one.
+        """
         for message in messages:
-            self._unsaid.setdefault(lane_of(message), []).append(message)
+            self._unsaid.setdefault(lane_of(message), []).append(encode(message, self.epoch))
 
     def flush(self) -> None:
         """Write what was said, control before tasks; what does not fit stays queued (``transport.wants_write``).
 
-        Raises ConnectionEnded as the transport does, and FrameError(``length``) for a message that fits no frame.
+        Raises ConnectionEnded as the transport does.
         """
         self.transport.flush()
         for lane in sorted(self._unsaid):
-            self.transport.write(lane, encode_many(self._unsaid.pop(lane), self.epoch))
+            self.transport.write(lane, b"".join(self._unsaid.pop(lane)))
 
     def hear(self) -> list[tuple[int, Message]]:
         """Return the (epoch, message) of every whole frame that has arrived; an empty list: nothing now.
