@@ -5,11 +5,11 @@ Public names are loaded when first used, so that ``import tmax`` costs next to n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 __all__ = ["Executor", "Swarm", "__version__"]
 
+# Type checkers know this name; importing it from typing would cost more than half a bare interpreter's start.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tmax.swarm import Executor, Swarm
 

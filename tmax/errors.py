@@ -1,15 +1,14 @@
 """The errors people see, their exit codes, and what to do about each.
 
 The CLI prints ``error:`` and ``hint:``; a traceback only with ``--debug``.  A failed task is data, never one of these.
+Imported by every command: not even ``enum``, which costs a quarter of a bare interpreter's start.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 
-
-class Exit(IntEnum):
-    """Exit codes; stable."""
+class Exit:
+    """Exit codes; stable.  Plain integers."""
 
     OK = 0
     FAILED = 1
@@ -26,8 +25,8 @@ class Exit(IntEnum):
 class TmaxError(Exception):
     """Something tmax was asked for cannot be done."""
 
-    code = "error"
-    exit_code = Exit.FAILED
+    code: str = "error"
+    exit_code: int = Exit.FAILED
 
     def __init__(self, message: str, hint: str = "") -> None:
         self.message = message
@@ -113,12 +112,19 @@ class WorkerLost(TmaxError):
 
 
 ERRORS_BY_CODE: dict[str, type[TmaxError]] = {
-    kind.code: kind
-    for kind in (UsageError, ConfigError, NotFound, WaitTimedOut, TmuxError, StoreError, StorageFull, WorkerLost)
+    kind.code: kind for kind in (UsageError, ConfigError, NotFound, WaitTimedOut, TmuxError, StoreError, StorageFull, WorkerLost)
 }
 
 
 def from_wire(error: dict[str, str]) -> TmaxError:
-    """Return the error a controller answered with (``{"code", "message", "hint"}``), as the class of its code."""
-    kind = ERRORS_BY_CODE.get(error.get("code", ""), TmaxError)
-    return kind(error.get("message", "unknown error"), error.get("hint", ""))
+    """Return the error a controller answered with (``{"code", "message", "hint"}``), as the class of its code.
+
+    Codes of errors that are made of other things than a message (``no-swarm``, ``folder``) and unknown ones come as plain TmaxError
+    that keeps the code and the exit code.
+    """
+    code = error.get("code", "")
+    made = ERRORS_BY_CODE.get(code, TmaxError)(error.get("message", "unknown error"), error.get("hint", ""))
+    made.code = code or made.code
+    if code == NoSwarm.code:
+        made.exit_code = NoSwarm.exit_code
+    return made

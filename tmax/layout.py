@@ -1,4 +1,4 @@
-"""Where a swarm's files are.  Imported by the fast path of the CLI: the standard library only, and little of it.
+"""Where a swarm's files are.  Imported by the fast path of the CLI: ``os`` and nothing more (``dataclasses`` would double its start).
 
     state    $XDG_STATE_HOME/tmax/SWARM     survives a reboot
         tmax.db  ballast  controller.lock  init.lock  place  settings.json  controller.log  logs/  blobs/
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from tmax.errors import FolderError, UsageError
 
@@ -34,13 +33,24 @@ def check_name(name: str, what: str = "swarm") -> str:
     return name
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The folders of one swarm; every path in it is derived here and nowhere else."""
+    """The folders of one swarm; every path in it is derived here and nowhere else.  A value: never changed once made."""
 
-    swarm: str
-    state: str
-    runtime: str
+    __slots__ = ("runtime", "state", "swarm")
+
+    def __init__(self, swarm: str, state: str, runtime: str) -> None:
+        self.swarm = swarm
+        self.state = state
+        self.runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"Layout({self.swarm!r}, {self.state!r}, {self.runtime!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and (self.swarm, self.state, self.runtime) == (other.swarm, other.state, other.runtime)
+
+    def __hash__(self) -> int:
+        return hash((self.swarm, self.state, self.runtime))
 
     @property
     def database(self) -> str:
@@ -124,7 +134,7 @@ def state_root(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
 def runtime_root(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
     """Return the folder that is to hold the runtime folders of new controllers."""
     base = env.get("XDG_RUNTIME_DIR") or ""
-    return f"{base}/tmax" if base.startswith("/") else f"/tmp/tmax-{os.getuid()}"
+    return f"{base}/tmax" if base.startswith("/") else f"/tmp/tmax-{os.getuid()}"  # noqa: S108 - made with mode 0700, refused when it is not ours
 
 
 def locate(swarm: str, env: dict[str, str] | os._Environ[str] = os.environ) -> Layout:

@@ -6,15 +6,16 @@ One Unix socket, peers of our own user only.  The first byte of a connection dec
 ``{"ok": true, ...}`` or ``{"error": {"code", "message", "hint"}}``.  A verb that streams sends lines with
 ``"more": true`` and ends with one without it.  Text from a person's shell (arguments, folders, environment) is
 ``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\\udcXX``).
-With ``"text": true`` an answer carries ``"text"``, ready to be printed (``"width"``: columns; 0: no limit).
+With ``"text": true`` an answer carries ``"text"`` instead of values, ready to be printed (``"width"``: columns, 0: no limit;
+``"color"``: true when the reader's terminal shows colours).
 
 | verb | fields | answer |
 |---|---|---|
 | ``hello`` | | ``swarm pid epoch version`` |
 | ``ready`` | ``timeout_s`` | streams ``{"phase", "ms"}``; ends when all workers are ready, or with an error |
-| ``status`` | ``text width`` | ``snapshot`` |
-| ``workers`` | ``text width`` | ``workers`` (list of WorkerView), |
-| ``ps`` | ``all state limit text width`` | ``tasks`` (list of TaskView) |
+| ``status`` | ``text width color`` | ``snapshot`` |
+| ``workers`` | ``text width color`` | ``workers`` (list of WorkerView), |
+| ``ps`` | ``all state limit text width color`` | ``tasks`` (list of TaskView); ``state``: names with commas (``failed,dead``), empty: those not ended, or with ``all`` every one; ``limit`` 0: no limit |
 | ``submit`` | ``tasks`` (list of objects, see below), ``request_id`` | ``ids``, once committed |
 | ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
 | ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |
