@@ -91,6 +91,13 @@ class LifeSilent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LifePaneless:
+    """Its session is gone (tmux was killed); the process lives on."""
+
+    life: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LifeEnded:
     """The kernel says this life is over, and every process it left behind is confirmed dead."""
 
@@ -108,7 +115,7 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted | CancelAsked | Resized | HoldSet | Leaving | LifeStarted | LifeGreeted | LifeSaid | LifeSilent | LifeEnded | Tick
+    Submitted | CancelAsked | Resized | HoldSet | Leaving | LifeStarted | LifeGreeted | LifeSaid | LifeSilent | LifePaneless | LifeEnded | Tick
 )
 
 # -- out: actions ----------------------------------------------------------------------------------

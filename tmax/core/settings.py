@@ -43,8 +43,8 @@ class TaskSettings:
     retry_delay_s: Positive = 0.5
     """Pause before the first retry; doubled for each further one, at most ``retry_delay_max_s``."""
     retry_delay_max_s: Positive = 30.0
-    age_step_s: Positive = 36.0
-    """Waiting time that weighs as much as one point of priority (ten points an hour is 360)."""
+    age_step_s: Positive = 360.0
+    """Waiting time that weighs as much as one point of priority (360: ten points an hour)."""
     keep_ended: Share = 100_000
     """Ended tasks kept in the store."""
 

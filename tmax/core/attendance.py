@@ -1,0 +1,159 @@
+"""Workers come, greet, fall silent and end; slots are filled again.
+
+A connection that ended says nothing about the process: only ``LifeEnded`` (the kernel's word, with every process it
+left behind confirmed dead) lets a task be sent to another worker.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+
+from tmax.core.desk import SILENT_LIMIT_S, Desk
+from tmax.core.endings import after_death, outcome_of
+from tmax.core.events import KillLife, LifeEnded, LifeGreeted, LifePaneless, LifeSilent, LifeStarted, NameLife, StartLife
+from tmax.core.hearing import on_started, prove
+from tmax.core.model import Task, TaskState, WorkerState
+from tmax.core.roster import Life
+from tmax_pipes.messages import Failure, Hello, Started, Stop
+
+S = TaskState
+W = WorkerState
+
+
+def on_started_life(desk: Desk, event: LifeStarted) -> None:
+    """The engine has a process for it."""
+    life = desk.roster.lives.get(event.life)
+    if life is not None:
+        desk.move_life(life, pid=event.pid, ticks=event.ticks, session=event.session)
+
+
+def on_greeted(desk: Desk, event: LifeGreeted) -> None:
+    """A worker said Hello."""
+    life = desk.roster.lives.get(event.life)
+    if life is None:
+        desk.actions.append(KillLife(life=event.life, why="not a worker of this swarm any more"))
+        return
+    life.heard_at = desk.now
+    if life.state is W.STARTING:
+        prove(desk, life)
+    elif event.reconnected:
+        _reconcile(desk, life, event.hello)
+    if life.retiring:
+        desk.retire(life, now=bool(desk.leaving and desk.leaving.now))
+
+
+def _reconcile(desk: Desk, life: Life, hello: Hello) -> None:
+    """Bring both ends to one story: what the worker lacks is sent again, what it should not have is ended."""
+    holding = {(one.task, one.attempt): one.state for one in hello.holding}
+    results = set(hello.results)
+    for number, attempt in holding:
+        if number and life.held.get(number) != attempt:
+            desk.tell(life.id, Stop(task=number, attempt=attempt, why="cancel", grace_s=desk.settings.tasks.grace_s))
+    life.recalled.clear()
+    for number, attempt in list(life.held.items()):
+        if (number, attempt) not in results:
+            _reconcile_task(desk, life, desk.ledger.tasks[number], holding.get((number, attempt)))
+    if life.state is W.SILENT and life.held:
+        life.state = W.BUSY
+    elif life.state in (W.SILENT, W.PROVING):
+        prove(desk, life)
+
+
+def _reconcile_task(desk: Desk, life: Life, task: Task, state: str | None) -> None:
+    if state is None and task.state is S.RUNNING and task.delivery == "at-most-once":
+        desk.leave(life, task)
+        why = Failure(kind="signal", message="its worker lost it after it had started; it may have run")
+        desk.end(task, S.INTERRUPTED, outcome_of(why))
+        return
+    if state is None:
+        desk.tell(life.id, desk.run_message(task))
+    elif state == "asked" or (state == "running" and task.state is S.SENT):
+        on_started(desk, life, Started(task=task.id, attempt=task.attempt, at=desk.wall))
+    if task.cancelling:
+        desk.stop_task(desk.ledger.tasks[task.id])
+
+
+def on_silent(desk: Desk, event: LifeSilent) -> None:
+    """Its connection ended."""
+    life = desk.roster.lives.get(event.life)
+    if life is None:
+        return
+    if life.state in (W.IDLE, W.BUSY):
+        life.state = W.SILENT
+    watch_silence(desk, life)
+
+
+def watch_silence(desk: Desk, life: Life) -> None:
+    """End this life when it is still silent after SILENT_LIMIT_S."""
+    life.heard_at = desk.now
+    heapq.heappush(desk.deadlines, (desk.now + SILENT_LIMIT_S, 0, life.id, "silent"))
+
+
+def on_paneless(desk: Desk, event: LifePaneless) -> None:
+    """Its session is gone: nobody can watch it, so it leaves after what it runs."""
+    life = desk.roster.lives.get(event.life)
+    if life is not None and not life.retiring:
+        desk.retire(life, now=False)
+
+
+def on_ended_life(desk: Desk, event: LifeEnded) -> None:
+    """The kernel says it is over: what it held goes back, or ends."""
+    life = desk.roster.lives.get(event.life)
+    if life is None:
+        return
+    asked = life.retiring or bool(life.killed) or desk.leaving is not None
+    desk.solo.pop(life.id, None)
+    desk.roster.died(life, desk.now, asked=asked)
+    desk.ledger.life(replace(life.record, alive=False, ended_at=desk.wall, cause=event.cause))
+    culprit = life.running or (next(iter(life.held)) if len(life.held) == 1 else 0)
+    for number in list(life.held):
+        _redeliver(desk, life, desk.ledger.tasks[number], event, culprit=number == culprit)
+
+
+def _redeliver(desk: Desk, life: Life, task: Task, event: LifeEnded, *, culprit: bool) -> None:
+    verdict = after_death(task, life, event, culprit=culprit, wall=desk.wall, leaving=desk.leaving is not None)
+    if verdict.to is S.READY:
+        desk.ready.add(desk.ledger.move(task, S.READY, lease=None, crashes=verdict.crashes, solo=verdict.solo))
+    else:
+        desk.end(replace(task, crashes=verdict.crashes), verdict.to, verdict.outcome)
+
+
+def overdue(desk: Desk, number: int, why: str) -> None:
+    """A life's deadline has come."""
+    life = desk.roster.lives.get(number)
+    if life is None or (why == "silent" and (life.state is not W.SILENT or desk.now - life.heard_at < SILENT_LIMIT_S)):
+        return
+    desk.kill(number, why)
+
+
+def keep_workers(desk: Desk) -> None:
+    """Let surplus workers go, fill empty slots (from the pool when it can), and refill the pool behind."""
+    roster = desk.roster
+    roster.forget_old_deaths(desk.now)
+    for life in roster.surplus():
+        desk.retire(life, now=False)
+    if roster.gave_up or desk.now < roster.not_before:
+        return
+    taken = roster.slots()
+    for name in roster.wanted_names():
+        if name not in taken:
+            _fill(desk, name)
+    missing = roster.pool_wanted - len(roster.pooled())
+    for _ in range(missing if roster.ready_once else 0):
+        _begin(desk, "")
+
+
+def _fill(desk: Desk, name: str) -> None:
+    spare = desk.roster.warm_spare()
+    if spare is None:
+        _begin(desk, name)
+        return
+    desk.move_life(spare, worker=name)
+    desk.actions.append(NameLife(life=spare.id, worker=name))
+
+
+def _begin(desk: Desk, name: str) -> None:
+    life = desk.roster.begin(name, desk.now, desk.wall)
+    desk.ledger.life(life.record)
+    desk.actions.append(StartLife(life=life.id, worker=life.name))

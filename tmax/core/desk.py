@@ -1,0 +1,134 @@
+"""The scheduler's state, and the small moves every rule is made of.
+
+Rules live in ``hearing.py`` (what workers say), ``attendance.py`` (workers come, fall silent, end) and
+``scheduler.py`` (people, time, placing).  Each is functions over this desk; nothing else moves state.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+
+from tmax.core.events import Action, KillLife, Leaving
+from tmax.core.ledger import Ledger
+from tmax.core.model import Outcome, Task, TaskState, WorkerState
+from tmax.core.queue import ReadyQueue
+from tmax.core.roster import Life, Roster
+from tmax.core.settings import Settings
+from tmax.core.stats import Stats
+from tmax_pipes.jobs import PythonJob
+from tmax_pipes.messages import Run, Stop, Stored, ToWorker
+
+PROOF = PythonJob(call=b"[[], {}]", label="ready?", target="builtins:bool")
+"""The no-op that must return through a worker's FIFOs before it is ready; it runs as task 0 and is never recorded."""
+
+KILL_MARGIN_S = 5.0
+"""How much longer than a task's grace the controller waits before it ends the worker itself."""
+
+SILENT_LIMIT_S = 60.0
+"""A live process that has had no connection for so long is of no use: it is ended and replaced."""
+
+
+class Desk:
+    """Tasks, lives, queue, deadlines, and what this turn has ordered so far."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, roster: Roster) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.roster = roster
+        self.ready = ReadyQueue(settings.tasks.age_step_s)
+        self.stats = Stats()
+        self.held = False
+        self.leaving: Leaving | None = None
+        self.late_duplicates = 0
+        self.now = 0.0
+        self.wall = 0.0
+        self.delayed: list[tuple[float, int]] = []
+        """(when, task): pauses before a retry."""
+        self.deadlines: list[tuple[float, int, int, str]] = []
+        """(when, task or 0, attempt or life, why): when the controller ends a worker itself."""
+        self.solo: dict[int, int] = {}
+        """life -> the task it runs alone."""
+        self.say: dict[int, list[ToWorker]] = {}
+        self.actions: list[Action] = []
+
+    def begin_turn(self, now: float, wall: float) -> None:
+        """Set the time and start with an empty list of orders."""
+        self.now, self.wall = now, wall
+        self.actions, self.say = [], {}
+
+    def tell(self, life: int, message: ToWorker) -> None:
+        """Order a message to a worker."""
+        self.say.setdefault(life, []).append(message)
+
+    def stored(self, life: Life, key: tuple[int, int]) -> None:
+        """Order the acknowledgement of a result; neighbours share one message."""
+        said = self.say.setdefault(life.id, [])
+        if said and isinstance(said[-1], Stored):
+            said[-1] = Stored(keys=(*said[-1].keys, key))
+        else:
+            said.append(Stored(keys=(key,)))
+
+    def run_message(self, task: Task) -> Run:
+        """Return the message that sends this task."""
+        return Run(
+            task=task.id,
+            attempt=task.attempt,
+            job=task.job,
+            ask=task.delivery == "at-most-once",
+            timeout_s=task.timeout_s,
+            grace_s=task.grace_s,
+        )
+
+    def leave(self, life: Life, task: Task) -> None:
+        """This life does not have the task any more."""
+        del life.held[task.id]
+        life.recalled.discard(task.id)
+        if life.running == task.id:
+            life.running = 0
+        if self.solo.get(life.id) == task.id:
+            del self.solo[life.id]
+        if life.state is WorkerState.BUSY and not life.held:
+            life.state = WorkerState.IDLE
+
+    def end(self, task: Task, to: TaskState, outcome: Outcome) -> None:
+        """Record the task's end."""
+        ran_on = task.lease.worker if task.lease else task.ran_on
+        self.ledger.move(task, to, lease=None, outcome=outcome, ended_at=self.wall, ran_on=ran_on)
+
+    def back(self, task: Task) -> None:
+        """Put a leased task back into the queue as it was."""
+        self.ready.add(self.ledger.move(task, TaskState.READY, lease=None))
+
+    def stop_task(self, task: Task) -> None:
+        """Order the end of a leased task, and stand behind the order."""
+        assert task.lease is not None, "a task being ended has a lease"
+        self.tell(task.lease.life, Stop(task=task.id, attempt=task.attempt, why="cancel", grace_s=task.grace_s))
+        self.backstop(task, self.now + task.grace_s + KILL_MARGIN_S, "cancel")
+
+    def backstop(self, task: Task, at: float, why: str) -> None:
+        """End the worker itself when this attempt is still leased at ``at``."""
+        heapq.heappush(self.deadlines, (at, task.id, task.attempt, why))
+
+    def retire(self, life: Life, *, now: bool) -> None:
+        """Ask a worker to leave: after what it runs, or at once."""
+        life.retiring = True
+        if life.state is not WorkerState.SILENT:
+            life.state = WorkerState.DRAINING
+        grace_s = self.settings.tasks.grace_s
+        self.tell(life.id, Stop(why="now" if now else "drain", grace_s=grace_s))
+        if now or not life.held:
+            limit_s = (grace_s if life.held else 0.0) + KILL_MARGIN_S
+            heapq.heappush(self.deadlines, (self.now + limit_s, 0, life.id, "drain"))
+
+    def kill(self, number: int, why: str) -> None:
+        """Order the end of a worker's process; what it held is decided when it is confirmed dead."""
+        life = self.roster.lives.get(number)
+        if life is not None and not life.killed:
+            life.killed = why
+            self.actions.append(KillLife(life=number, why=why))
+
+    def move_life(self, life: Life, **changes: object) -> None:
+        """Change a life's record, and write it in this turn."""
+        life.record = replace(life.record, **changes)  # type: ignore[arg-type]
+        self.ledger.life(life.record)

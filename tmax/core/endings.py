@@ -1,0 +1,86 @@
+"""What becomes of a task whose worker died, or that failed: decisions as values (reliability, P2 and P4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tmax.core.events import LifeEnded
+from tmax.core.model import Crash, Outcome, Task, TaskState
+from tmax.core.roster import Life
+from tmax.core.settings import TaskSettings
+from tmax_pipes.messages import Failure
+
+S = TaskState
+
+RETRIED = frozenset({"exception", "exit", "signal", "timeout"})
+"""Kinds of failure that another try may mend; a missing module or a wrong shape is not one of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Where the task goes: back to the queue, to a pause, or to an end with its outcome."""
+
+    to: TaskState
+    outcome: Outcome = field(default_factory=Outcome)
+    crashes: tuple[Crash, ...] = ()
+    solo: bool = False
+    delay_s: float = 0.0
+
+
+def outcome_of(failure: Failure) -> Outcome:
+    """Return the outcome of a task that the controller, not a worker, ended."""
+    return Outcome(failure=failure)
+
+
+def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall: float, leaving: bool) -> Verdict:
+    """Decide about a task whose worker died.
+
+    Only the culprit (the task that had started, or the only one held) is charged; the others return as they
+    were.  After any death the tasks are re-run one at a time, so that the next death names its culprit.
+    """
+    started = task.state is S.RUNNING
+    if task.cancelling and life.killed != "timeout":
+        return Verdict(to=S.CANCELLED, crashes=task.crashes, outcome=outcome_of(Failure(kind="cancelled", message="cancelled; its worker was ended")))
+    if life.killed == "timeout" and culprit:
+        message = f"did not end within its {task.timeout_s:g} s nor {task.grace_s:g} s after being asked; its worker was ended"
+        return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message)))
+    if started and task.delivery == "at-most-once":
+        return _interrupted(task, life, event, wall)
+    if not culprit or leaving:
+        return Verdict(to=S.READY, crashes=task.crashes, solo=task.solo or not leaving)
+    crashes = (*task.crashes, _crash(life, event, wall))
+    if len(crashes) < task.deliveries:
+        return Verdict(to=S.READY, crashes=crashes, solo=True)
+    message = f"{len(crashes)} workers died under it; the last one: {event.cause}"
+    return Verdict(to=S.DEAD, crashes=crashes, outcome=outcome_of(Failure(kind="signal", message=message, signal=event.signal)))
+
+
+def _interrupted(task: Task, life: Life, event: LifeEnded, wall: float) -> Verdict:
+    message = f"its worker {life.name} {event.cause} while it ran; it is not run again because it may have side effects"
+    failure = Failure(kind="signal", message=message, signal=event.signal, hint="submit it again, or use --deliveries N")
+    return Verdict(to=S.INTERRUPTED, crashes=(*task.crashes, _crash(life, event, wall)), outcome=outcome_of(failure))
+
+
+def _crash(life: Life, event: LifeEnded, wall: float) -> Crash:
+    return Crash(
+        at=wall,
+        life=life.id,
+        worker=life.name,
+        cause=event.cause,
+        signal=event.signal,
+        exit_code=event.exit_code,
+        peak_rss_bytes=event.peak_rss_bytes or life.beat_rss_bytes,
+    )
+
+
+def after_failure(task: Task, failure: Failure, settings: TaskSettings, *, leaving_now: bool) -> Verdict:
+    """Decide about a task that a worker reported as failed."""
+    if failure.kind == "cancelled":
+        if task.cancelling or not leaving_now:
+            return Verdict(to=S.CANCELLED)
+        # `down --now` ended it, nobody asked for that: what may run again stays in the queue.
+        return Verdict(to=S.INTERRUPTED if task.delivery == "at-most-once" and task.state is S.RUNNING else S.READY)
+    if task.failures < task.retries and failure.kind in RETRIED and not task.cancelling:
+        delay_s = min(settings.retry_delay_s * 2**task.failures, settings.retry_delay_max_s)
+        return Verdict(to=S.WAITING, delay_s=delay_s)
+    return Verdict(to=S.FAILED)

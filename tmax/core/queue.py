@@ -1,0 +1,69 @@
+"""Who is next: a heap that ages without a clock.
+
+With linear ageing, who is ahead of whom never changes: a task's score is its level plus waiting time / step,
+so between two tasks the comparison of ``submitted_at - level * step`` is the same at every moment.
+A plain heap does; nothing is ever re-sorted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from tmax.core.model import PRIORITIES, Task
+
+
+class ReadyQueue:
+    """Ids of tasks that may be sent, best first."""
+
+    def __init__(self, age_step_s: float) -> None:
+        """``age_step_s``: waiting time that weighs as much as one point of priority."""
+        self._age_step_s = age_step_s
+        self._heap: list[tuple[float, int]] = []
+        self._keys: dict[int, tuple[float, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._keys
+
+    def key(self, task: Task) -> tuple[float, int]:
+        """Return the place of a task: smaller is earlier; equal scores go by id."""
+        return task.submitted_at - PRIORITIES[task.priority] * self._age_step_s, task.id
+
+    def add(self, task: Task) -> None:
+        """Put a task in; one that is already in stays where it is."""
+        if task.id not in self._keys:
+            key = self.key(task)
+            self._keys[task.id] = key
+            heapq.heappush(self._heap, key)
+
+    def discard(self, task_id: int) -> None:
+        """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top."""
+        self._keys.pop(task_id, None)
+
+    def peek(self) -> int | None:
+        """Return the best id without taking it, or None when nothing is ready."""
+        heap = self._heap
+        while heap and self._keys.get(heap[0][1]) != heap[0]:
+            heapq.heappop(heap)
+        return heap[0][1] if heap else None
+
+    def pop(self) -> int | None:
+        """Take the best id out, or return None when nothing is ready."""
+        task_id = self.peek()
+        if task_id is not None:
+            heapq.heappop(self._heap)
+            del self._keys[task_id]
+        return task_id
+
+    def ahead_of(self, task_id: int) -> int:
+        """Return how many tasks stand before this one (0 for one that is not in)."""
+        key = self._keys.get(task_id)
+        return 0 if key is None else sum(1 for other in self._keys.values() if other < key)
+
+    def in_order(self) -> Iterator[int]:
+        """Yield ids best first; for viewers, costs a sort."""
+        for key in sorted(self._keys.values()):
+            yield key[1]

@@ -1,0 +1,157 @@
+"""The lives: which worker processes there are, which names they bear, and which must be started.
+
+A *slot* is a name (``w1``...) that should have a worker.  A dead slot takes a warm life out of the pool when
+one waits (only its session is renamed), else a new life is started under its name.  Lives are never reused:
+a number that means one process for ever cannot be confused with its successor.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from tmax.core.model import LifeRecord, WorkerState
+
+W = WorkerState
+
+DEATH_WINDOW_S = 60.0
+RESTART_DELAY_MAX_S = 30.0
+
+
+@dataclass(slots=True)
+class Life:
+    """One worker process as the scheduler sees it.  Mutable, and never leaves the pure rooms."""
+
+    record: LifeRecord
+    state: WorkerState = W.STARTING
+    held: dict[int, int] = field(default_factory=dict)
+    """Leased tasks in the order sent: task -> attempt."""
+    running: int = 0
+    """The task last Started and not ended; 0: none known."""
+    mean_s: float | None = None
+    """Moving average of how long its tasks took."""
+    heard_at: float = 0.0
+    busy_since: float = 0.0
+    tasks_failed: int = 0
+    beat_rss_bytes: int = 0
+    beat_cpu_s: float = 0.0
+    recalled: set[int] = field(default_factory=set)
+    """Tasks asked back and not yet given back."""
+    killed: str = ""
+    """Why we ended it ourselves; empty: we did not."""
+    retiring: bool = False
+    """Asked to drain."""
+
+    @property
+    def id(self) -> int:
+        return self.record.life
+
+    @property
+    def name(self) -> str:
+        return self.record.worker
+
+    @property
+    def pooled(self) -> bool:
+        return self.record.worker.startswith("pool-")
+
+    @property
+    def number(self) -> int:
+        """The slot's number, for order."""
+        digits = "".join(filter(str.isdigit, self.record.worker))
+        return int(digits) if digits else 0
+
+    @property
+    def takes_work(self) -> bool:
+        """True when tasks may be sent to it."""
+        return self.state in (W.IDLE, W.BUSY) and not self.retiring and not self.killed and not self.pooled
+
+
+class Roster:
+    """All lives not known to be dead, the slots wanted, and the rules of replacement."""
+
+    def __init__(self, *, workers: int, pool: int, restart_delay_s: float, deaths_limit: int, next_life: int = 1) -> None:
+        self.workers_wanted = workers
+        self.pool_wanted = pool
+        self.next_life = next_life
+        self.lives: dict[int, Life] = {}
+        self.ready_once = False
+        self.deaths = 0
+        """Unasked deaths since this controller started."""
+        self._restart_delay_s = restart_delay_s
+        self._deaths_limit = deaths_limit
+        self._fruitless: deque[float] = deque()
+        self._in_a_row = 0
+        self.not_before = 0.0
+        """No life is started earlier than this."""
+
+    def adopt(self, record: LifeRecord) -> Life:
+        """Take in a life of an earlier controller; it is silent until it greets or is found dead."""
+        life = Life(record=record, state=W.SILENT)
+        self.lives[record.life] = life
+        return life
+
+    @property
+    def gave_up(self) -> bool:
+        """True when so many workers died without having done anything that no more are started."""
+        return bool(self._deaths_limit) and len(self._fruitless) >= self._deaths_limit
+
+    def forgive(self) -> None:
+        """Somebody looked: start again."""
+        self._fruitless.clear()
+        self._in_a_row = 0
+        self.not_before = 0.0
+
+    def slots(self) -> dict[str, Life]:
+        """Return the named workers (not the pooled ones) by name."""
+        return {life.name: life for life in self.lives.values() if not life.pooled}
+
+    def wanted_names(self) -> list[str]:
+        """Return the names that should have a worker."""
+        return [f"w{number}" for number in range(1, self.workers_wanted + 1)]
+
+    def all_ready(self) -> bool:
+        """Return whether each wanted name has a worker that has proved itself."""
+        slots = self.slots()
+        return all(name in slots and slots[name].state in (W.IDLE, W.BUSY) for name in self.wanted_names())
+
+    def died(self, life: Life, now: float, *, asked: bool) -> None:
+        """Take a dead life out and note what its death means for starting others."""
+        del self.lives[life.id]
+        if asked:
+            return
+        self.deaths += 1
+        if life.record.tasks_done or life.state in (W.IDLE, W.BUSY, W.SILENT):
+            self._in_a_row = 0  # it had proved itself: outside causes, no reason to wait
+            return
+        self._in_a_row += 1
+        self._fruitless.append(now)
+        self.not_before = now + min(self._restart_delay_s * 2 ** (self._in_a_row - 1), RESTART_DELAY_MAX_S)
+
+    def forget_old_deaths(self, now: float) -> None:
+        """Let deaths of more than a minute ago count no more, unless we have given up already."""
+        while self._fruitless and not self.gave_up and now - self._fruitless[0] > DEATH_WINDOW_S:
+            self._fruitless.popleft()
+
+    def begin(self, name: str, now: float, wall: float) -> Life:
+        """Make a new life under this name (empty: for the pool); the caller has the engine start it."""
+        number = self.next_life
+        self.next_life += 1
+        life = Life(record=LifeRecord(life=number, worker=name or f"pool-{number}", started_at=wall), heard_at=now)
+        self.lives[number] = life
+        return life
+
+    def warm_spare(self) -> Life | None:
+        """Return the oldest pooled life that is ready to be taken."""
+        ready = (life for life in self.lives.values() if life.pooled and life.state is W.IDLE and not life.retiring and not life.killed)
+        return min(ready, key=lambda life: life.id, default=None)
+
+    def pooled(self) -> list[Life]:
+        """Return the pool, warm or not, without those that are leaving."""
+        return [life for life in self.lives.values() if life.pooled and not life.retiring and not life.killed]
+
+    def surplus(self) -> list[Life]:
+        """Return lives that are no longer wanted: slots above the number, pooled ones above theirs."""
+        wanted = set(self.wanted_names())
+        extra = [life for name, life in self.slots().items() if name not in wanted]
+        extra += sorted(self.pooled(), key=lambda life: life.id)[self.pool_wanted :]
+        return [life for life in extra if not life.retiring and not life.killed]
