@@ -1,0 +1,295 @@
+"""Text that a person reads: status, workers, tasks.  Pure: the controller renders, so that the client need only print.
+
+Everything that came from outside (labels, names, reasons) passes through ``printable``: a task's name must not be able
+to move a reader's cursor, recolour a screen or turn a line around.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"  # OSC, DCS and the like, to their end
+    r"|\x1b[ -/]*[0-~]?"  # two-character sequences
+)
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # bidi marks and overrides, invisible ones
+    "\ud800-\udfff]"  # bytes that are not UTF-8 travel as lone surrogates; no terminal can show them
+)
+_BLANKS = frozenset("\t\n\v\f\r\u2028\u2029")
+
+_TINTS = {
+    "running": "32",
+    "busy": "32",
+    "idle": "2",
+    "done": "2",
+    "failed": "31",
+    "dead": "31",
+    "silent": "31",
+    "interrupted": "33",
+    "cancelled": "33",
+    "starting": "36",
+    "proving": "36",
+    "draining": "33",
+}
+
+_ORDER = ("running", "sent", "ready", "waiting", "done", "failed", "dead", "interrupted", "cancelled")
+_UP = frozenset({"idle", "busy"})
+_ENDED = frozenset({"done", "failed", "dead", "cancelled", "interrupted"})
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line without anything a terminal would obey; what has no shape becomes ``\N{REPLACEMENT CHARACTER}``."""
+    return _UNSAFE.sub(_replacement, _ESCAPES.sub("", text))
+
+
+def _replacement(found: re.Match[str]) -> str:
+    character = found.group()
+    if character in _BLANKS:
+        return " "
+    return "\N{REPLACEMENT CHARACTER}" if "\ud800" <= character <= "\udfff" else ""
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal ``text`` takes (wide characters two, combining ones none)."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def fit(text: str, width: int) -> str:
+    """Return ``text`` cut to ``width`` columns; what was cut is marked by an ellipsis."""
+    if columns_of(text) <= width:
+        return text
+    kept: list[str] = []
+    left = width - 1
+    for character in text:
+        left -= _columns(character)
+        if left < 0:
+            break
+        kept.append(character)
+    return "".join(kept) + "…" if width > 0 else ""
+
+
+_SCALES = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for a person: ``12ms``, ``3.4s``, ``2m05s``, ``3h20m``, ``2d04h``."""
+    if seconds < 0.9995:
+        return f"{max(seconds, 0.0) * 1000:.0f}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    size_s, unit, small_s, small = next(scale for scale in _SCALES if whole >= scale[0])
+    return f"{whole // size_s}{unit}{whole % size_s // small_s:02}{small}"
+
+
+def size(count_bytes: float) -> str:
+    """Return bytes for a person, in powers of 1000: ``512 B``, ``45 MB``, ``1.2 GB``."""
+    amount = float(count_bytes)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 999.5 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.1f} {unit}" if unit not in {"B", "kB"} and amount < 9.95 else f"{amount:.0f} {unit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    head: str
+    right: bool = False
+    flexible: bool = False
+    """May be cut (down to ten columns) when the table is too wide."""
+    drop: int = 0
+    """Left out when the table is still too wide: the highest number first; 0: never."""
+    tinted: bool = False
+
+
+_GAP = 2
+_FLEXIBLE_AT_LEAST = 10
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int = 0, *, color: bool = False) -> str:
+    """Return an aligned table with a line of heads; never wider than ``width`` as far as its columns allow (0: no limit)."""
+    kept = list(range(len(columns)))
+    longest = 8 * width if width else None  # a label may be megabytes long; what cannot be shown is not measured
+    cells = [[printable(cell[:longest]) for cell in row] for row in rows]
+    wide = [max([columns_of(column.head), *(columns_of(row[at]) for row in cells)]) for at, column in enumerate(columns)]
+    if width:
+        kept = _kept(columns, wide, width)
+        _shrink(columns, kept, wide, width)
+    chosen, room = [columns[at] for at in kept], [wide[at] for at in kept]
+    lines = [_line([column.head for column in chosen], chosen, room, color=False)]
+    lines += [_line([row[at] for at in kept], chosen, room, color=color) for row in cells]
+    return "\n".join(lines) + "\n"
+
+
+def _total(kept: Sequence[int], wide: Sequence[int]) -> int:
+    return sum(wide[at] for at in kept) + _GAP * (len(kept) - 1)
+
+
+def _kept(columns: Sequence[Column], wide: Sequence[int], width: int) -> list[int]:
+    kept = list(range(len(columns)))
+    least = [min(wide[at], _FLEXIBLE_AT_LEAST) if column.flexible else wide[at] for at, column in enumerate(columns)]
+    for at in sorted((at for at in kept if columns[at].drop), key=lambda at: -columns[at].drop):
+        if _total(kept, least) > width:
+            kept.remove(at)
+    return kept
+
+
+def _shrink(columns: Sequence[Column], kept: Sequence[int], wide: list[int], width: int) -> None:
+    flexible = [at for at in kept if columns[at].flexible]
+    while flexible and _total(kept, wide) > width:
+        widest = max(flexible, key=lambda at: wide[at])
+        if wide[widest] <= _FLEXIBLE_AT_LEAST:
+            return
+        wide[widest] -= 1
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], wide: Sequence[int], *, color: bool) -> str:
+    parts = []
+    for cell, column, room in zip(cells, columns, wide, strict=True):
+        text = fit(cell, room)
+        pad = " " * (room - columns_of(text))
+        tint = _TINTS.get(cell) if color and column.tinted else None
+        shown = f"\x1b[{tint}m{text}\x1b[0m" if tint else text
+        parts.append(pad + shown if column.right else shown + pad)
+    return (" " * _GAP).join(parts).rstrip()
+
+
+# -- what the verbs print --------------------------------------------------------------------------
+
+_WORKER = (
+    Column(head="WORKER"),
+    Column(head="STATE", tinted=True),
+    Column(head="TASK", flexible=True),
+    Column(head="FOR", right=True),
+    Column(head="CPU", right=True, drop=2),
+    Column(head="MEMORY", right=True),
+    Column(head="DONE", right=True),
+    Column(head="FAILED", right=True, drop=1),
+    Column(head="PID", right=True, drop=3),
+)
+_WHERE = (Column(head="SESSION", drop=4), Column(head="PANE", drop=5))
+_TASK = (
+    Column(head="ID", right=True),
+    Column(head="STATE", tinted=True),
+    Column(head="PRIORITY", drop=2),
+    Column(head="WORKER"),
+    Column(head="FOR", right=True),
+    Column(head="NAME", flexible=True, drop=1),
+    Column(head="WHAT", flexible=True),
+    Column(head="WHY", flexible=True),
+)
+
+
+def status_text(snapshot: Snapshot, width: int = 0, color: bool = False) -> str:
+    """Return what ``tmax status`` prints: the swarm, its tasks, its workers."""
+    lines = [_swarm_line(snapshot), _tasks_line(snapshot)]
+    rate = _rate_line(snapshot)
+    if rate:
+        lines.append(rate)
+    if snapshot.notice:
+        lines.append(f"note: {printable(snapshot.notice)}")
+    shown = [line if not width else fit(line, width) for line in lines[:3]] + lines[3:]
+    return "\n".join(shown) + "\n\n" + table(_WORKER, _worker_rows(snapshot.workers, snapshot.at), width, color=color)
+
+
+def _swarm_line(snapshot: Snapshot) -> str:
+    up = sum(1 for worker in snapshot.workers if not worker.pooled and worker.state in _UP)
+    words = [f"{up} of {snapshot.workers_wanted} workers ready"]
+    pooled = sum(1 for worker in snapshot.workers if worker.pooled)
+    if pooled:
+        words.append(f"{pooled} warm in the pool")
+    words.append(f"up {duration(snapshot.uptime_s)}")
+    words.append(f"controller pid {snapshot.controller_pid}")
+    if snapshot.held:
+        words.append("queue held (tmax resume)")
+    if snapshot.draining:
+        words.append("going down")
+    return f"{printable(snapshot.swarm)}: " + ", ".join(words)
+
+
+def _tasks_line(snapshot: Snapshot) -> str:
+    known = [state for state in _ORDER if snapshot.tasks.get(state)]
+    known += sorted(state for state, count in snapshot.tasks.items() if count and state not in _ORDER)
+    counts = [f"{snapshot.tasks[state]} {printable(state)}" for state in known]
+    return "tasks: " + (", ".join(counts) or "none yet")
+
+
+def _rate_line(snapshot: Snapshot) -> str:
+    if not snapshot.latency.count:
+        return ""
+    words = [f"{snapshot.tasks_per_min:.0f} tasks/min"]
+    for name, value_s in (("median", snapshot.latency.p50_s), ("99th percentile", snapshot.latency.p99_s)):
+        if value_s is not None:
+            words.append(f"submit to result {name} {duration(value_s)}" if name == "median" else f"{name} {duration(value_s)}")
+    return "rate: " + ", ".join(words)
+
+
+def workers_text(workers: Sequence[WorkerView], now: float, width: int = 0, color: bool = False) -> str:
+    """Return what ``tmax workers`` prints; ``now``: UTC epoch seconds."""
+    rows = [[*row, worker.session, worker.pane] for row, worker in zip(_worker_rows(workers, now), workers, strict=True)]
+    return table((*_WORKER, *_WHERE), rows, width, color=color)
+
+
+def _worker_rows(workers: Sequence[WorkerView], now: float) -> list[list[str]]:
+    return [_worker_row(worker, now) for worker in workers]
+
+
+def _worker_row(worker: WorkerView, now: float) -> list[str]:
+    task = "" if worker.task is None else f"{worker.task} {worker.task_label}".rstrip()
+    return [
+        worker.name,
+        worker.state,
+        task or "-",
+        "-" if worker.task_since is None else duration(now - worker.task_since),
+        "-" if worker.cpu_percent is None else f"{worker.cpu_percent:.0f}%",
+        "-" if worker.rss_bytes is None else size(worker.rss_bytes),
+        str(worker.tasks_done),
+        str(worker.tasks_failed),
+        str(worker.pid) if worker.pid else "-",
+    ]
+
+
+def ps_text(tasks: Sequence[TaskView], now: float, width: int = 0, color: bool = False) -> str:
+    """Return what ``tmax ps`` prints; ``now``: UTC epoch seconds.  Columns that would be empty are left out."""
+    rows = [_task_row(task, now) for task in tasks]
+    heads = [at for at, column in enumerate(_TASK) if column.head not in {"NAME", "WHY"} or any(row[at] for row in rows)]
+    return table([_TASK[at] for at in heads], [[row[at] for at in heads] for row in rows], width, color=color)
+
+
+def _task_row(task: TaskView, now: float) -> list[str]:
+    return [
+        str(task.id),
+        task.state,
+        task.priority,
+        task.worker or "-",
+        duration(_age_s(task, now)),
+        task.name,
+        task.label,
+        task.why,
+    ]
+
+
+def _age_s(task: TaskView, now: float) -> float:
+    """How long it ran, runs, or has waited."""
+    if task.state in _ENDED:
+        return task.duration_s
+    return now - (task.started_at if task.state == "running" and task.started_at else task.submitted_at)
