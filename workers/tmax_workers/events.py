@@ -1,0 +1,90 @@
+"""Everything that can happen to a worker (in) and everything its state can order (out).  Values only."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from tmax_pipes.messages import Done, Failed, Go, Message, Recall, Run, Stop, Stored, Who
+
+# -- in: what happens here ----------------------------------------------------------------------------------
+
+
+class JobEnded(msgspec.Struct, frozen=True):
+    """The running task has ended."""
+
+    outcome: Done | Failed
+
+
+class StaleFound(msgspec.Struct, frozen=True):
+    """Code of imported user modules changed on disk: this process must not run another Python task."""
+
+
+class ChildGroup(msgspec.Struct, frozen=True):
+    """The running task has a process group of its own."""
+
+    task: int
+    attempt: int
+    group: int
+
+
+class ConnectionDown(msgspec.Struct, frozen=True):
+    """The connection ended.  There is one again when ``Who`` comes."""
+
+
+class PaneCancel(msgspec.Struct, frozen=True):
+    """A person pressed Ctrl-C twice in the pane."""
+
+
+class PaneLost(msgspec.Struct, frozen=True):
+    """The terminal is gone: finish, hand back the rest, leave."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """``next_deadline`` has come."""
+
+
+Event: TypeAlias = (
+    Who | Run | Go | Recall | Stored | Stop | JobEnded | StaleFound | ChildGroup | ConnectionDown | PaneCancel | PaneLost | Tick
+)
+
+# -- out: what to do ------------------------------------------------------------------------------------
+
+
+class Say(msgspec.Struct, frozen=True):
+    """Send this, if there is a connection; otherwise drop it."""
+
+    message: Message
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """Run this task now; answer with ``JobEnded``."""
+
+    run: Run
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Ask the running task to end: TERM to its group, or an exception on the main thread."""
+
+    task: int
+    attempt: int
+    why: str
+    grace_s: float
+
+
+class KillTask(msgspec.Struct, frozen=True):
+    """KILL the process group of the running task.  ``JobEnded`` follows."""
+
+    task: int
+    attempt: int
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """End this process.  ``kill``: a task still runs in it and must not live on.  Results not ``Stored`` are spilled."""
+
+    why: str
+    kill: bool = False
+
+
+Do: TypeAlias = Say | Begin | Cancel | KillTask | Exit
