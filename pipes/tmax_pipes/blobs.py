@@ -57,9 +57,12 @@ def get(folder: str | Path, blob: Blob) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise BlobError(str(path), error.strerror or "cannot be opened") from error
-    with open(fd, "rb") as file:
+    try:
         _check(path, os.fstat(fd), blob)
-        data = file.read()
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read()
+    finally:
+        os.close(fd)
     if hashlib.sha256(data).hexdigest() != blob.digest:
         raise BlobError(str(path), "does not have the digest it is named by")
     return data

@@ -237,6 +237,8 @@ def _open(path: Path, access: int) -> int:
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise ConnectionEnded(f"nobody reads {path}") from None
+        if error.errno in {errno.ELOOP, errno.EISDIR}:
+            raise PipeError(f"{path} is not a FIFO: {error.strerror}") from error
         raise
     found = os.fstat(fd)
     if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:

@@ -12,6 +12,7 @@ so a folder's name never means two connections.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -19,6 +20,9 @@ from pathlib import Path
 import msgspec
 
 FIFO_NAMES = ("tasks", "control", "results")
+
+_NOT_OURS = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO}
+"""Gone in between, a link, not readable, a socket: not the record of a worker of ours."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,16 +107,20 @@ def _record_of(runtime: str | Path, life: int) -> Path:
 def _read(runtime: Path, record: Path) -> Place | None:
     try:
         fd = os.open(record, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None  # gone in between, a link, or not readable: no place of a worker of ours
-    with open(fd, "rb") as file:
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            return None
+        raise
+    try:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            return None
-        try:
-            place = msgspec.json.decode(file.read(4096), type=Place)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+        text = os.read(fd, 4096) if ours else b""
+    finally:
+        os.close(fd)
+    try:
+        place = msgspec.json.decode(text, type=Place)
+    except ValueError:
+        return None  # no JSON, no record, or no text
     folder = folder_of(runtime, place.life, place.n)
     if record.name != f"life-{place.life}.json" or place.folder != folder.name:
         return None
