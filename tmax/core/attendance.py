@@ -12,10 +12,10 @@ from dataclasses import replace
 from tmax.core.desk import SILENT_LIMIT_S, Desk
 from tmax.core.endings import after_death, outcome_of
 from tmax.core.events import KillLife, LifeEnded, LifeGreeted, LifePaneless, LifeSilent, LifeStarted, NameLife, StartLife
-from tmax.core.hearing import on_started, prove
+from tmax.core.hearing import on_recalled, prove
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
-from tmax_pipes.messages import Failure, Hello, Started, Stop
+from tmax_pipes.messages import Failure, Hello, Stop
 
 S = TaskState
 W = WorkerState
@@ -45,33 +45,29 @@ def on_greeted(desk: Desk, event: LifeGreeted) -> None:
 
 def _reconcile(desk: Desk, life: Life, hello: Hello) -> None:
     """Bring both ends to one story: what the worker lacks is sent again, what it should not have is ended."""
-    holding = {(one.task, one.attempt): one.state for one in hello.holding}
-    results = set(hello.results)
-    for number, attempt in holding:
+    known = {(one.task, one.attempt) for one in hello.holding}
+    for number, attempt in known:
         if number and life.held.get(number) != attempt:
             desk.tell(life.id, Stop(task=number, attempt=attempt, why="cancel", grace_s=desk.settings.tasks.grace_s))
     life.recalled.clear()
+    for given in life.link.given_back(hello):
+        on_recalled(desk, life, given)
     for number, attempt in list(life.held.items()):
-        if (number, attempt) not in results:
-            _reconcile_task(desk, life, desk.ledger.tasks[number], holding.get((number, attempt)))
-    if life.state is W.SILENT and life.held:
-        life.state = W.BUSY
-    elif life.state in (W.SILENT, W.PROVING):
+        if (number, attempt) not in known.union(hello.results):
+            _check_started(desk, life, desk.ledger.tasks[number])
+    desk.say_again(life, life.link.again(hello))
+    if life.state is W.SILENT and not life.held:
         prove(desk, life)
+    elif life.state is W.SILENT:
+        life.state = W.BUSY
 
 
-def _reconcile_task(desk: Desk, life: Life, task: Task, state: str | None) -> None:
-    if state is None and task.state is S.RUNNING and task.delivery == "at-most-once":
+def _check_started(desk: Desk, life: Life, task: Task) -> None:
+    """A worker lacks a task that had started: what may run only once cannot be sent again."""
+    if task.state is S.RUNNING and task.delivery == "at-most-once":
         desk.leave(life, task)
         why = Failure(kind="signal", message="its worker lost it after it had started; it may have run")
         desk.end(task, S.INTERRUPTED, outcome_of(why))
-        return
-    if state is None:
-        desk.tell(life.id, desk.run_message(task))
-    elif state == "asked" or (state == "running" and task.state is S.SENT):
-        on_started(desk, life, Started(task=task.id, attempt=task.attempt, at=desk.wall))
-    if task.cancelling:
-        desk.stop_task(desk.ledger.tasks[task.id])
 
 
 def on_silent(desk: Desk, event: LifeSilent) -> None:

@@ -7,7 +7,9 @@ Rules live in ``hearing.py`` (what workers say), ``attendance.py`` (workers come
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import cast
 
 from tmax.core.events import Action, KillLife, Leaving
 from tmax.core.ledger import Ledger
@@ -17,7 +19,7 @@ from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax.core.stats import Stats
 from tmax_pipes.jobs import PythonJob
-from tmax_pipes.messages import Run, Stop, Stored, ToWorker
+from tmax_pipes.messages import Message, Recalled, Run, Stop, Stored, ToWorker
 
 PROOF = PythonJob(call=b"[[], {}]", label="ready?", target="builtins:bool")
 """The no-op that must return through a worker's FIFOs before it is ready; it runs as task 0 and is never recorded."""
@@ -58,8 +60,14 @@ class Desk:
         self.actions, self.say = [], {}
 
     def tell(self, life: int, message: ToWorker) -> None:
-        """Order a message to a worker."""
+        """Order a message to a worker, and remember it until the worker acknowledges it."""
         self.say.setdefault(life, []).append(message)
+        if life in self.roster.lives:
+            self.roster.lives[life].link.sent(message)
+
+    def say_again(self, life: Life, messages: Iterable[Message]) -> None:
+        """Order messages that the link remembers already."""
+        self.say.setdefault(life.id, []).extend(cast("Iterable[ToWorker]", messages))
 
     def stored(self, life: Life, key: tuple[int, int]) -> None:
         """Order the acknowledgement of a result; neighbours share one message."""
@@ -82,6 +90,7 @@ class Desk:
 
     def leave(self, life: Life, task: Task) -> None:
         """This life does not have the task any more."""
+        life.link.heard(Recalled(task=task.id, attempt=task.attempt))
         del life.held[task.id]
         life.recalled.discard(task.id)
         if life.running == task.id:

@@ -22,6 +22,7 @@ S = TaskState
 def on_said(desk: Desk, life: Life, message: FromWorker) -> None:
     """Take one message (anything but Hello) of a live worker."""
     life.heard_at = desk.now
+    life.link.heard(message)
     if isinstance(message, Done | Failed):
         on_end(desk, life, message)
     elif isinstance(message, Started):

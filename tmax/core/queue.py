@@ -8,8 +8,6 @@ A plain heap does; nothing is ever re-sorted.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-
 from tmax.core.model import PRIORITIES, Task
 
 
@@ -63,7 +61,6 @@ class ReadyQueue:
         key = self._keys.get(task_id)
         return 0 if key is None else sum(1 for other in self._keys.values() if other < key)
 
-    def in_order(self) -> Iterator[int]:
-        """Yield ids best first; for viewers, costs a sort."""
-        for key in sorted(self._keys.values()):
-            yield key[1]
+    def first(self, count: int) -> list[int]:
+        """Return the first ``count`` ids, best first; for viewers, costs a look at every entry."""
+        return [key[1] for key in heapq.nsmallest(count, self._keys.values())]

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from tmax.core.model import LifeRecord, WorkerState
+from tmax_pipes.link import ControllerLink
 
 W = WorkerState
 
@@ -24,6 +25,8 @@ class Life:
 
     record: LifeRecord
     state: WorkerState = W.STARTING
+    link: ControllerLink = field(default_factory=ControllerLink)
+    """What was said to it and is not acknowledged."""
     held: dict[int, int] = field(default_factory=dict)
     """Leased tasks in the order sent: task -> attempt."""
     running: int = 0

@@ -46,7 +46,7 @@ from tmax.core.model import DELIVERY_OF_KIND, Lease, LifeRecord, NewTask, Task, 
 from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax_pipes.jobs import kind_of
-from tmax_pipes.messages import Failure, Recall
+from tmax_pipes.messages import Failure, Go, Recall
 
 S = TaskState
 
@@ -138,8 +138,12 @@ class Scheduler:
                 desk.ledger.move(task, S.READY, lease=None)
             return
         life.held[task.id] = task.attempt
+        life.link.sent(desk.run_message(task))
         if task.state is S.RUNNING:
             life.running = task.id
+            life.link.sent(Go(task=task.id, attempt=task.attempt))
+        if task.cancelling:
+            desk.stop_task(task)
         if task.solo:
             desk.solo[life.id] = task.id
 

@@ -1,0 +1,280 @@
+"""The one loop: collect events, decide, commit, act.
+
+    engine ---\\                       /--> store (writer thread): commit
+    socket ----+--> events --> turn --+
+    timers ---/                       \\--> then, and only then: actions --> engine, clients
+
+At most one commit is in flight; what arrives meanwhile is the next turn.  The only place that reads the clock.
+A failed commit (other than a full disk) ends this process: what was not committed was told to nobody, and the next
+controller starts from the rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tmax.config import read as read_settings
+from tmax.control.server import Server
+from tmax.controller.clients import Clients
+from tmax.controller.monitor import Monitor
+from tmax.controller.picture import Painter
+from tmax.controller.verbs import Verbs
+from tmax.core.events import (
+    Accepted,
+    CancelAnswered,
+    Empty,
+    Event,
+    KillLife,
+    Leaving,
+    NameLife,
+    Ready,
+    Say,
+    StartLife,
+    TasksEnded,
+    Tick,
+    Turn,
+)
+from tmax.core.scheduler import Scheduler
+from tmax.core.settings import Settings
+from tmax.engines.local import LocalEngine
+from tmax.engines.machine import usable_cores
+from tmax.errors import StorageFull
+from tmax.layout import Layout, private_folder
+from tmax.reactor import Reactor, Timer
+from tmax.storage.lock import ControllerLock, controller_lock
+from tmax.storage.store import CommitResult, Store
+
+LOG = logging.getLogger("tmax.controller")
+
+RETRY_FULL_S = 1.0
+"""Between attempts to commit on a full disk; nothing is told to anybody meanwhile."""
+
+TRIM_S = 600.0
+"""Between looks for ended tasks above the number kept."""
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot; empty where there is none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+class Controller:
+    """Owns the store, the engine, the socket and the loop of one swarm."""
+
+    scheduler: Scheduler
+    store: Store
+    engine: LocalEngine
+    server: Server
+    lock: ControllerLock
+
+    def __init__(self, layout: Layout, born: float) -> None:
+        """``born``: monotonic seconds when this process began, for the phases that ``init`` prints."""
+        self.layout = layout
+        self.born = born
+        self.wall_born = time.time()
+        self.settings = Settings()
+        self.reactor = Reactor()
+        self.clients = Clients(self)
+        self.epoch = 0
+        self.down = False
+        self._events: list[Event] = []
+        self._committing = False
+        self._settled: list[Callable[[], None]] = []
+        self._wake: Timer | None = None
+        self._exit: int | None = None
+        self._actors: dict[type[Any], Callable[[Any], None]] = {
+            Accepted: self.clients.on_accepted,
+            CancelAnswered: self.clients.on_cancel_answered,
+            TasksEnded: self._on_ended,
+            StartLife: lambda _: None,  # carried out as one batch
+            NameLife: lambda action: self.engine.name(action.life, action.worker),
+            Say: lambda action: self.engine.say(action.life, action.messages),
+            KillLife: lambda action: self.engine.kill(action.life, action.why),
+            Ready: lambda _: self._on_ready(),
+            Empty: lambda _: self._on_empty(),
+        }
+
+    # -- starting ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take the lock, read the store, open the engine, adopt what lives, and listen.  Raises TmaxError."""
+        layout = self.layout
+        for folder in (layout.state, layout.logs, layout.blobs, layout.runtime, layout.workers):
+            private_folder(folder)
+        self.lock = controller_lock(layout.lock)
+        self._open_log()
+        if os.path.exists(layout.settings):
+            self.settings = read_settings(layout.settings)
+        self.store = Store.open(layout, self.settings.store)
+        loaded = self.store.load()
+        self.epoch = int(loaded.meta.get("epoch", "0")) + 1
+        self.workers = self.settings.swarm.workers or usable_cores()
+        rebooted = loaded.meta.get("boot", "") not in ("", boot_id())
+        held = loaded.meta.get("held") == "1" or (rebooted and bool(loaded.tasks))
+        self.scheduler = Scheduler(
+            self.settings,
+            workers=self.workers,
+            pool=self.settings.swarm.pool,
+            tasks=loaded.tasks,
+            lives=loaded.lives,
+            ended=loaded.counts,
+            next_task=loaded.next_task,
+            next_life=loaded.next_life,
+            held=held,
+            now=self.reactor.now(),
+        )
+        self.scheduler.desk.ledger.meta("epoch", str(self.epoch))
+        self.scheduler.desk.ledger.meta("boot", boot_id())
+        self.scheduler.desk.ledger.meta("held", "1" if held else "")
+        self.clients.phase("store")
+        self.engine = LocalEngine(layout, self.settings, self.reactor, epoch=self.epoch, workers=self.workers)
+        self.engine.open(self.emit)
+        self.clients.phase("tmux")
+        self.painter = Painter(self)
+        self.monitor = Monitor(self)
+        self.server = Server(layout.control, self.reactor, Verbs(self))
+        self._record_place()
+        self.engine.adopt(loaded.lives)
+        self.emit(Tick())
+        signal.signal(signal.SIGTERM, lambda *_: self.reactor.call_soon(lambda: self._finish(0)))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        LOG.info("epoch %d: %d tasks, %d lives taken over", self.epoch, len(loaded.tasks), len(loaded.lives))
+
+    def _open_log(self) -> None:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    def _record_place(self) -> None:
+        from tmax.storage.files import atomic_write
+
+        atomic_write(self.layout.place, self.layout.runtime.encode() + b"\n")
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """Take in an event; it is part of the next turn."""
+        self._events.append(event)
+
+    def run(self) -> int:
+        """Turn until the swarm is down or this process is asked to go; return the exit code."""
+        self.reactor.after(TRIM_S, self._trim)
+        while self._exit is None:
+            self.reactor.run_once(0.0 if self._events and not self._committing else None)
+            if self._events and not self._committing and self._exit is None:
+                self._turn()
+        return self._exit
+
+    def _turn(self) -> None:
+        events, self._events = self._events, []
+        turn = self.scheduler.handle(events, self.reactor.now(), time.time())
+        self._set_wake(turn.wake_at)
+        if turn.changes:
+            self._commit(turn)
+        else:
+            self._act(turn)
+
+    def _commit(self, turn: Turn) -> None:
+        self._committing = True
+        self.store.commit(turn.changes, lambda result: self.reactor.call_soon(lambda: self._committed(turn, result)))
+
+    def _committed(self, turn: Turn, result: CommitResult) -> None:
+        if isinstance(result.error, StorageFull):
+            LOG.error("the disk is full: nothing is answered until there is room")
+            self.reactor.after(RETRY_FULL_S, lambda: self._commit(turn))
+            return
+        if result.error is not None:
+            LOG.critical("the store failed (%s); this controller ends, the workers go on", result.error)
+            self._finish(int(result.error.exit_code))
+            return
+        self.scheduler.desk.stats.committed(result.seconds)
+        self._committing = False
+        self._act(turn)
+        settled, self._settled = self._settled, []
+        for call in settled:
+            call()
+
+    def when_settled(self, call: Callable[[], None]) -> None:
+        """Call when everything decided so far is on disk, so that nobody reads what may yet be lost."""
+        if self._committing:
+            self._settled.append(call)
+        else:
+            call()
+
+    def _act(self, turn: Turn) -> None:
+        starts = [(action.life, action.worker) for action in turn.actions if isinstance(action, StartLife)]
+        if starts:
+            self.engine.start(starts)
+        for action in turn.actions:
+            self._actors[type(action)](action)
+
+    def _set_wake(self, wake_at: float | None) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if wake_at is not None:
+            self._wake = self.reactor.at(wake_at, lambda: self.emit(Tick()))
+
+    def _trim(self) -> None:
+        self.store.trim(self.settings.tasks.keep_ended, lambda gone: self.reactor.call_soon(lambda: self._trimmed(gone)))
+        self.reactor.after(TRIM_S, self._trim)
+
+    def _trimmed(self, gone: list[int]) -> None:
+        for task in gone:
+            try:
+                os.unlink(f"{self.layout.logs}/{task}.log")
+            except FileNotFoundError:
+                pass  # it printed little or nothing
+
+    def _on_ended(self, action: TasksEnded) -> None:
+        self.painter.remember(action)
+        self.clients.on_ended(action)
+
+    # -- beginning and end -------------------------------------------------------------------------
+
+    def _on_ready(self) -> None:
+        self.clients.phase("workers ready")
+        self.clients.on_ready()
+        LOG.info("ready after %.0f ms", 1000 * (self.reactor.now() - self.born))
+        self.monitor.open()
+
+    def leave(self, *, now: bool) -> None:
+        """Begin to take the swarm down; twice is harmless, and ``now`` after a polite one hurries it."""
+        leaving = self.scheduler.desk.leaving
+        if leaving is None or (now and not leaving.now):
+            self.emit(Leaving(now=now))
+
+    def _on_empty(self) -> None:
+        self.down = True
+        self.clients.on_down()
+        # The answers must leave before the socket does; a reader that is slow has until the next line of its own making.
+        self.reactor.after(0.05, lambda: self._finish(0))
+
+    def _finish(self, code: int) -> None:
+        """End this process; with the swarm down its sessions and runtime files go too, otherwise workers live on."""
+        if self._exit is not None:
+            return
+        self._exit = code
+        self.server.close()
+        if self.down:
+            from tmax.storage.files import atomic_write
+
+            atomic_write(f"{self.layout.state}/down", b"")
+        self.engine.close(sessions=self.down)
+        self.store.close(snapshot=self.down)
+        if self.down:
+            shutil.rmtree(self.layout.runtime, ignore_errors=True)
+            if self.layout.swarm.startswith("tmp-"):
+                shutil.rmtree(self.layout.state, ignore_errors=True)
+        self.lock.close()
+        LOG.info("controller ended (%s)", "swarm down" if self.down else f"exit {code}, workers live on")

@@ -1,0 +1,150 @@
+"""From what a client describes to a task we are willing to accept; whatever is wrong is said before anything is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tmax.control.protocol import BulkTask
+from tmax.core.model import PRIORITIES, Delivery, NewTask
+from tmax.core.settings import TaskSettings
+from tmax.errors import UsageError
+from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Job, KernelJob, PythonJob, ShellJob
+
+MAX_JOB_BYTES = 900 * 1024
+"""A job must fit one frame (1 MiB); larger arguments travel as blobs."""
+
+_COMMON = frozenset({"kind", "name", "priority", "timeout_s", "retries", "deliveries", "delivery", "grace_s"})
+
+
+def _raw(value: object, what: str) -> bytes:
+    if not isinstance(value, str) or "\0" in value:
+        raise UsageError(f"{what} must be text without NUL characters")
+    return os.fsencode(value)
+
+
+def _environment(value: object) -> dict[bytes, bytes]:
+    if not isinstance(value, dict):
+        raise UsageError("env must be an object of texts")
+    return {_raw(key, "a variable's name"): _raw(text, f"variable {key}") for key, text in value.items()}
+
+
+def _shell(given: Mapping[str, Any]) -> ShellJob:
+    argv = given.get("argv")
+    if not isinstance(argv, list) or not argv or argv[0] == "":
+        raise UsageError("no command given", hint="tmax submit -- COMMAND [ARGUMENT ...]")
+    return ShellJob(
+        argv=tuple(_raw(part, "an argument") for part in argv),
+        cwd=_raw(given.get("cwd", ""), "cwd"),
+        env=_environment(given.get("env", {})),
+        split=bool(given.get("split", False)),
+    )
+
+
+def _python(given: Mapping[str, Any]) -> PythonJob:
+    target = given.get("target")
+    module, _, name = target.partition(":") if isinstance(target, str) else ("", "", "")
+    if not module or not name or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise UsageError(f"{target!r} is not MODULE:FUNCTION", hint="for example: tmax submit --py json:dumps '[1, 2]'")
+    path = given.get("path", [])
+    if not isinstance(path, list) or not all(isinstance(part, str) for part in path):
+        raise UsageError("path must be a list of folders")
+    call = json.dumps([given.get("args", []), given.get("kwargs", {})]).encode()
+    if len(call) > BLOB_THRESHOLD_BYTES:
+        raise UsageError(f"the arguments are {len(call)} bytes of JSON, over {BLOB_THRESHOLD_BYTES}", hint="pass the name of a file instead")
+    return PythonJob(
+        call=call,
+        label=f"{module}.{name}",
+        target=f"{module}:{name}",
+        cwd=_raw(given.get("cwd", ""), "cwd"),
+        path=tuple(part for part in path if part.isprintable()),
+        env=_environment(given.get("env", {})),
+        python=str(given.get("python", "")),
+    )
+
+
+def _kernel(given: Mapping[str, Any]) -> KernelJob:
+    params = given.get("params", {})
+    if not isinstance(params, dict) or not all(isinstance(value, int | float | str | bool) for value in params.values()):
+        raise UsageError("params must be an object of numbers, texts or booleans")
+    device, backend = given.get("device", "auto"), given.get("backend", "auto")
+    if device not in ("auto", "cpu", "cuda", "mps") or backend not in ("auto", "numpy", "torch"):
+        raise UsageError(f"device {device!r} or backend {backend!r} is not known", hint="devices: auto cpu cuda mps; backends: auto numpy torch")
+    return KernelJob(
+        name=str(given.get("kernel", "")),
+        params=params,
+        device=cast("Any", device),
+        backend=cast("Any", backend),
+        dtype=str(given.get("dtype", "float64")),
+        repeat=_whole(given.get("repeat", 1), "repeat", least=1),
+        seed=_whole(given.get("seed", 0), "seed", least=0),
+    )
+
+
+_KINDS = {"shell": _shell, "python": _python, "kernel": _kernel}
+
+
+def _whole(value: object, what: str, *, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or value > 2**31:
+        raise UsageError(f"{what} must be a whole number from {least}")
+    return value
+
+
+def _seconds(value: object, what: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise UsageError(f"{what} must be seconds, 0 or more")
+    return float(value)
+
+
+def _checked(job: Job, name: object, priority: object, delivery: object) -> None:
+    if priority not in PRIORITIES:
+        raise UsageError(f"priority {priority!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
+    if delivery not in (None, "at-least-once", "at-most-once"):
+        raise UsageError(f"delivery {delivery!r} is not known", hint="at-least-once or at-most-once")
+    if not isinstance(name, str) or len(name) > 200:
+        raise UsageError("a task's name must be text of at most 200 characters")
+    size_bytes = sum(len(key) + len(text) for key, text in getattr(job, "env", {}).items()) + sum(map(len, getattr(job, "argv", ())))
+    if size_bytes > MAX_JOB_BYTES:
+        raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}")
+
+
+def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
+    """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
+    if not isinstance(given, dict) or given.get("kind") not in _KINDS:
+        raise UsageError("a task needs a kind: shell, python or kernel")
+    job = _KINDS[given["kind"]](given)
+    name, priority = given.get("name", ""), given.get("priority", "normal")
+    delivery = given.get("delivery")
+    if delivery is None and isinstance(job, ShellJob) and "deliveries" in given:
+        delivery = "at-least-once"  # who says how many workers may die under it wants it run again
+    _checked(job, name, priority, delivery)
+    return NewTask(
+        job=job,
+        request_id=request_id,
+        name=name,
+        priority=priority,
+        timeout_s=_seconds(given.get("timeout_s", 0.0), "timeout"),
+        retries=_whole(given.get("retries", defaults.retries), "retries", least=0),
+        deliveries=_whole(given.get("deliveries", defaults.deliveries), "deliveries", least=1),
+        delivery=cast("Delivery | None", delivery),
+        grace_s=_seconds(given.get("grace_s", defaults.grace_s), "grace"),
+    )
+
+
+def new_task_of_bulk(client: str, task: BulkTask) -> NewTask:
+    """Return the task that the Python API describes; types were checked by the decoder."""
+    _checked(task.job, task.name, task.priority, task.delivery)
+    return NewTask(
+        job=task.job,
+        request_id=f"{client}:{task.seq}",
+        name=task.name,
+        priority=task.priority,
+        timeout_s=_seconds(task.timeout_s, "timeout"),
+        retries=task.retries,
+        deliveries=max(1, task.deliveries),
+        delivery=task.delivery,
+        grace_s=_seconds(task.grace_s, "grace"),
+    )

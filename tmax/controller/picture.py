@@ -1,0 +1,184 @@
+"""Paints snapshots: the scheduler's state, the workers' use of the machine, the last tasks.
+
+Only when somebody asks: psutil is imported at the first picture, and no process is looked at between two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from tmax import __version__
+from tmax.controller.views import explain, task_view
+from tmax.core.events import TasksEnded
+from tmax.core.model import TaskState, WorkerState
+from tmax.core.roster import Life
+from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+from tmax_pipes.jobs import label_of
+
+if TYPE_CHECKING:
+    import psutil
+
+    from tmax.controller.house import Controller
+
+RECENT = 50
+
+
+class Painter:
+    """Makes a Snapshot of this moment."""
+
+    def __init__(self, house: Controller) -> None:
+        self._house = house
+        self._processes: dict[int, psutil.Process] = {}
+        self._cpu: dict[int, tuple[float, float]] = {}
+        self._last: deque[TaskView] = deque(maxlen=RECENT)
+
+    def remember(self, action: TasksEnded) -> None:
+        """Keep a line about the tasks that ended last."""
+        for task in action.tasks[-RECENT:]:
+            self._last.append(task_view(task))
+
+    def paint(self) -> Snapshot:
+        """Return the picture; costs about 30 microseconds a worker and 10 a task shown."""
+        house, desk = self._house, self._house.scheduler.desk
+        now = house.reactor.now()
+        per_second = desk.stats.per_second(now)
+        return Snapshot(
+            swarm=house.layout.swarm,
+            controller_pid=os.getpid(),
+            epoch=house.epoch,
+            version=__version__,
+            at=time.time(),
+            uptime_s=now - house.born,
+            ready=desk.roster.ready_once,
+            held=desk.held,
+            draining=desk.leaving is not None,
+            workers_wanted=desk.roster.workers_wanted,
+            workers=self.workers(),
+            tasks=dict(desk.ledger.counts),
+            tasks_per_min=float(sum(per_second)),
+            ended_per_second=per_second,
+            latency=desk.stats.latency(),
+            recent=self.recent(RECENT),
+            deaths=desk.roster.deaths,
+            store_bytes=self._store_bytes(),
+            commit_p50_s=desk.stats.commit_p50_s(),
+            durability=house.settings.store.durability,
+            notice=self.notice(),
+        )
+
+    def notice(self) -> str:
+        """Return the one line a person should know, or nothing."""
+        desk = self._house.scheduler.desk
+        if self._house.store.full:
+            return "the disk is full: nothing new is accepted, what runs is recorded"
+        if desk.roster.gave_up:
+            return "workers end before they are ready: no more are started (tmax doctor; then tmax resume)"
+        if desk.leaving is not None:
+            return "the swarm is going down"
+        if desk.held:
+            return "the queue is held: tmax resume"
+        return ""
+
+    def _store_bytes(self) -> int:
+        total = 0
+        for path in (self._house.layout.database, f"{self._house.layout.database}-wal"):
+            try:
+                total += os.stat(path).st_size
+            except OSError:
+                continue  # no log file right after a checkpoint
+        return total
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def workers(self) -> tuple[WorkerView, ...]:
+        """Return the workers by number, pooled ones after them."""
+        lives = sorted(self._house.scheduler.desk.roster.lives.values(), key=lambda life: (life.pooled, life.number, life.id))
+        known = {life.id for life in lives}
+        for gone in self._processes.keys() - known:
+            del self._processes[gone]
+            self._cpu.pop(gone, None)
+        return tuple(self._worker(life) for life in lives)
+
+    def _worker(self, life: Life) -> WorkerView:
+        desk = self._house.scheduler.desk
+        session, pane = self._house.engine.session_of(life.id)
+        task = desk.ledger.tasks.get(life.running)
+        cpu_percent, rss_bytes = self._measure(life)
+        return WorkerView(
+            name=life.name,
+            life=life.id,
+            pid=life.record.pid,
+            session=session,
+            pane=pane,
+            state=self._state(life),
+            task=task.id if task else None,
+            task_label=label_of(task.job) if task else "",
+            task_since=task.lease.started_at if task and task.lease else None,
+            cpu_percent=cpu_percent,
+            rss_bytes=rss_bytes,
+            tasks_done=life.record.tasks_done,
+            tasks_failed=life.tasks_failed,
+            started_at=life.record.started_at,
+            pooled=life.pooled,
+        )
+
+    def _state(self, life: Life) -> str:
+        quiet_s = self._house.reactor.now() - life.heard_at
+        if life.state is WorkerState.BUSY and quiet_s > self._house.settings.worker.silence_s:
+            return "suspect"  # nothing but a word: silence never ends a worker
+        return life.state.value
+
+    def _measure(self, life: Life) -> tuple[float | None, int | None]:
+        import psutil  # 40 ms: only a swarm that is looked at pays
+
+        if not life.record.pid:
+            return None, None
+        try:
+            process = self._processes.get(life.id)
+            if process is None:
+                process = self._processes[life.id] = psutil.Process(life.record.pid)
+            with process.oneshot():
+                rss_bytes = process.memory_info().rss
+                times = process.cpu_times()
+        except psutil.Error:
+            return None, None
+        now = self._house.reactor.now()
+        used_s = times.user + times.system + times.children_user + times.children_system
+        before = self._cpu.get(life.id)
+        if before is not None and now - before[0] < 0.2:
+            return None, rss_bytes  # two clients at once: too short to mean anything
+        self._cpu[life.id] = (now, used_s)
+        if before is None:
+            return None, rss_bytes
+        return max(0.0, 100 * (used_s - before[1]) / (now - before[0])), rss_bytes
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    def recent(self, limit: int) -> tuple[TaskView, ...]:
+        """Return what runs, then what waits (first in line first), then what ended last."""
+        running = self.running()
+        waiting = self.waiting(max(0, limit - len(running)))
+        ended = list(reversed(self._last))
+        return tuple([*running, *waiting, *ended][:limit])
+
+    def running(self) -> list[TaskView]:
+        """Return the tasks that have started, longest first."""
+        tasks = self._house.scheduler.desk.ledger.tasks
+        started = [tasks[life.running] for life in self._house.scheduler.desk.roster.lives.values() if life.running in tasks]
+        return [task_view(task) for task in sorted(started, key=lambda task: task.id)]
+
+    def waiting(self, limit: int) -> list[TaskView]:
+        """Return tasks that have not started, first in line first, each with the reason."""
+        desk = self._house.scheduler.desk
+        if limit <= 0:
+            return []
+        tasks = desk.ledger.tasks
+        sent = (task for life in desk.roster.lives.values() for number in life.held if (task := tasks[number]).state is TaskState.SENT)
+        queued = (tasks[number] for number in desk.ready.first(limit))
+        paused = (tasks[number] for _, number in sorted(desk.delayed) if number in tasks and tasks[number].state is TaskState.WAITING)
+        views = (task_view(task, explain(desk, task)) for task in itertools.chain(sent, queued, paused))
+        return list(itertools.islice(views, limit))

@@ -1,0 +1,56 @@
+"""From what people type to task ids: ``7``, ``3-9``, ``@`` (the last), ``@~2`` (two before it), a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tmax.errors import NotFound, TmaxError, UsageError
+
+if TYPE_CHECKING:
+    from tmax.storage.store import Reader
+
+MAX_RANGE = 100_000
+_RANGE = re.compile(r"(\d{1,12})-(\d{1,12})")
+_LAST = re.compile(r"@(?:~(\d{1,9}))?")
+
+
+def select(words: Sequence[str], last: int, names: Mapping[str, int], reader: Reader) -> list[int] | TmaxError:
+    """Return the ids these words mean, in order and without repeats, or the error to answer with.
+
+    ``last``: the newest id; ``names``: names of tasks that have not ended (they win over ended ones).
+    """
+    found: dict[int, None] = {}
+    try:
+        for word in words:
+            found.update(dict.fromkeys(_ids(word, last, names, reader)))
+    except TmaxError as error:
+        return error
+    return list(found)
+
+
+def _ids(word: str, last: int, names: Mapping[str, int], reader: Reader) -> list[int]:
+    if word.isascii() and word.isdigit():
+        return [int(word)]
+    span = _RANGE.fullmatch(word)
+    if span:
+        first, end = int(span[1]), int(span[2])
+        if end < first or end - first >= MAX_RANGE:
+            raise UsageError(f"{word}: a range goes from a lower to a higher number, over at most {MAX_RANGE} tasks")
+        ids = [number for number in range(first, min(end, last) + 1) if number > 0]
+        if not ids:
+            raise NotFound(f"no task in {word}")
+        return ids
+    from_last = _LAST.fullmatch(word)
+    if from_last:
+        number = last - int(from_last[1] or 0)
+        if number < 1:
+            raise NotFound(f"no task {word}: {last} tasks were submitted so far")
+        return [number]
+    if word in names:
+        return [names[word]]
+    named = reader.named(word)
+    if not named:
+        raise NotFound(f"no task named {word!r}", hint="tmax ps --all lists tasks")
+    return [max(named)]

@@ -1,0 +1,397 @@
+"""The verbs of the control socket, as the controller answers them (``control/protocol.py`` has the table)."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tmax import __version__
+from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkRequest, BulkSubmit, BulkWatch
+from tmax.control.server import Ask, Peer
+from tmax.controller.clients import Waiter, bulk_end
+from tmax.controller.intake import new_task, new_task_of_bulk
+from tmax.controller.selectors import select
+from tmax.controller.views import explain, task_view, to_plain, whole_story
+from tmax.core import tables
+from tmax.core.events import CancelAsked, HoldSet, Submitted
+from tmax.core.model import NewTask, Task
+from tmax.core.snapshot import SCHEMA_VERSION
+from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
+
+if TYPE_CHECKING:
+    from tmax.controller.house import Controller
+    from tmax.storage.store import Reader
+
+
+def wanted_ids(ask: Ask) -> list[int]:
+    """Return the field ``ids``, or raise UsageError."""
+    ids = ask.fields.get("ids")
+    if not isinstance(ids, list) or not all(isinstance(one, int) and one > 0 for one in ids):
+        raise UsageError("ids must be a list of task numbers")
+    return ids
+
+
+class Verbs:
+    """One method a verb, named after it."""
+
+    def __init__(self, house: Controller) -> None:
+        self._house = house
+        self._reading: dict[str, Callable[[Ask], None]] = {
+            "status": self._status,
+            "workers": self._workers,
+            "ps": self._ps,
+            "wait": self._wait,
+            "show": self._show,
+            "logs": self._logs,
+            "locate": self._locate,
+            "select": self._select,
+        }
+        self._doing: dict[str, Callable[[Ask], None]] = {
+            "hello": self._hello,
+            "ready": self._ready,
+            "submit": self._submit,
+            "cancel": self._cancel,
+            "watch": lambda ask: house.monitor.add(ask, always=bool(ask.fields.get("always"))),
+            "own": self._own,
+            "hold": lambda ask: self._hold(ask, held=True),
+            "resume": lambda ask: self._hold(ask, held=False),
+            "down": self._down,
+            "announce": self._announce,
+        }
+
+    # -- the server's handler ----------------------------------------------------------------------
+
+    def on_request(self, ask: Ask) -> None:
+        """Answer one JSON verb; a reading one only when everything decided is on disk."""
+        reading = self._reading.get(ask.verb)
+        doing = self._doing.get(ask.verb)
+        if reading is not None:
+            self._house.when_settled(lambda: self._guarded(reading, ask))
+        elif doing is not None:
+            self._guarded(doing, ask)
+        else:
+            ask.fail(UsageError(f"unknown verb {ask.verb!r}", hint="is the tmax command newer than the running controller? tmax down; tmax init"))
+
+    @staticmethod
+    def _guarded(call: Callable[[Ask], None], ask: Ask) -> None:
+        try:
+            call(ask)
+        except TmaxError as error:
+            ask.fail(error)
+
+    def on_bulk(self, peer: Peer, request: BulkRequest) -> None:
+        """Take one bulk frame of the Python API."""
+        if isinstance(request, BulkSubmit):
+            self._bulk_submit(peer, request)
+        elif isinstance(request, BulkWatch):
+            self._house.when_settled(lambda: self._bulk_watch(peer, request.ids))
+        else:
+            self._bulk_cancel(request)
+
+    def on_closed(self, peer: Peer) -> None:
+        """A connection ended."""
+        self._house.clients.on_closed(peer)
+        self._house.monitor.on_closed(peer)
+
+    # -- swarm -------------------------------------------------------------------------------------
+
+    def _hello(self, ask: Ask) -> None:
+        house = self._house
+        desk = house.scheduler.desk
+        ask.answer(
+            swarm=house.layout.swarm,
+            pid=os.getpid(),
+            epoch=house.epoch,
+            version=__version__,
+            workers=desk.roster.workers_wanted,
+            ready=desk.roster.ready_once,
+            python=sys.executable,
+        )
+
+    def _ready(self, ask: Ask) -> None:
+        self._house.clients.want_ready(ask, float(ask.fields.get("timeout_s") or 120.0))  # type: ignore[arg-type]
+
+    def _status(self, ask: Ask) -> None:
+        snapshot = self._house.painter.paint()
+        if ask.fields.get("text"):
+            ask.answer(text=tables.status_text(snapshot, *self._look(ask)))
+        else:
+            ask.answer(snapshot=to_plain(snapshot))
+
+    def _workers(self, ask: Ask) -> None:
+        workers = self._house.painter.workers()
+        if ask.fields.get("text"):
+            ask.answer(text=tables.workers_text(workers, *self._look(ask)))
+        else:
+            ask.answer(schema_version=SCHEMA_VERSION, workers=to_plain(workers))
+
+    @staticmethod
+    def _look(ask: Ask) -> tuple[int, bool]:
+        width = ask.fields.get("width")
+        return (width if isinstance(width, int) else 0), bool(ask.fields.get("color"))
+
+    def _hold(self, ask: Ask, *, held: bool) -> None:
+        self._house.emit(HoldSet(held=held))
+        ask.answer(held=held)
+
+    def _own(self, ask: Ask) -> None:
+        self._house.clients.owners.add(ask.peer)
+        ask.stream(owned=True)
+
+    def _down(self, ask: Ask) -> None:
+        self._house.clients.want_down(ask)
+        counts = self._house.scheduler.desk.ledger.counts
+        ask.stream(phase="stopping", running=counts["sent"] + counts["running"], queued=counts["ready"] + counts["waiting"])
+        self._house.leave(now=bool(ask.fields.get("now")))
+
+    def _announce(self, ask: Ask) -> None:
+        life, place = ask.fields.get("life"), ask.fields.get("place")
+        if not isinstance(life, int) or not isinstance(place, str):
+            raise UsageError("announce needs life and place")
+        self._house.engine.announced(life, place, ask.peer.pid)
+
+    # -- submitting and cancelling -----------------------------------------------------------------
+
+    def _submit(self, ask: Ask) -> None:
+        described = ask.fields.get("tasks")
+        if not isinstance(described, list) or not described:
+            raise UsageError("submit needs a list of tasks")
+        request_id = ask.fields.get("request_id") or ""
+        if not isinstance(request_id, str) or len(request_id) > 200:
+            raise UsageError("request_id must be text of at most 200 characters")
+        defaults = self._house.settings.tasks
+        tasks = [
+            new_task(one, defaults, f"{request_id}:{place}" if request_id and place else request_id) for place, one in enumerate(described)
+        ]
+        self._check_open()
+        self._take_in(tasks, lambda ids: ask.answer(ids=list(ids)), ask.fail)
+
+    def _check_open(self) -> None:
+        if self._house.store.full:
+            raise StorageFull("the disk is full; nothing new is accepted", hint=f"make room below {self._house.layout.state}")
+        if self._house.scheduler.desk.leaving is not None:
+            raise TmaxError("the swarm is going down; nothing new is accepted", hint="tmax init, then submit again")
+
+    def _take_in(self, tasks: Sequence[NewTask], accepted: Callable[[tuple[int, ...]], None], refused: Callable[[TmaxError], None]) -> None:
+        """Have tasks accepted; those that may have been submitted before are looked up first."""
+        named = [task.request_id for task in tasks if task.request_id]
+
+        def go(known: dict[str, int]) -> None:
+            token = self._house.clients.expect_accepted(accepted)
+            self._house.emit(Submitted(token=token, tasks=tuple(tasks), known=known))
+
+        if named:
+            self._read(lambda reader: reader.requests(named), go, refused)
+        else:
+            go({})
+
+    def _read(self, query: Callable[[Reader], Any], done: Callable[[Any], None], failed: Callable[[TmaxError], None]) -> None:
+        """Run a query behind all commits, and go on with its answer on the loop's thread."""
+
+        def finished(answer: Any) -> None:  # noqa: ANN401 - whatever the query returns
+            call = (lambda: failed(answer)) if isinstance(answer, StoreError) else (lambda: done(answer))
+            self._house.reactor.call_soon(call)
+
+        self._house.store.read(query, finished)
+
+    def _cancel(self, ask: Ask) -> None:
+        ids = wanted_ids(ask)
+        tasks = self._house.scheduler.desk.ledger.tasks
+        before = {number: tasks[number].state.value for number in ids if number in tasks}
+        gone = [number for number in ids if number not in tasks]
+
+        def answer(results: dict[int, str], ended: dict[int, Task]) -> None:
+            rows = [self._cancel_row(number, before, results, ended) for number in ids]
+            ask.answer(results=rows)
+
+        def with_ended(ended: dict[int, Task]) -> None:
+            unknown = [number for number in gone if number not in ended]
+            if unknown:
+                ask.fail(NotFound(f"no task {', '.join(map(str, unknown))}"))
+            elif ask.fields.get("dry_run"):
+                answer({number: f"would be cancelled ({state})" for number, state in before.items()}, ended)
+            else:
+                token = self._house.clients.expect_cancelled(lambda results: answer(dict(results), ended))
+                self._house.emit(CancelAsked(token=token, tasks=tuple(before)))
+
+        self._read(lambda reader: reader.tasks(gone), with_ended, ask.fail)
+
+    @staticmethod
+    def _cancel_row(number: int, before: dict[int, str], results: dict[int, str], ended: dict[int, Task]) -> dict[str, object]:
+        if number in ended:
+            state = ended[number].state.value
+            return {"id": number, "was": state, "now": state}
+        return {"id": number, "was": before[number], "now": results.get(number, "ended meanwhile")}
+
+    # -- reading tasks -----------------------------------------------------------------------------
+
+    def _ps(self, ask: Ask) -> None:
+        limit = ask.fields.get("limit")
+        limit = limit if isinstance(limit, int) and limit > 0 else 50
+        states = ask.fields.get("state")
+        wanted = set(states if isinstance(states, list) else [states]) if states else None
+        live = [*self._house.painter.running(), *self._house.painter.waiting(limit)]
+        live = [view for view in live if wanted is None or view.state in wanted]
+        if wanted is None and not ask.fields.get("all"):
+            self._answer_ps(ask, live[:limit])
+            return
+        query: Callable[[Reader], list[Task]] = lambda reader: reader.ended(limit, wanted)  # noqa: E731 - typed
+        self._read(query, lambda ended: self._answer_ps(ask, [*live, *map(task_view, ended)][:limit]), ask.fail)
+
+    def _answer_ps(self, ask: Ask, views: Sequence[Any]) -> None:
+        if ask.fields.get("text"):
+            import time
+
+            ask.answer(text=tables.ps_text(views, time.time(), *self._look(ask)))
+        else:
+            ask.answer(schema_version=SCHEMA_VERSION, tasks=to_plain(list(views)))
+
+    def _wait(self, ask: Ask) -> None:
+        ids = wanted_ids(ask)
+        timeout = ask.fields.get("timeout_s")
+        waiter = Waiter(ask, ids, fail_fast=bool(ask.fields.get("fail_fast")))
+        tasks = self._house.scheduler.desk.ledger.tasks
+        ended_before = [number for number in ids if number not in tasks]
+        self._house.clients.wait(waiter, float(timeout) if isinstance(timeout, int | float) else None)
+        if not ended_before:
+            return
+
+        def with_ended(ended: dict[int, Task]) -> None:
+            unknown = [number for number in ended_before if number not in ended]
+            if unknown and not waiter.answered:
+                waiter.close()
+                ask.fail(NotFound(f"no task {', '.join(map(str, unknown))}"))
+            for task in ended.values():
+                if not waiter.answered:
+                    waiter.take(task)
+
+        self._read(lambda reader: reader.tasks(ended_before), with_ended, ask.fail)
+
+    def _find(self, ask: Ask, number: object, then: Callable[[Task], None]) -> None:
+        """Go on with the task of this number, live or ended."""
+        if not isinstance(number, int):
+            raise UsageError("a task number is needed")
+        live = self._house.scheduler.desk.ledger.tasks.get(number)
+        if live is not None:
+            then(live)
+            return
+
+        def found(task: Task | None) -> None:
+            if task is None:
+                ask.fail(NotFound(f"no task {number}"))
+            else:
+                then(task)
+
+        self._read(lambda reader: reader.task(number), found, ask.fail)
+
+    def _show(self, ask: Ask) -> None:
+        desk = self._house.scheduler.desk
+        blobs = self._house.layout.blobs
+        self._find(ask, ask.fields.get("id"), lambda task: ask.answer(task=whole_story(task, explain(desk, task)), blobs=blobs))
+
+    def _logs(self, ask: Ask) -> None:
+        target = ask.fields.get("target")
+        if isinstance(target, str) and not target.isdigit():
+            self._worker_logs(ask, target)
+            return
+        self._find(ask, int(target) if isinstance(target, str) else target, lambda task: self._task_logs(ask, task))
+
+    def _task_logs(self, ask: Ask, task: Task) -> None:
+        path = f"{self._house.layout.logs}/{task.id}.log"
+        tail = task.outcome.report.tail if task.outcome else b""
+        ask.answer(
+            task=task.id,
+            state=task.state.value,
+            worker=task.lease.worker if task.lease else task.ran_on,
+            file=path if os.path.exists(path) else None,
+            wanted_file=path,
+            tail=base64.b64encode(tail).decode(),
+            live=not task.ended,
+        )
+
+    def _worker_logs(self, ask: Ask, name: str) -> None:
+        life = self._house.scheduler.desk.roster.slots().get(name)
+        if life is None:
+            raise NotFound(f"no worker {name}", hint="tmax workers lists them")
+        answer = lambda text: ask.answer(worker=name, text=text, task=life.running or None)  # noqa: E731 - one use
+        self._house.engine.capture(life.id, answer)
+
+    def _locate(self, ask: Ask) -> None:
+        target = ask.fields.get("target") or "dashboard"
+        layout = self._house.layout
+        if target == "dashboard":
+            ask.answer(session="tmax", pane="", worker="", task=None, tmux=layout.tmux)
+            return
+        roster = self._house.scheduler.desk.roster
+        name = str(target)
+        if name.isdigit():
+            task = self._house.scheduler.desk.ledger.tasks.get(int(name))
+            if task is None or task.lease is None:
+                why = "has ended, or there is none" if task is None else f"has not started ({explain(self._house.scheduler.desk, task)})"
+                raise NotFound(f"task {name} {why}: no worker to attach to", hint=f"tmax logs {name}")
+            life = roster.lives.get(task.lease.life)
+        else:
+            life = next((life for life in roster.lives.values() if life.name == name), None)
+        session, pane = self._house.engine.session_of(life.id) if life else ("", "")
+        if life is None or not session:
+            raise NotFound(f"no worker {name}" if life is None else f"{name} has no session now", hint="tmax workers lists them")
+        ask.answer(session=session, pane=pane, worker=life.name, task=life.running or None, tmux=layout.tmux)
+
+    def _select(self, ask: Ask) -> None:
+        words = ask.fields.get("selectors")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise UsageError("selectors must be a list of words")
+        names = {task.name: task.id for task in self._house.scheduler.desk.ledger.tasks.values() if task.name}
+        last = self._house.scheduler.desk.ledger.next_task - 1
+
+        def finished(ids: list[int] | TmaxError) -> None:
+            if isinstance(ids, TmaxError):
+                ask.fail(ids)
+            else:
+                ask.answer(ids=ids)
+
+        self._read(lambda reader: select(words, last, names, reader), finished, ask.fail)
+
+    # -- bulk --------------------------------------------------------------------------------------
+
+    def _bulk_submit(self, peer: Peer, request: BulkSubmit) -> None:
+        seqs = tuple(task.seq for task in request.tasks)
+
+        def refused(error: TmaxError) -> None:
+            peer.send_bulk([BulkRefused(seqs=seqs, code=error.code, message=error.message, hint=error.hint)])
+
+        def accepted(ids: tuple[int, ...]) -> None:
+            peer.send_bulk([BulkAccepted(pairs=tuple(zip(seqs, ids, strict=True)))])
+            self._bulk_watch(peer, ids)
+
+        try:
+            self._check_open()
+            tasks = [new_task_of_bulk(request.client, task) for task in request.tasks]
+        except TmaxError as error:
+            refused(error)
+            return
+        if request.again:
+            self._take_in(tasks, accepted, refused)
+        else:
+            token = self._house.clients.expect_accepted(accepted)
+            self._house.emit(Submitted(token=token, tasks=tuple(tasks)))
+
+    def _bulk_watch(self, peer: Peer, ids: Sequence[int]) -> None:
+        tasks = self._house.scheduler.desk.ledger.tasks
+        self._house.clients.watch(peer, [number for number in ids if number in tasks])
+        ended_before = [number for number in ids if number not in tasks]
+        if not ended_before:
+            return
+
+        def told(ended: dict[int, Task]) -> None:
+            ends = [bulk_end(ended[number]) if number in ended else BulkEnd(id=number, state="unknown") for number in ended_before]
+            peer.send_bulk([BulkEnded(ends=tuple(ends))])
+
+        self._read(lambda reader: reader.tasks(ended_before), told, lambda _: None)
+
+    def _bulk_cancel(self, request: BulkCancel) -> None:
+        token = self._house.clients.expect_cancelled(lambda _: None)
+        self._house.emit(CancelAsked(token=token, tasks=request.ids))

@@ -1,0 +1,88 @@
+"""Tasks as people see them: one line, or the whole story.  Values only."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import msgspec
+
+from tmax.core.desk import Desk
+from tmax.core.model import Task, TaskState
+from tmax.core.snapshot import TaskView
+from tmax_pipes.jobs import Blob, label_of
+
+S = TaskState
+
+
+def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Return what the JSON encoder takes: structs and dataclasses become dicts, bytes base64 text."""
+    return msgspec.to_builtins(value)
+
+
+def task_view(task: Task, why: str = "") -> TaskView:
+    """Return one line about a task; ``why`` explains one that waits, a failure explains itself."""
+    outcome = task.outcome
+    failure = outcome.failure if outcome and task.ended else None
+    report = outcome.report if outcome else None
+    lease = task.lease
+    exit_code = failure.exit_code if failure else (0 if task.state is S.DONE and task.kind == "shell" else None)
+    return TaskView(
+        id=task.id,
+        name=task.name,
+        kind=task.kind,
+        label=label_of(task.job),
+        state=task.state.value,
+        priority=task.priority,
+        attempt=task.attempt,
+        worker=lease.worker if lease else task.ran_on,
+        submitted_at=task.submitted_at,
+        started_at=lease.started_at if lease else (report.started_at if report else 0.0),
+        ended_at=task.ended_at,
+        duration_s=report.duration_s if report and task.ended else 0.0,
+        exit_code=exit_code,
+        why=failure.message if failure else why,
+    )
+
+
+def explain(desk: Desk, task: Task) -> str:
+    """Return in one line why this task has not started; empty when it has."""
+    if task.state is S.WAITING:
+        return f"retry {task.failures} of {task.retries} after a pause"
+    if task.state is S.SENT and task.lease:
+        return f"sent ahead to {task.lease.worker}"
+    if task.state is not S.READY:
+        return ""
+    if desk.held:
+        return "the queue is held: tmax resume"
+    lives = [life for life in desk.roster.lives.values() if life.takes_work]
+    if not lives:
+        return "no worker is ready"
+    ahead = desk.ready.ahead_of(task.id)
+    busy = f"all {len(lives)} workers are busy"
+    return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
+
+
+def whole_story(task: Task, why: str = "") -> dict[str, Any]:
+    """Return everything about a task: the line, its job's settings, crashes, report, failure and result."""
+    story: dict[str, Any] = to_plain(task_view(task, why))
+    story["delivery"] = task.delivery
+    story["timeout_s"] = task.timeout_s
+    story["retries"] = task.retries
+    story["failures"] = task.failures
+    story["crashes"] = to_plain(task.crashes)
+    outcome = task.outcome
+    if outcome is None:
+        return story
+    story["report"] = to_plain(outcome.report)
+    story["form"] = outcome.form
+    if outcome.failure is not None:
+        story["failure"] = to_plain(outcome.failure)
+    if isinstance(outcome.result, Blob):
+        story["blob"] = to_plain(outcome.result)
+    elif outcome.form == "json":
+        story["result"] = json.loads(outcome.result)
+    elif outcome.form == "pickle":
+        story["pickle"] = base64.b64encode(outcome.result).decode()
+    return story
