@@ -1,0 +1,41 @@
+"""What a kernel tells about itself before it runs: its sizes, its cost, its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tmax_workers.kernels.backends import Array, Backend
+
+Sizes: TypeAlias = Mapping[str, int]
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A computation with known cost. All functions are pure but ``run`` and ``checksum``, which compute on the backend."""
+
+    name: str
+    takes: str
+    """The sizes for people, as in an error's hint."""
+    sizes: frozenset[str]
+    """Names it accepts; each value is a whole number of at least 1."""
+    complete: Callable[[Sizes], Sizes]
+    """Fill in what was left out; Refused when something needed is missing or the shapes do not fit together."""
+    shapes: Callable[[Sizes], list[Shape]]
+    """Shapes of the inputs."""
+    work: Callable[[Sizes, int], int]
+    """Cost of one run, in ``unit``; the second argument is the size of one element in bytes."""
+    unit: Literal["flops", "bytes"]
+    memory_bytes: Callable[[Sizes, int], int]
+    """The most that is held at one time: inputs, what the library copies, the result."""
+    run: Callable[[Backend, list[Array]], Array]
+    checksum: Callable[[Backend, Array], float]
+    low: float
+    """Inputs are uniform in [low, low + 1)."""
+    half: bool
+    """True: float16 and bfloat16 make sense."""
+    devices: frozenset[str] = frozenset({"cpu", "cuda", "mps"})
+    torch_is_faster: bool = False
+    """On a CPU, measured: decides ``--backend auto`` when torch is loaded anyway."""

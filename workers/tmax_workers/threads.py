@@ -1,0 +1,63 @@
+"""How many threads numeric libraries may use in one worker, set before their import and enforced after it.
+
+    usable cores (affinity, cgroup quota) // workers -> environment before import -> threadpoolctl and torch after it
+
+N workers that each start one thread per core spend most of their time spinning at each other's barriers: small
+multiplications lose a factor of 6 to 21. The environment alone is too late in a worker that was forked after the import.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tmax_workers import cgroup
+
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, and whole cores of its cgroup's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup.cpu_quota()
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def default_threads(workers: int) -> int:
+    """Threads for each of ``workers`` (below 1 counts as 1) so that together they fill the usable cores; at least 1."""
+    return max(1, usable_cores() // max(1, workers))
+
+
+def env_for(threads: int) -> dict[str, str]:
+    """Variables that numeric libraries read once, at import. ValueError below 1."""
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return dict.fromkeys(VARIABLES, str(threads))
+
+
+def enforce(threads: int) -> dict[str, int]:
+    """Set what is already imported to ``threads``, and the environment for what is imported later and for children.
+
+    Returns the figures that hold now, by library (``openblas``, ``openmp``, ``torch``...); empty when none is loaded.
+    May be called again with another figure, higher or lower. ValueError below 1.
+    Imports neither NumPy nor torch, and runs no parallel region: a forked child may call it before its first computation.
+    """
+    os.environ.update(env_for(threads))
+    if "numpy" not in sys.modules and "torch" not in sys.modules:
+        return {}
+    import threadpoolctl
+
+    pools = threadpoolctl.ThreadpoolController()
+    pools.limit(limits=threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+    held = {str(pool["internal_api"]): int(pool["num_threads"]) for pool in pools.info()}
+    return held | ({"torch": int(torch.get_num_threads())} if torch is not None else {})
