@@ -1,7 +1,7 @@
 """Where a swarm's files are.  Imported by the fast path of the CLI: ``os`` and nothing more (``dataclasses`` would double its start).
 
     state    $XDG_STATE_HOME/tmax/SWARM     survives a reboot
-        tmax.db  ballast  controller.lock  init.lock  place  settings.json  controller.log  logs/  blobs/
+        tmax.db  tmax.db.snapshot  created  ballast  controller.lock  init.lock  place  settings.json  controller.log  logs/  blobs/
     runtime  $XDG_RUNTIME_DIR/tmax/SWARM    gone at reboot; its place is written in state/place
         control.sock  tmux.sock  tmux.conf  workers/  zygote.sock
 
@@ -56,6 +56,16 @@ class Layout:
     def database(self) -> str:
         """The store."""
         return f"{self.state}/tmax.db"
+
+    @property
+    def created(self) -> str:
+        """Says that a store was made here, and how new it must be at least; without it a missing store would be taken for a first start."""
+        return f"{self.state}/created"
+
+    @property
+    def snapshot(self) -> str:
+        """A full copy of the store, made at a clean ``down``."""
+        return f"{self.state}/tmax.db.snapshot"
 
     @property
     def ballast(self) -> str:
