@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.wait import wait_until
-from tmax_pipes.errors import ConnectionEnded, PipeError
+from tmax_pipes.errors import ConnectionEnded, FrameError, PipeError
 from tmax_pipes.fifo import ControllerFifos, WorkerFifos
+from tmax_pipes.frame import encode
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Beat, Done, Go, Hello, Message, Recall, Recalled, Report, Run, Started, Stop, Stored, Who
 from tmax_pipes.sockets import SocketTransport
@@ -298,3 +299,20 @@ def test_conversation_in_frames(ends: Ends) -> None:
     controller.close()
     controller.close()
     assert end_of(ends.worker) == b""
+
+
+def test_a_message_that_fits_no_frame_meets_who_said_it(ends: Ends) -> None:
+    controller, worker = Wire(ends.controller, "controller", epoch=7), Wire(ends.worker, "worker")
+    controller.say(Go(task=1, attempt=1))
+    with pytest.raises(FrameError):
+        controller.say(Run(task=2, attempt=1, job=PythonJob(call=bytes(2 * MIB), label="")))
+    controller.say(Go(task=3, attempt=1))
+    controller.flush()
+    assert wait_until(worker.hear) == [(7, Go(task=1, attempt=1)), (7, Go(task=3, attempt=1))]
+
+
+def test_a_message_of_the_wrong_direction_ends_the_conversation(ends: Ends) -> None:
+    worker = Wire(ends.worker, "worker")
+    ends.controller.write("control", encode(Beat(), 7))
+    with pytest.raises(FrameError):
+        wait_until(worker.hear)

@@ -380,6 +380,7 @@ def test_killed_worker_ends_the_connection(start: Callable[[str], Started]) -> N
     os.kill(one.process.pid, signal.SIGKILL)
     assert select.select(one.fifos.read_fds(), [], [], 10)[0]
     assert ended(one.fifos)
+    one.process.wait(10)  # a dying process closes its descriptors one after another
     with pytest.raises(ConnectionEnded):
         one.fifos.write("tasks", b"x")
 

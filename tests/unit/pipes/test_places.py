@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.wait import wait_until
 from tmax_pipes.fifo import WorkerFifos
 from tmax_pipes.places import Place, folder_of, forget, publish, remove, scan, start_ticks
 
@@ -93,10 +94,11 @@ def test_start_ticks_tell_processes_apart() -> None:
 
 def test_start_ticks_of_a_process_with_a_hostile_name(tmp_path: Path) -> None:
     program = tmp_path / "a) R (b 1"
-    program.symlink_to("/bin/sleep")
-    child = subprocess.Popen([str(program), "60"])
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o700)
+    child = subprocess.Popen([str(program)], stdin=subprocess.PIPE)
     try:
+        wait_until(lambda: b"(a) R (b 1)" in Path(f"/proc/{child.pid}/stat").read_bytes())
         assert start_ticks(child.pid) >= start_ticks(os.getpid())
     finally:
-        child.kill()
-        child.wait()
+        child.communicate(b"")
