@@ -1,0 +1,178 @@
+"""Start the controller of a swarm when none answers; several callers at once start exactly one.
+
+::
+
+    answers? --yes--> nothing to do
+       no --> init.lock (one at a time) --> answers now? --> taken down? --> settings in place
+           --> python -P -m tmax.controller ... --ready-fd N   (its own session, log to controller.log)
+           --> read N:  {"ok": true, "pid"}  its socket listens      {"error": {...}}  it says why not      end-of-file  it died
+
+Nothing is polled but the lock, which filelock takes that way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import threading
+import time
+
+from filelock import FileLock, Timeout
+
+from tmax.control.client import open_socket
+from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
+from tmax.layout import Layout, private_folder
+
+_LOG_LINES = 8
+_LOG_TAIL_BYTES = 8192
+_PACKAGES = ("tmax", "tmax_workers", "tmax_pipes", "tmax_dashboard")
+
+
+def ensure_controller(
+    layout: Layout, *, settings_path: str | None = None, start: bool = True, forced: bool = False, timeout_s: float = 60.0
+) -> bool:
+    """Make sure that a controller answers; return True when it was started here.
+
+    ``settings_path``: validated settings that become ``layout.settings`` if, and only if, a controller is started here.
+    ``start=False``: raise NoSwarm instead of starting one.  ``forced`` (``init``): start it also when the swarm was taken down.
+    Raises NoSwarm, WaitTimedOut when others or the controller itself need more than ``timeout_s``, and whatever error the
+    controller says it could not start for.
+    """
+    if answers(layout):
+        return False
+    if not start:
+        raise NoSwarm(layout.swarm)
+    end_s = time.monotonic() + timeout_s
+    _refuse_if_down(layout, forced)
+    private_folder(layout.state)
+    try:
+        with FileLock(layout.init_lock, mode=0o600, timeout=timeout_s):
+            if answers(layout):
+                return False
+            _refuse_if_down(layout, forced)
+            _start(layout, settings_path, end_s)
+    except Timeout as error:
+        raise WaitTimedOut(
+            f"another start of swarm {layout.swarm!r} did not end in {timeout_s:g} s", hint=f"the lock is {layout.init_lock}"
+        ) from error
+    return True
+
+
+def answers(layout: Layout) -> bool:
+    """Return whether a controller listens.  The kernel knows: a socket whose process has ended refuses."""
+    try:
+        open_socket(layout).close()
+    except NoSwarm:
+        return False
+    return True
+
+
+def down_mark(layout: Layout) -> str:
+    """Return the path of the file that says that this swarm was taken down and is to stay so."""
+    return f"{layout.state}/down"
+
+
+def _refuse_if_down(layout: Layout, forced: bool) -> None:
+    if os.path.lexists(down_mark(layout)) and not forced:
+        raise NoSwarm(layout.swarm, "was taken down")
+
+
+def _start(layout: Layout, settings_path: str | None, end_s: float) -> None:
+    if settings_path is not None:
+        _put_settings(settings_path, layout.settings)
+    try:
+        # Before the start: a ``down`` that follows at once must not have its mark removed.
+        os.unlink(down_mark(layout))
+    except FileNotFoundError:
+        pass  # it was not taken down
+    reader, writer = os.pipe()
+    try:
+        log_from = _spawn(layout, writer)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    with open(reader, "rb") as pipe:
+        _hear(layout, pipe.fileno(), end_s, log_from)
+
+
+def _put_settings(source: str, target: str) -> None:
+    with open(source, "rb") as file:
+        data = file.read()
+    new = f"{target}.{secrets.token_hex(6)}"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+    os.replace(new, target)
+
+
+def _spawn(layout: Layout, ready_fd: int) -> int:
+    """Start the controller; return the size its log had before."""
+    try:
+        log = os.open(layout.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderError(layout.log, f"cannot be written: {error.strerror}") from error
+    where = ["--swarm", layout.swarm, "--state", layout.state, "--runtime", layout.runtime]
+    with open(log, "ab") as file:
+        log_from = os.fstat(log).st_size
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tmax.controller", *where, "--ready-fd", str(ready_fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd="/",
+            env=_environment(),
+            start_new_session=True,
+            pass_fds=(ready_fd,),
+        )
+    # It is to outlive us; but while we live somebody must take its exit status, or it would stay as a zombie.
+    threading.Thread(target=process.wait, name="tmax-controller-exit", daemon=True).start()
+    return log_from
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment, without tmux's variables and so that the controller imports the very packages that we do."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TMUX")}
+    paths = [folder for folder in sys.path if any(os.path.isdir(os.path.join(folder, name)) for name in _PACKAGES)]
+    # An installed package needs no help; the folders of a clone do.  Made absolute, as its working directory is /.
+    paths = [folder for folder in paths if os.path.basename(folder.rstrip("/")) not in {"site-packages", "dist-packages"}]
+    paths += [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    if paths:
+        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(os.path.abspath(folder) for folder in paths))
+    return env
+
+
+def _hear(layout: Layout, ready_fd: int, end_s: float, log_from: int) -> None:
+    said = b""
+    while not said.endswith(b"\n"):
+        if not select.select([ready_fd], [], [], max(0.0, end_s - time.monotonic()))[0]:
+            raise WaitTimedOut(
+                f"the controller of swarm {layout.swarm!r} was started and is not ready yet", hint=f"its log is {layout.log}"
+            )
+        data = os.read(ready_fd, 65536)
+        if not data:
+            raise TmaxError(
+                f"the controller of swarm {layout.swarm!r} ended as it started{_last_words(layout.log, log_from)}",
+                hint=f"its log is {layout.log}",
+            )
+        said += data
+    answer = json.loads(said)
+    if "error" in answer:
+        raise from_wire(answer["error"])
+
+
+def _last_words(path: str, log_from: int) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(log_from, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""  # the error above it matters more
+    return "".join(f"\n  {line}" for line in lines[-_LOG_LINES:])
