@@ -1,0 +1,399 @@
+"""A whole swarm without a process: the shipped scheduler, worker states and links, in a world that breaks at random.
+
+    clients --> [events] --> Scheduler --> commit (the Disk) --> act --> lanes --> WorkerState --> lanes --> [events]
+
+One random step at a time: a message is delivered, a task ends, time passes, or something dies.  The controller may
+die before its commit, between commit and act, or in the middle of acting; a worker at any moment; a connection alone.
+What a dead connection carried is delivered up to a random point and lost from there, as FIFOs do.
+
+The oracle stands outside: ``executions`` is written by what "runs", ``accepted`` by the client.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+from tmax.core import events as ev
+from tmax.core.model import ENDS, LifeRecord, NewTask, Task, TaskState
+from tmax.core.scheduler import Scheduler
+from tmax.core.settings import Settings, TaskSettings, WorkerSettings
+from tmax_pipes.jobs import Job, PythonJob, ShellJob
+from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message, Report, Run, Who
+from tmax_workers import events as wev
+from tmax_workers.state import WorkerState
+
+SETTINGS = Settings(tasks=TaskSettings(grace_s=1.0, retry_delay_s=0.1), worker=WorkerSettings(deaths_limit=0, prefetch=4, restart_delay_s=0.05))
+
+
+class Violation(AssertionError):
+    """A promise was broken; the seed is in the message."""
+
+
+@dataclass
+class Execution:
+    """One run of a task, as the outside sees it."""
+
+    task: int
+    attempt: int
+    life: int
+    ended: bool = False
+
+
+@dataclass
+class Process:
+    """A worker process: its state, its lanes, and the task that runs in it."""
+
+    life: int
+    state: WorkerState
+    connected: bool = False
+    to_worker: dict[str, deque[Message]] = field(default_factory=lambda: {"tasks": deque(), "control": deque()})
+    results: deque[Message] = field(default_factory=deque)
+    running: Execution | None = None
+    cancelling: bool = False
+    dead: bool = False
+    first_hello: bool = True
+
+
+@dataclass
+class Disk:
+    """What is committed, and only that."""
+
+    tasks: dict[int, Task] = field(default_factory=dict)
+    lives: dict[int, LifeRecord] = field(default_factory=dict)
+
+    def commit(self, changes: ev.Changes) -> None:
+        """Apply one transaction."""
+        for task in (*changes.new_tasks, *changes.tasks):
+            before = self.tasks.get(task.id)
+            if before is not None and before.state in ENDS:
+                raise Violation(f"task {task.id} had ended as {before.state} and is recorded again as {task.state}")
+            self.tasks[task.id] = task
+        self.lives.update({record.life: record for record in changes.lives})
+
+
+class World:
+    """Everything, driven by one seeded generator."""
+
+    def __init__(self, seed: int, *, crashes: bool = True, act_before_commit: bool = False) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.crashes = crashes
+        self.act_before_commit = act_before_commit
+        self.now = 1000.0
+        self.disk = Disk()
+        self.processes: dict[int, Process] = {}
+        self.executions: dict[int, list[Execution]] = defaultdict(list)
+        self.accepted: dict[str, int] = {}
+        self.cancelled: set[int] = set()
+        self.poison: set[str] = set()
+        self.pending: list[ev.Event] = []
+        self.requests: dict[int, str] = {}
+        self.token = 0
+        self.deaths: dict[int, int] = defaultdict(int)
+        self.quiet = False
+        self.boot()
+
+    # -- the controller ----------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start a controller from what is on disk; lives are adopted: they greet, or are found dead."""
+        tasks = self.disk.tasks.values()
+        self.scheduler = Scheduler(
+            SETTINGS,
+            workers=2,
+            pool=1,
+            tasks=[task for task in tasks if task.state not in ENDS],
+            lives=[record for record in self.disk.lives.values() if record.alive],
+            next_task=max(self.disk.tasks, default=0) + 1,
+            next_life=max(self.disk.lives, default=0) + 1,
+            now=self.now,
+        )
+        self.pending = [ev.Tick()]
+        for record in self.disk.lives.values():
+            if record.alive and (record.life not in self.processes or self.processes[record.life].dead):
+                self.pending.append(ev.LifeEnded(life=record.life, cause="found dead"))
+
+    def turn(self) -> None:
+        """Decide, commit, act; with a crash at a random one of the points between."""
+        events, self.pending = self.pending, []
+        turn = self.scheduler.handle(events, self.now, self.now)
+        self.scheduler.check_invariants()
+        point = self.random.randrange(60) if self.crashes and not self.quiet else 99
+        steps = [lambda: self.disk.commit(turn.changes), lambda: self.act(turn.actions, stop_after=point)]
+        if self.act_before_commit:
+            steps.reverse()
+        if point == 0:
+            self.crash_controller()
+            return
+        steps[0]()
+        if point == 1:
+            self.crash_controller()
+            return
+        steps[1]()
+        if 2 <= point <= 4:
+            self.crash_controller()
+
+    def act(self, actions: tuple[ev.Action, ...], stop_after: int) -> None:
+        """Carry out; a crash in the middle leaves the rest undone."""
+        for place, action in enumerate(actions):
+            if 2 <= stop_after <= 4 and place >= stop_after - 1:
+                return
+            self.act_one(action)
+
+    def act_one(self, action: ev.Action) -> None:
+        """Carry out one order."""
+        if isinstance(action, ev.StartLife):
+            self.start(action.life)
+        elif isinstance(action, ev.Say):
+            self.say(action)
+        elif isinstance(action, ev.KillLife):
+            self.kill(action.life, "killed by us")
+        elif isinstance(action, ev.Accepted):
+            self.answer(action)
+        elif isinstance(action, ev.TasksEnded):
+            for task in action.tasks:
+                if self.disk.tasks[task.id].state not in ENDS:
+                    raise Violation(f"seed {self.seed}: the end of task {task.id} was told and is not on disk")
+
+    def crash_controller(self) -> None:
+        """kill -9: nothing of its memory is left; connections end; answers not given are lost."""
+        for process in self.processes.values():
+            self.drop_connection(process, tell=False)
+        self.requests.clear()
+        self.boot()
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def start(self, life: int) -> None:
+        """A process comes to be."""
+        hello = Hello(life=life, pid=life, ticks=1, protocol=PROTOCOL, python="3.11.0")
+        self.processes[life] = Process(life=life, state=WorkerState(hello, now=self.now, orphan_ttl_s=1e9))
+        self.pending.append(ev.LifeStarted(life=life, pid=life, ticks=1, session=f"s{life}"))
+
+    def say(self, action: ev.Say) -> None:
+        """Put messages on the lanes; without a connection they are dropped."""
+        process = self.processes.get(action.life)
+        if process is None or process.dead or not process.connected:
+            return
+        for message in action.messages:
+            process.to_worker["tasks" if isinstance(message, Run) else "control"].append(message)
+
+    def connect(self, process: Process) -> None:
+        """The controller opens the FIFOs and asks who it is."""
+        process.connected = True
+        process.first_hello = True
+        process.to_worker["control"].append(Who(epoch=1, swarm="sim", worker="w"))
+
+    def drop_connection(self, process: Process, *, tell: bool) -> None:
+        """End a connection: each lane is delivered up to a random point, the rest is lost."""
+        if not process.connected or process.dead:
+            return
+        process.connected = False
+        for lane in process.to_worker.values():
+            for _ in range(self.random.randrange(len(lane) + 1)):
+                self.to_state(process, lane.popleft())
+            lane.clear()
+        # What the worker says now has nowhere to go; what it had said may have arrived when the reader lives on.
+        count = self.random.randrange(len(process.results) + 1) if tell else 0
+        for _ in range(min(count, len(process.results))):
+            self.hear(process, process.results.popleft())
+        process.results.clear()
+        if not process.dead:
+            self.do(process, process.state.handle(wev.ConnectionDown(), self.now))
+        if tell and not process.dead:
+            self.pending.append(ev.LifeSilent(life=process.life))
+
+    def kill(self, life: int, cause: str) -> None:
+        """A worker process ends; what it had written may still be read, then the kernel's word comes."""
+        process = self.processes.get(life)
+        if process is None or process.dead:
+            return
+        process.dead = True
+        self.deaths[life] += 1
+        if process.running is not None:
+            process.running.ended = True
+        for message in list(process.results)[: self.random.randrange(len(process.results) + 1)]:
+            self.hear(process, message)
+        self.pending.append(ev.LifeEnded(life=life, cause=cause, signal=9))
+
+    def hear(self, process: Process, message: Message) -> None:
+        """The engine reads one message of a worker."""
+        if isinstance(message, Hello):
+            self.pending.append(ev.LifeGreeted(life=process.life, hello=message, reconnected=process.first_hello))
+            process.first_hello = False
+        else:
+            self.pending.append(ev.LifeSaid(life=process.life, message=message))  # type: ignore[arg-type]
+
+    def to_state(self, process: Process, message: object) -> None:
+        """The worker reads one message, or something happens in it."""
+        if not process.dead:
+            self.do(process, process.state.handle(message, self.now))  # type: ignore[arg-type]
+            process.state.check_invariants()
+
+    def do(self, process: Process, dos: list[wev.Do]) -> None:
+        """Carry out what a worker's state orders."""
+        for one in dos:
+            if isinstance(one, wev.Say):
+                if process.connected:
+                    process.results.append(one.message)
+            elif isinstance(one, wev.Begin):
+                self.begin(process, one.run)
+            elif isinstance(one, wev.Cancel):
+                process.cancelling = True
+            elif isinstance(one, wev.KillTask):
+                self.finish(process, how="killed")
+            elif isinstance(one, wev.Exit):
+                self.kill(process.life, "exited")
+
+    def begin(self, process: Process, run: Run) -> None:
+        """User code starts: here the outside sees it."""
+        execution = Execution(task=run.task, attempt=run.attempt, life=process.life)
+        process.running, process.cancelling = execution, False
+        if not run.task:
+            return
+        alive = [one for one in self.executions[run.task] if not one.ended]
+        if alive:
+            raise Violation(f"seed {self.seed}: task {run.task} runs twice at once: {alive} and {execution}")
+        self.executions[run.task].append(execution)
+        if run.ask and len(self.executions[run.task]) > 1 and self.disk.tasks[run.task].failures == 0:
+            raise Violation(f"seed {self.seed}: task {run.task} may run once and ran twice: {self.executions[run.task]}")
+
+    def finish(self, process: Process, how: str = "") -> None:
+        """The running task ends."""
+        execution = process.running
+        if execution is None or process.dead:
+            return
+        name = self.name_of(execution.task)
+        if name in self.poison and self.crashes:
+            self.kill(process.life, "poisoned")
+            return
+        process.running = None
+        execution.ended = True
+        report = Report(duration_s=self.random.choice([0.001, 0.02, 1.0]))
+        outcome: Done | Failed
+        if how == "killed" or process.cancelling or self.random.random() < 0.1 and execution.task:
+            outcome = Failed(execution.task, execution.attempt, report, Failure(kind="exit", message="exit 1", exit_code=1))
+        else:
+            outcome = Done(execution.task, execution.attempt, report)
+        self.to_state(process, wev.JobEnded(outcome))
+
+    def name_of(self, task: int) -> str:
+        """Return the request that made this task."""
+        return next((name for name, number in self.accepted.items() if number == task), "")
+
+    # -- clients -----------------------------------------------------------------------------------
+
+    def submit(self, name: str) -> None:
+        """A client submits, or submits again what it got no answer for."""
+        job: Job = ShellJob(argv=(b"x",)) if int(name) % 3 == 0 else PythonJob(call=b"", label="f")
+        self.token += 1
+        self.requests[self.token] = name
+        known = {task.request_id: task.id for task in self.disk.tasks.values() if task.request_id == name}
+        task = NewTask(job=job, request_id=name, retries=int(name) % 2, grace_s=1.0, timeout_s=5.0 if int(name) % 5 == 0 else 0.0)
+        self.pending.append(ev.Submitted(token=self.token, tasks=(task,), known=known))
+
+    def answer(self, action: ev.Accepted) -> None:
+        """The client learns the id: from here the task is promised."""
+        name = self.requests.pop(action.token, None)
+        if name is None:
+            return
+        number = action.ids[0]
+        if self.accepted.setdefault(name, number) != number:
+            raise Violation(f"seed {self.seed}: request {name} is task {self.accepted[name]} and task {number}")
+        if number not in self.disk.tasks:
+            raise Violation(f"seed {self.seed}: task {number} was promised and is not on disk")
+
+    # -- running it --------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One thing happens."""
+        process = self.random.choice(list(self.processes.values())) if self.processes else None
+        roll = self.random.random()
+        if process is None or roll < 0.25:
+            self.turn()
+        elif process.dead:
+            self.now += 0.001
+        elif not process.connected:
+            self.connect(process)
+        elif roll < 0.5:
+            lanes = [lane for lane in process.to_worker.values() if lane]
+            if lanes:
+                self.to_state(process, self.random.choice(lanes).popleft())
+        elif roll < 0.7 and process.results:
+            self.hear(process, process.results.popleft())
+        elif roll < 0.85:
+            self.finish(process)
+        elif roll < 0.9:
+            self.pass_time(self.random.choice([0.001, 0.05, 0.5]))
+        elif self.crashes and not self.quiet and roll > 0.99:
+            self.kill(process.life, "killed by SIGKILL")
+        elif self.crashes and not self.quiet and roll > 0.96:
+            self.drop_connection(process, tell=True)
+
+    def pass_time(self, seconds: float) -> None:
+        """Time goes on for everybody."""
+        self.now += seconds
+        self.pending.append(ev.Tick())
+        for process in list(self.processes.values()):
+            if not process.dead:
+                self.to_state(process, wev.Tick())
+
+    def run(self, tasks: int = 12, steps: int = 500) -> None:
+        """Submit, break things, then let it come to rest; check every promise."""
+        names = [str(number) for number in range(1, tasks + 1)]
+        self.poison = {name for name in names if int(name) % 11 == 0}
+        for _ in range(steps):
+            if self.random.random() < 0.1:
+                missing = [name for name in names if name not in self.accepted]
+                if missing:
+                    self.submit(self.random.choice(missing))
+            if self.random.random() < 0.01 and self.accepted:
+                self.cancel(self.random.choice(list(self.accepted.values())))
+            self.step()
+        self.rest()
+        self.judge()
+
+    def cancel(self, number: int) -> None:
+        """Somebody wants it ended."""
+        self.cancelled.add(number)
+        self.pending.append(ev.CancelAsked(token=0, tasks=(number,)))
+
+    def rest(self) -> None:
+        """No more faults: everything accepted must come to its end."""
+        self.quiet = True
+        for _ in range(6000):
+            if self.pending:
+                self.turn()
+            self.step()
+            self.now += 0.002
+            if not self.unfinished():
+                return
+            if self.random.random() < 0.02:
+                self.pass_time(0.5)
+        raise Violation(f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler.desk.ledger.tasks.get(n) for n in self.unfinished()]}")
+
+    def unfinished(self) -> list[int]:
+        """Return accepted tasks that have not ended on disk."""
+        return [number for number in self.accepted.values() if self.disk.tasks[number].state not in ENDS]
+
+    def judge(self) -> None:
+        """Check what can only be checked at the end."""
+        for name, number in self.accepted.items():
+            task = self.disk.tasks[number]
+            runs = self.executions[number]
+            if task.state is TaskState.DONE and not runs:
+                raise Violation(f"seed {self.seed}: task {number} is done and never ran")
+            if task.state is TaskState.DEAD and len(task.crashes) < task.deliveries:
+                raise Violation(f"seed {self.seed}: task {number} is dead after {len(task.crashes)} crashes")
+            if task.state is TaskState.CANCELLED and number not in self.cancelled:
+                raise Violation(f"seed {self.seed}: task {number} ({name}) is cancelled and nobody asked for it")
+            if len(runs) > 1 + task.failures + len(task.crashes) + self.lost_runs(runs):
+                raise Violation(f"seed {self.seed}: task {number} ran {len(runs)} times without a reason: {runs}")
+
+    def lost_runs(self, runs: list[Execution]) -> int:
+        """Return how many runs were on lives that died."""
+        return sum(1 for one in runs if self.processes[one.life].dead)
+
+
