@@ -1,0 +1,50 @@
+"""Writing a file so that a reader, or a power cut, finds the old content or the new one and never a part.
+
+    temp file in the same folder (O_EXCL, 0600) -> write -> fsync -> rename -> fsync of the folder
+
+Every small file that tmax keeps (settings, records, documents) is written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+
+def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Put ``data`` at ``path``, whole and durable, replacing what is there.
+
+    The file gets ``mode`` whatever the umask says. A link at ``path`` is replaced, not followed.
+    Raises OSError; then ``path`` is as it was and the temp file is gone.
+    """
+    folder = os.path.dirname(path) or "."
+    temp = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(6)}")
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            os.fchmod(descriptor, mode)
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temp, path)
+    except BaseException:
+        os.unlink(temp)
+        raise
+    sync(folder)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte; a short write is followed by another. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync(path: str) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""What survives: the task store and the lock that goes with it."""

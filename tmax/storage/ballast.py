@@ -1,0 +1,74 @@
+"""Space set aside for a full disk.
+
+SQLite cannot even delete a row once the disk is full. So 16 MiB are kept in a file that does nothing:
+
+    disk full -> the file is removed -> results of running tasks still fit, intake is refused (``Store.full``)
+    room again (four times its size) -> the file is made anew -> intake opens
+
+It is really allocated; a sparse file would promise space that is not there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+ROOM = 4
+"""Free space, in ballasts, from which on a ballast is made: 64 MiB for the usual 16."""
+LEAST_ROOM_BYTES = 1024 * 1024
+"""Free space that counts as room where no ballast is wanted."""
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Ballast:
+    """The file, and whether there is room."""
+
+    def __init__(self, path: str, size_bytes: int) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+
+    @property
+    def held(self) -> bool:
+        """True when the space is set aside, all of it."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return found.st_size == self.size_bytes and found.st_blocks * 512 >= self.size_bytes
+
+    @property
+    def room(self) -> bool:
+        """True when enough is free to set the space aside and still have as much again three times over."""
+        found = os.statvfs(os.path.dirname(self.path) or ".")
+        return found.f_bavail * found.f_frsize >= max(ROOM * self.size_bytes, LEAST_ROOM_BYTES)
+
+    def hold(self) -> bool:
+        """Set the space aside if there is room for it; return whether intake may go on.
+
+        Space already held counts, whatever else is free. Raises OSError, except for a disk that fills up meanwhile.
+        """
+        if not self.size_bytes:
+            self.release()
+            return self.room
+        return self.held or (self.room and self._make())
+
+    def release(self) -> None:
+        """Give the space back to the disk. Nothing to do when there is none."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+    def _make(self) -> bool:
+        self.release()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, self.size_bytes)
+        except OSError as error:
+            self.release()
+            if error.errno not in NO_SPACE:
+                raise
+            return False
+        finally:
+            os.close(descriptor)
+        return True

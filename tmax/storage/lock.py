@@ -1,0 +1,114 @@
+"""The lock a controller holds for life, so that one store never has two controllers.
+
+    open (O_NOFOLLOW) -> flock, without waiting -> is this still the file of that name? -> ours until close() or death
+
+``flock`` and not ``fcntl`` locks: those are dropped when *any* descriptor of the file is closed in the process.
+The kernel lets go when the holder dies, however it dies: a lock left behind by a dead process does not exist.
+The number in the file is only for people.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from types import TracebackType
+
+from tmax.errors import Exit, StoreError
+
+TRIES = 10
+"""How often a lock file that vanished under us is looked for again."""
+
+
+class LockHeld(StoreError):
+    """Another process has the lock. Fields: ``path``; ``pid``, what the holder wrote (0: nothing readable)."""
+
+    code = "lock-held"
+    exit_code = Exit.NO_SWARM
+
+    def __init__(self, path: str, pid: int = 0) -> None:
+        self.path = path
+        self.pid = pid
+        by = f" by process {pid}" if pid else ""
+        super().__init__(f"{path} is held{by}: a controller is starting, or runs and does not answer", hint="try again; see tmax doctor")
+
+
+class ControllerLock:
+    """A held lock; ``close`` (twice is harmless) or the end of the process lets go. A forked child holds it too until it execs."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Let go. The file stays: unlinking it would let two processes hold two files of one name."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> ControllerLock:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def controller_lock(path: str) -> ControllerLock:
+    """Take the lock now, or raise LockHeld; never waits. Raises StoreError when the file is not ours or cannot be opened.
+
+    After locking, the file's identity is compared with its name's: who locked a file that was unlinked
+    meanwhile holds nothing that the next process could see.
+    """
+    for _ in range(TRIES):
+        descriptor = _open(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _still_named(descriptor, path):
+                _write_pid(descriptor)
+                return ControllerLock(path, descriptor)
+        except BlockingIOError:
+            pid = _read_pid(descriptor)
+            os.close(descriptor)
+            raise LockHeld(path, pid) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreError(f"{path} cannot be locked: {error.strerror}", hint="keep the swarm's folder on a local disk") from error
+        os.close(descriptor)
+    raise StoreError(
+        f"{path} is replaced again and again while it is being locked", hint="another program removes files there: find and stop it"
+    )
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be opened: {error.strerror}", hint=f"it must be a plain file of yours: see ls -l {path}"
+        ) from error
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        return descriptor
+    os.close(descriptor)
+    raise StoreError(f"{path} is not a plain file of ours (uid {found.st_uid})", hint=f"remove it: rm {path}")
+
+
+def _still_named(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _write_pid(descriptor: int) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    except OSError:
+        pass  # a full disk: the number is only for people, the lock is held all the same
+
+
+def _read_pid(descriptor: int) -> int:
+    text = os.pread(descriptor, 20, 0).strip()
+    return int(text) if text.isdigit() else 0

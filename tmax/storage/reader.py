@@ -1,0 +1,115 @@
+"""Questions to an open SQLite store; runs on the thread that owns the connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from tmax.core.model import Task
+from tmax.storage.base import Loaded
+from tmax.storage.rows import SELECT_TASK, life_of, task_of
+
+AT_ONCE = 500
+"""Values in one ``IN (...)``: the lowest limit SQLite was ever built with is 999."""
+TOO_HIGH = 1 << 63
+"""SQLite's integers end here; a person may ask for any number, and there is no such task."""
+
+
+class SqliteReader:
+    """``tmax.storage.base.Reader`` over one connection. Raises sqlite3.Error and DamagedRow; the store translates."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def loaded(self) -> Loaded:
+        """Everything that has not ended, and the counters."""
+        lives = self._connection.execute("SELECT life, record FROM lives WHERE alive ORDER BY life")
+        return Loaded(
+            tasks=[task_of(row) for row in self._connection.execute(f"{SELECT_TASK} WHERE ended_at IS NULL ORDER BY id")],
+            lives=[life_of(row) for row in lives],
+            meta=dict(self._connection.execute("SELECT name, value FROM meta")),
+            next_task=max(self._number("SELECT max(id) FROM tasks"), self.counter("highest_task")) + 1,
+            next_life=self._number("SELECT max(life) FROM lives") + 1,
+            counts=self._counts(),
+        )
+
+    def counter(self, name: str) -> int:
+        """A number the store keeps about itself; 0 when it is not there."""
+        return self._number("SELECT value FROM counters WHERE name = ?", name)
+
+    def task(self, id: int) -> Task | None:  # noqa: A002 - the word of the CLI
+        """The task, or None."""
+        return self.tasks([id]).get(id)
+
+    def tasks(self, ids: Sequence[int]) -> dict[int, Task]:
+        """Those that exist, by id."""
+        possible = [number for number in ids if 0 < number < TOO_HIGH]
+        return {row[0]: task_of(row) for row in self._among(f"{SELECT_TASK} WHERE id IN", possible)}
+
+    def requests(self, request_ids: Sequence[str]) -> dict[str, int]:
+        """The task of each request id that is known."""
+        return dict(self._among("SELECT request_id, id FROM tasks WHERE request_id IN", list(filter(_is_text, request_ids))))
+
+    def ended(self, limit: int, states: Collection[str] | None = None, before: int | None = None) -> list[Task]:
+        """Ended tasks, the one that ended last first."""
+        where, values = ["ended_at IS NOT NULL"], list[Any]()
+        if before is not None:
+            before = before if 0 < before < TOO_HIGH else 0
+            where.append("(ended_at, id) < (SELECT ended_at, id FROM tasks WHERE id = ?)")
+            values.append(before)
+        if states is not None:
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+            values += [str(state) for state in states]
+        # The ids come from the index alone; rows (and their overflow pages) are read only for those that are wanted.
+        inner = f"SELECT id FROM tasks WHERE {' AND '.join(where)} ORDER BY ended_at DESC, id DESC LIMIT ?"
+        ids = [number for (number,) in self._connection.execute(inner, (*values, max(limit, 0)))]
+        found = self.tasks(ids)
+        return [found[number] for number in ids]
+
+    def named(self, name: str) -> list[int]:
+        """Ids of the tasks of this name, oldest first."""
+        return self._column("SELECT id FROM tasks WHERE name = ? ORDER BY id", name) if _is_text(name) else []
+
+    def last_ids(self, n: int) -> list[int]:
+        """The ``n`` highest ids, newest first."""
+        return self._column("SELECT id FROM tasks ORDER BY id DESC LIMIT ?", max(n, 0))
+
+    def between(self, first: int, last: int) -> list[int]:
+        """Existing ids from ``first`` to ``last``, ascending."""
+        return self._column("SELECT id FROM tasks WHERE id BETWEEN ? AND ? ORDER BY id", max(first, 0), min(last, TOO_HIGH - 1))
+
+    def unreferenced(self, digests: Sequence[str]) -> list[str]:
+        """Which of these blobs no kept task names."""
+        known = {digest for (digest,) in self._among("SELECT DISTINCT digest FROM blobs WHERE digest IN", digests)}
+        return [digest for digest in digests if digest not in known]
+
+    def beyond(self, keep: int, limit: int) -> list[tuple[int, str]]:
+        """(id, state) of ended tasks beyond the ``keep`` that ended last, at most ``limit``, newest first."""
+        order = "SELECT id, state FROM tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT ? OFFSET ?"
+        return self._connection.execute(order, (limit, max(keep, 0))).fetchall()
+
+    def _counts(self) -> dict[str, int]:
+        counts = dict(self._connection.execute("SELECT state, count(*) FROM tasks WHERE ended_at IS NOT NULL GROUP BY state"))
+        for name, value in self._connection.execute("SELECT name, value FROM counters WHERE name LIKE 'trimmed.%'"):
+            state = name.removeprefix("trimmed.")
+            counts[state] = counts.get(state, 0) + value
+        return counts
+
+    def _among(self, start: str, values: Sequence[Any]) -> Iterator[Any]:
+        pending = iter(dict.fromkeys(values))
+        while chunk := list(islice(pending, AT_ONCE)):
+            yield from self._connection.execute(f"{start} ({', '.join('?' * len(chunk))})", chunk)
+
+    def _column(self, statement: str, *values: object) -> list[int]:
+        return [row[0] for row in self._connection.execute(statement, values)]
+
+    def _number(self, statement: str, *values: object) -> int:
+        row = self._connection.execute(statement, values).fetchone()
+        return int(row[0]) if row and row[0] is not None else 0
+
+
+def _is_text(value: str) -> bool:
+    """True for what the store can hold: not empty, and no half of a surrogate pair (a file name's stray byte)."""
+    return bool(value) and not any("\ud800" <= letter <= "\udfff" for letter in value)

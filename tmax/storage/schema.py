@@ -1,0 +1,78 @@
+"""Tables of the store, and how an older store becomes a newer one.
+
+``MIGRATIONS[n]`` takes version n to n + 1; version 0 is an empty file. A released entry is never edited.
+
+What is true stands in the two blobs of a task (``rows.py``); the columns beside them are copies to search by.
+``ended_at`` is NULL until the task has ended, so that two partial indexes split the table: what a start must load,
+and what is listed and trimmed. A task in between its first and last move touches neither.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+APPLICATION_ID = 0x746D6178
+"""``tmax`` in ASCII; tells our file from any other SQLite file."""
+
+VERSION_1 = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    """CREATE TABLE tasks (
+        id           INTEGER PRIMARY KEY,
+        request_id   TEXT,
+        name         TEXT,
+        kind         TEXT NOT NULL,
+        state        TEXT NOT NULL,
+        priority     TEXT NOT NULL,
+        submitted_at REAL NOT NULL,
+        ended_at     REAL,
+        attempt      INTEGER NOT NULL,
+        worker       TEXT NOT NULL,
+        life         INTEGER NOT NULL,
+        "group"      INTEGER NOT NULL,
+        moves        BLOB NOT NULL,
+        spec         BLOB NOT NULL
+    )""",
+    "CREATE UNIQUE INDEX task_of_request ON tasks (request_id) WHERE request_id IS NOT NULL",
+    "CREATE INDEX task_of_name ON tasks (name) WHERE name IS NOT NULL",
+    "CREATE INDEX open_tasks ON tasks (id) WHERE ended_at IS NULL",
+    "CREATE INDEX ended_tasks ON tasks (ended_at, id, state) WHERE ended_at IS NOT NULL",
+    "CREATE TABLE lives (life INTEGER PRIMARY KEY, worker TEXT NOT NULL, alive INTEGER NOT NULL, record BLOB NOT NULL)",
+    "CREATE TABLE blobs (task INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (task, digest)) WITHOUT ROWID",
+    "CREATE INDEX blob_of_digest ON blobs (digest)",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "INSERT INTO counters VALUES ('generation', 0), ('highest_task', 0)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (VERSION_1,)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the schema version of an open store; 0 for an empty file. Raises sqlite3.Error."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """True when the file says that it is a tmax store."""
+    return int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
+
+
+def migrate(
+    connection: sqlite3.Connection,
+    backup: Callable[[int], None],
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
+) -> None:
+    """Bring an open store to the newest version, one transaction a step; ``backup(version)`` is called once before the first.
+
+    An empty file is not backed up. A store newer than ``migrations`` must have been refused before. Raises sqlite3.Error.
+    """
+    version = version_of(connection)
+    if 0 < version < len(migrations):
+        backup(version)
+    for number in range(version, len(migrations)):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in migrations[number]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute("COMMIT")

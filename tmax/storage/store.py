@@ -1,0 +1,167 @@
+"""The task store: one SQLite file, one process, one connection, one thread that touches it.
+
+    controller                          writer thread (writer.py)
+    commit(changes, done)  --queue-->   BEGIN, rows, COMMIT (fsync) -> done(result) -> checkpoint, ballast
+    read(query, done)      --queue-->   query(reader) -> done(answer)
+    trim(keep, done)       --queue-->   BEGIN, DELETE, COMMIT -> done(ids)
+    close(snapshot)        --queue-->   VACUUM INTO tmax.db.snapshot, checkpoint, close
+
+A full disk is an answer (StorageFull: nothing of that commit is written). Any other failure to write ends the store:
+every later commit gets the same error, the controller stops, and the next start reads what is really there.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tmax.core.events import Changes
+from tmax.core.settings import StoreSettings
+from tmax.errors import NoSwarm, StoreError
+from tmax.layout import Layout
+from tmax.storage.base import CommitResult, Loaded, Reader
+from tmax.storage.lock import controller_lock
+from tmax.storage.opening import close_quietly, never_made, open_database
+from tmax.storage.reader import SqliteReader
+from tmax.storage.writer import MEND_S, Writer
+
+__all__ = ["CommitResult", "Loaded", "Reader", "Store", "open_for_reading"]
+
+T = TypeVar("T")
+
+
+class Store:
+    """``tmax.storage.base.TaskStore`` over SQLite. Made by ``open``; its methods are called from one thread, the controller's."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closed = False
+        # A daemon: a controller that dies of an error must not hang on the way out; what was acknowledged is on disk.
+        self._thread = threading.Thread(target=self._work, name="tmax-store", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, layout: Layout, settings: StoreSettings) -> Store:
+        """Open the swarm's store, or make it when there never was one. The caller holds ``controller_lock``.
+
+        Raises StoreError with a hint: locked by another program, damaged, incomplete, newer, not ours, on a network file
+        system, no rights. Its exit code is 74 where a person must choose.
+        """
+        connection = open_database(layout, settings.durability.upper())
+        try:
+            return cls(Writer(connection, layout, settings))
+        except BaseException:
+            close_quietly(connection)
+            raise
+
+    @property
+    def full(self) -> bool:
+        """True while the ballast is given up (or never fitted): take in nothing new. Asking also makes the store look for room now and then."""
+        writer = self._writer
+        if writer.full and not self._closed and time.monotonic() >= writer.mend_at:
+            writer.mend_at = time.monotonic() + MEND_S  # one look at a time, however often it is asked
+            self._jobs.put(writer.mend)
+        return writer.full
+
+    def load(self) -> Loaded:
+        """What is kept, after all commits asked for before. Waits. Raises StoreError."""
+        box: queue.SimpleQueue[Loaded | StoreError] = queue.SimpleQueue()
+        self.read(lambda reader: reader.loaded(), box.put)
+        answer = box.get()
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
+        """Write all of it or nothing, in the order asked for; then call ``done`` on the writer thread. Raises StoreError when closed."""
+
+        def job() -> None:
+            done(self._writer.commit(changes))
+            self._writer.rest()
+
+        self._put(job)
+
+    def read(self, query: Callable[[Reader], T], done: Callable[[T | StoreError], None]) -> None:
+        """Answer ``query`` after all commits asked for before it; ``done`` is called on the writer thread. Raises StoreError when closed."""
+
+        def job() -> None:
+            try:
+                answer: T | StoreError = self._writer.read(query)
+            except StoreError as error:
+                answer = error
+            done(answer)
+
+        self._put(job)
+
+    def trim(self, keep: int, done: Callable[[list[int] | StoreError], None]) -> None:
+        """Forget ended tasks beyond the ``keep`` that ended last. ``done``, on the writer thread, gets the ids that are gone.
+
+        At most TRIM_AT_ONCE (1,000) go at a time: ask again after so many. Raises StoreError when closed.
+        """
+
+        def job() -> None:
+            try:
+                answer: list[int] | StoreError = self._writer.trim(keep)
+            except StoreError as error:
+                answer = error
+            done(answer)
+            self._writer.rest()
+
+        self._put(job)
+
+    def close(self, snapshot: bool = False) -> None:
+        """Finish what was asked, then let go; ``snapshot`` leaves a full copy beside the store. Twice is harmless.
+
+        Raises StoreError when the copy could not be made; the store is closed all the same. Not from ``done``.
+        """
+        if self._closed:
+            return
+        box: queue.SimpleQueue[StoreError | None] = queue.SimpleQueue()
+
+        def job() -> None:
+            try:
+                self._writer.close(snapshot)
+                box.put(None)
+            except StoreError as error:
+                box.put(error)
+
+        self._put(job)
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        error = box.get()
+        if error is not None:
+            raise error
+
+    def _put(self, job: Callable[[], None]) -> None:
+        if self._closed:
+            raise StoreError("the store is closed")
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception as error:  # any: without this thread every client would wait for ever; so the next commit says it
+                self._writer.stop(StoreError(f"the store's owner failed on an answer: {error!r}"))
+
+
+@contextmanager
+def open_for_reading(layout: Layout) -> Iterator[Reader]:
+    """Read the store of a swarm whose controller is down; nobody can start one meanwhile, so be brief.
+
+    Raises NoSwarm where nothing was ever kept, LockHeld when a controller is starting or does not answer, and StoreError.
+    """
+    if never_made(layout):
+        raise NoSwarm(layout.swarm, "was never started")
+    with controller_lock(layout.lock):
+        connection = open_database(layout, "FULL", claim=False)
+        try:
+            yield SqliteReader(connection)
+        finally:
+            close_quietly(connection)

@@ -1,0 +1,241 @@
+"""The thread's half of the store: everything that touches the connection, one call after the other.
+
+    commit  encode -> BEGIN, executemany, COMMIT (fsync) -> claim the generation        full: roll back, ballast, once more
+    rest    after the acknowledgement: checkpoint every CHECKPOINT_BYTES, look for room every MEND_S
+    broken  the first error that is not a full disk; every later write gets it again
+
+An fsync is never tried again: after one that failed the kernel has thrown the pages away, and the next one says "ok".
+The checkpoint is called here, not left to SQLite, which would run it before COMMIT returns and keep its errors to itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tmax.core.events import Changes
+from tmax.core.settings import StoreSettings
+from tmax.errors import StoreError
+from tmax.layout import Layout
+from tmax.storage import rows
+from tmax.storage.ballast import NO_SPACE, Ballast
+from tmax.storage.base import CommitResult, Reader
+from tmax.storage.marker import Marker
+from tmax.storage.opening import close_quietly, snapshot
+from tmax.storage.reader import SqliteReader
+from tmax.storage.trouble import CORRUPT, explain, full, is_full, primary
+
+T = TypeVar("T")
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+"""The log is moved into the database each time about so much was written."""
+MEND_S = 10.0
+"""How often at most a full store looks whether there is room again."""
+TRIM_AT_ONCE = 1000
+"""Tasks forgotten in one transaction, so that commits behind it do not wait long."""
+DEAD_LIVES_KEPT = 1000
+
+
+class Writer:
+    """Owns the connection. Call it from one thread at a time; only ``full``, ``broken`` and ``mend_at`` are read from others."""
+
+    def __init__(self, connection: sqlite3.Connection, layout: Layout, settings: StoreSettings) -> None:
+        self._connection = connection
+        self._layout = layout
+        self._marker = Marker(layout.created)
+        self._ballast = Ballast(layout.ballast, settings.ballast_bytes)
+        self._claims_at_commit = settings.durability == "full"
+        self._reader = SqliteReader(connection)
+        self._generation = self._reader.counter("generation")
+        self._claimed = False
+        """The log's present stretch has its generation in the database."""
+        self._told = -1
+        """The generation last written to the marker."""
+        self._weight_bytes = 0
+        self.broken: StoreError | None = None
+        self.full = True
+        self.mend_at = 0.0
+        self.mend()
+
+    def commit(self, changes: Changes) -> CommitResult:
+        """Write a turn's changes, all or nothing."""
+        began = time.perf_counter()
+        error: StoreError | None = None
+        try:
+            batch = rows.batch_of(changes)
+            self._write(lambda: self._put(batch))
+            self._weight_bytes += batch.weight_bytes
+        except StoreError as found:
+            error = found
+        return CommitResult(ok=error is None, error=error, seconds=time.perf_counter() - began)
+
+    def read(self, query: Callable[[Reader], T]) -> T:
+        """Answer a question. Raises StoreError; a query's own mistake becomes one too, because someone waits for the answer."""
+        try:
+            return query(self._reader)
+        except sqlite3.Error as error:
+            found = explain(error, self._layout)
+            if primary(error) in CORRUPT:
+                self.broken = self.broken or found
+            raise found from error
+        except StoreError:
+            raise
+        except Exception as error:  # any: the query is the caller's code, and the caller waits for an answer
+            raise StoreError(f"a question to the store failed: {error!r}") from error
+
+    def trim(self, keep: int) -> list[int]:
+        """Forget ended tasks beyond the ``keep`` that ended last, at most TRIM_AT_ONCE; return their ids. Raises StoreError."""
+        beyond = self.read(lambda _: self._reader.beyond(keep, TRIM_AT_ONCE))
+        if beyond:
+            self._write(lambda: self._forget(beyond))
+            self._weight_bytes += 4096 * len(beyond)
+        return [number for number, _ in beyond]
+
+    def rest(self) -> None:
+        """What has time until after an acknowledgement: the checkpoint, and the ballast of a store that was full."""
+        if self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES:
+            self._checkpoint()
+        if self.full and time.monotonic() >= self.mend_at:
+            self.mend()
+
+    def mend(self) -> None:
+        """Make the ballast anew if there is room; then the store is no longer full."""
+        self.mend_at = time.monotonic() + MEND_S
+        try:
+            self.full = not self._ballast.hold()
+        except OSError:
+            pass  # as full as before; the next look may find better
+
+    def stop(self, error: StoreError) -> None:
+        """Write nothing more, because of ``error``; the first one stays."""
+        self.broken = self.broken or error
+
+    def close(self, with_snapshot: bool) -> None:
+        """Move the log into the database and let go. Raises StoreError for a snapshot or checkpoint that failed; it is closed all the same."""
+        try:
+            if self.broken is None and with_snapshot:
+                snapshot(self._connection, self._layout.snapshot)
+            if self.broken is None:
+                self._checkpoint()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"no snapshot of {self._layout.database} was made: {error}", hint="the store itself is whole") from error
+        finally:
+            close_quietly(self._connection)
+
+    # -- one transaction ---------------------------------------------------------------------------
+
+    def _write(self, body: Callable[[], None]) -> None:
+        if self.broken is not None:
+            raise self.broken
+        try:
+            self._transact(body)
+        except sqlite3.Error as error:
+            if not is_full(error, self._layout.state):
+                raise self._break(error) from error
+            self._write_on_full_disk(body)
+        self._claim(at_commit=True)
+
+    def _write_on_full_disk(self, body: Callable[[], None]) -> None:
+        """Once more, with the ballast's space, and with the log's own once it is moved into the database."""
+        self.full = True
+        self.mend_at = time.monotonic() + MEND_S
+        try:
+            self._ballast.release()
+            self._checkpoint()
+            if self.broken is not None:
+                raise self.broken
+            self._transact(body)
+        except sqlite3.Error as error:
+            if is_full(error, self._layout.state):
+                raise full(self._layout) from error
+            raise self._break(error) from error
+        except OSError as error:
+            raise full(self._layout) from error
+
+    def _transact(self, body: Callable[[], None]) -> None:
+        """Run ``body`` in a transaction of its own; nothing of it is left after an error."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            body()
+            if not self._claimed:
+                self._connection.execute("UPDATE counters SET value = ? WHERE name = 'generation'", (self._generation + 1,))
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, StoreError) as error:
+            self._roll_back()
+            if isinstance(error, StoreError):
+                self.stop(error)
+            raise
+        self._generation += not self._claimed
+        self._claimed = True
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:  # a full disk, among others, makes SQLite roll back by itself
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._break(error)
+
+    def _put(self, batch: rows.Batch) -> None:
+        run = self._connection.executemany
+        if batch.new_tasks:
+            run(rows.INSERT_TASK, batch.new_tasks)
+        if batch.tasks and (found := run(rows.UPDATE_TASK, batch.tasks).rowcount) != len(batch.tasks):
+            raise StoreError(f"{len(batch.tasks) - found} of {len(batch.tasks)} changed tasks are not in the store")
+        if batch.lives:
+            run(rows.REPLACE_LIFE, batch.lives)
+        if batch.meta:
+            run(rows.REPLACE_META, batch.meta)
+        if batch.blobs:
+            run(rows.INSERT_BLOB, batch.blobs)
+
+    def _forget(self, beyond: list[tuple[int, str]]) -> None:
+        run = self._connection.executemany
+        ids = [(number,) for number, _ in beyond]
+        run("DELETE FROM tasks WHERE id = ?", ids)
+        run("DELETE FROM blobs WHERE task = ?", ids)
+        # Ids are never used twice and totals go on counting, so what is forgotten leaves both behind.
+        add = "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+        run(add, [(f"trimmed.{state}",) for _, state in beyond])
+        highest = max(number for number, _ in beyond)
+        self._connection.execute("UPDATE counters SET value = max(value, ?) WHERE name = 'highest_task'", (highest,))
+        dead = "DELETE FROM lives WHERE NOT alive AND life <= (SELECT max(life) FROM lives) - ?"
+        self._connection.execute(dead, (DEAD_LIVES_KEPT,))
+
+    # -- log and claim -----------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        """Move the log into the database. A full disk only delays that; any other failure ends the store."""
+        try:
+            _, pages, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if is_full(error, self._layout.state):
+                self.full = True
+            else:
+                self._break(error)
+            return
+        if pages != moved:
+            return
+        self._weight_bytes = 0
+        self._claim(at_commit=False)
+        self._claimed = False  # the next commit begins a new stretch of the log
+
+    def _claim(self, at_commit: bool) -> None:
+        """Say in the marker that this generation was seen.
+
+        Under ``normal`` only what a checkpoint made durable is claimed: a power cut may take a commit back there, and that is no loss to report.
+        """
+        if at_commit != self._claims_at_commit or self._generation == self._told:
+            return
+        try:
+            self._marker.claim(self._generation)
+            self._told = self._generation
+        except OSError as error:
+            if error.errno not in NO_SPACE:  # on a full disk the claim is only late
+                raise self._break(error) from error
+
+    def _break(self, error: Exception) -> StoreError:
+        found = explain(error, self._layout) if isinstance(error, sqlite3.Error) else StoreError(f"{self._layout.state}: {error}")
+        self.stop(found)
+        return found
