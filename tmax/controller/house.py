@@ -45,7 +45,7 @@ from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
 from tmax.engines.local import LocalEngine
 from tmax.engines.machine import usable_cores
-from tmax.errors import StorageFull
+from tmax.errors import StorageFull, StoreError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor, Timer
 from tmax.storage.lock import ControllerLock, controller_lock
@@ -217,6 +217,8 @@ class Controller:
             self.engine.start(starts)
         for action in turn.actions:
             self._actors[type(action)](action)
+        if self.scheduler.desk.roster.gave_up:
+            self.clients.give_up(self.scheduler.desk.roster.last_cause)
 
     def _set_wake(self, wake_at: float | None) -> None:
         if self._wake is not None:
@@ -229,7 +231,10 @@ class Controller:
         self.store.trim(self.settings.tasks.keep_ended, lambda gone: self.reactor.call_soon(lambda: self._trimmed(gone)))
         self.reactor.after(TRIM_S, self._trim)
 
-    def _trimmed(self, gone: list[int]) -> None:
+    def _trimmed(self, gone: list[int] | StoreError) -> None:
+        if isinstance(gone, StoreError):
+            LOG.error("ended tasks above the number kept could not be let go: %s", gone)
+            return
         for task in gone:
             try:
                 os.unlink(f"{self.layout.logs}/{task}.log")
@@ -271,7 +276,10 @@ class Controller:
 
             atomic_write(f"{self.layout.state}/down", b"")
         self.engine.close(sessions=self.down)
-        self.store.close(snapshot=self.down)
+        try:
+            self.store.close(snapshot=self.down)
+        except StoreError as error:
+            LOG.error("the store was closed without a copy: %s", error)
         if self.down:
             shutil.rmtree(self.layout.runtime, ignore_errors=True)
             if self.layout.swarm.startswith("tmp-"):

@@ -15,7 +15,7 @@ from tmax.core.events import KillLife, LifeEnded, LifeGreeted, LifePaneless, Lif
 from tmax.core.hearing import on_recalled, prove
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
-from tmax_pipes.messages import Failure, Hello, Stop
+from tmax_pipes.messages import Failure, Hello, Message, Stop
 
 S = TaskState
 W = WorkerState
@@ -45,6 +45,7 @@ def on_greeted(desk: Desk, event: LifeGreeted) -> None:
 
 def _reconcile(desk: Desk, life: Life, hello: Hello) -> None:
     """Bring both ends to one story: what the worker lacks is sent again, what it should not have is ended."""
+    again = life.link.again(hello)
     known = {(one.task, one.attempt) for one in hello.holding}
     for number, attempt in known:
         if number and life.held.get(number) != attempt:
@@ -55,11 +56,17 @@ def _reconcile(desk: Desk, life: Life, hello: Hello) -> None:
     for number, attempt in list(life.held.items()):
         if (number, attempt) not in known.union(hello.results):
             _check_started(desk, life, desk.ledger.tasks[number])
-    desk.say_again(life, life.link.again(hello))
+    desk.say_again(life, [message for message in again if still_held(life, message)])
     if life.state is W.SILENT and not life.held:
         prove(desk, life)
     elif life.state is W.SILENT:
         life.state = W.BUSY
+
+
+def still_held(life: Life, message: Message) -> bool:
+    """Return whether what the link would say again is about something this life still has."""
+    number = getattr(message, "task", 0)
+    return not number or number in life.held
 
 
 def _check_started(desk: Desk, life: Life, task: Task) -> None:
@@ -100,7 +107,7 @@ def on_ended_life(desk: Desk, event: LifeEnded) -> None:
         return
     asked = life.retiring or bool(life.killed) or desk.leaving is not None
     desk.solo.pop(life.id, None)
-    desk.roster.died(life, desk.now, asked=asked)
+    desk.roster.died(life, desk.now, cause=event.cause, asked=asked)
     desk.ledger.life(replace(life.record, alive=False, ended_at=desk.wall, cause=event.cause))
     culprit = life.running or (next(iter(life.held)) if len(life.held) == 1 else 0)
     for number in list(life.held):
@@ -126,7 +133,6 @@ def overdue(desk: Desk, number: int, why: str) -> None:
 def keep_workers(desk: Desk) -> None:
     """Let surplus workers go, fill empty slots (from the pool when it can), and refill the pool behind."""
     roster = desk.roster
-    roster.forget_old_deaths(desk.now)
     for life in roster.surplus():
         desk.retire(life, now=False)
     if roster.gave_up or desk.now < roster.not_before:

@@ -7,7 +7,6 @@ a number that means one process for ever cannot be confused with its successor.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from tmax.core.model import LifeRecord, WorkerState
@@ -15,7 +14,6 @@ from tmax_pipes.link import ControllerLink
 
 W = WorkerState
 
-DEATH_WINDOW_S = 60.0
 RESTART_DELAY_MAX_S = 30.0
 
 
@@ -80,9 +78,10 @@ class Roster:
         self.ready_once = False
         self.deaths = 0
         """Unasked deaths since this controller started."""
+        self.last_cause = ""
+        """What the kernel said about the life that died last."""
         self._restart_delay_s = restart_delay_s
         self._deaths_limit = deaths_limit
-        self._fruitless: deque[float] = deque()
         self._in_a_row = 0
         self.not_before = 0.0
         """No life is started earlier than this."""
@@ -96,11 +95,10 @@ class Roster:
     @property
     def gave_up(self) -> bool:
         """True when so many workers died without having done anything that no more are started."""
-        return bool(self._deaths_limit) and len(self._fruitless) >= self._deaths_limit
+        return bool(self._deaths_limit) and self._in_a_row >= self._deaths_limit * max(1, self.workers_wanted)
 
     def forgive(self) -> None:
         """Somebody looked: start again."""
-        self._fruitless.clear()
         self._in_a_row = 0
         self.not_before = 0.0
 
@@ -117,23 +115,19 @@ class Roster:
         slots = self.slots()
         return all(name in slots and slots[name].state in (W.IDLE, W.BUSY) for name in self.wanted_names())
 
-    def died(self, life: Life, now: float, *, asked: bool) -> None:
+    def died(self, life: Life, now: float, *, cause: str, asked: bool) -> None:
         """Take a dead life out and note what its death means for starting others."""
         del self.lives[life.id]
+        self.last_cause = cause
         if asked:
             return
         self.deaths += 1
         if life.record.tasks_done or life.state in (W.IDLE, W.BUSY, W.SILENT):
             self._in_a_row = 0  # it had proved itself: outside causes, no reason to wait
             return
+        rounds = self._in_a_row // max(1, self.workers_wanted)
         self._in_a_row += 1
-        self._fruitless.append(now)
-        self.not_before = now + min(self._restart_delay_s * 2 ** (self._in_a_row - 1), RESTART_DELAY_MAX_S)
-
-    def forget_old_deaths(self, now: float) -> None:
-        """Let deaths of more than a minute ago count no more, unless we have given up already."""
-        while self._fruitless and not self.gave_up and now - self._fruitless[0] > DEATH_WINDOW_S:
-            self._fruitless.popleft()
+        self.not_before = now + min(self._restart_delay_s * 2**rounds, RESTART_DELAY_MAX_S)
 
     def begin(self, name: str, now: float, wall: float) -> Life:
         """Make a new life under this name (empty: for the pool); the caller has the engine start it."""

@@ -246,14 +246,14 @@ class Scheduler:
 
     def _keep_workers(self) -> None:
         desk = self.desk
+        if not desk.roster.ready_once and desk.roster.all_ready():
+            desk.roster.ready_once = True
+            desk.actions.append(Ready())
         if desk.leaving is None:
             attendance.keep_workers(desk)
         elif not desk.roster.lives and not self._empty_told:
             self._empty_told = True
             desk.actions.append(Empty())
-        if not desk.roster.ready_once and desk.roster.all_ready():
-            desk.roster.ready_once = True
-            desk.actions.append(Ready())
 
     def _dispatch(self) -> None:
         desk = self.desk

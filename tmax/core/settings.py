@@ -64,8 +64,8 @@ class WorkerSettings:
     """Tasks sent ahead to one worker at most; short tasks only."""
     restart_delay_s: Positive = 0.1
     """Pause before a dead worker is replaced when no warm one waits; doubled at each death, at most 30 s."""
-    deaths_limit: Share = 20
-    """Worker deaths within 60 s after which no more are started until someone looks (0: no limit)."""
+    deaths_limit: Share = 5
+    """Starts in a row, for each worker wanted, that may end before the worker is ready; then no more are tried until someone looks (0: no limit)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,57 @@
+"""The ready queue: order, ageing, taking out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.core.stage import PYTHON
+from tmax.core.model import PRIORITIES, Task
+from tmax.core.queue import ReadyQueue
+
+LEVELS = st.sampled_from(sorted(PRIORITIES))
+
+
+def task(number: int, priority: str, submitted_at: float) -> Task:
+    return Task(id=number, job=PYTHON, kind="python", priority=priority, submitted_at=submitted_at)
+
+
+@given(st.lists(st.tuples(LEVELS, st.floats(0, 1e6)), max_size=60), st.sets(st.integers(0, 59)))
+def test_it_hands_out_in_order_of_score_whatever_was_taken_out(given_tasks: list[tuple[str, float]], gone: set[int]) -> None:
+    queue = ReadyQueue(360.0)
+    tasks = [task(number, level, at) for number, (level, at) in enumerate(given_tasks)]
+    for one in tasks:
+        queue.add(one)
+    for number in gone:
+        queue.discard(number)
+    expected = [one.id for one in sorted(tasks, key=queue.key) if one.id not in gone]
+    assert queue.first(1000) == expected
+    assert [queue.pop() for _ in range(len(queue))] == expected
+    assert queue.pop() is None
+
+
+@given(LEVELS, LEVELS, st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e6))
+def test_who_is_ahead_never_changes_with_time(first: str, second: str, a: float, b: float, later: float) -> None:
+    queue = ReadyQueue(360.0)
+
+    def score(level: str, at: float, now: float) -> float:
+        return PRIORITIES[level] + (now - at) / 360.0
+
+    now = max(a, b)
+    ahead = queue.key(task(1, first, a))[0] < queue.key(task(2, second, b))[0]
+    for moment in (now, now + later):
+        difference = score(first, a, moment) - score(second, b, moment)
+        if abs(difference) > 1e-6:
+            assert (difference > 0) == ahead
+
+
+def test_a_task_that_left_and_came_back_stands_where_it_stood() -> None:
+    queue = ReadyQueue(360.0)
+    tasks = [task(number, "normal", float(number)) for number in range(3)]
+    for one in tasks:
+        queue.add(one)
+    assert queue.pop() == 0
+    queue.add(tasks[0])
+    assert queue.first(3) == [0, 1, 2]
+    assert queue.ahead_of(2) == 2
+    assert queue.ahead_of(99) == 0
