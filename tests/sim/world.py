@@ -24,7 +24,9 @@ from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message,
 from tmax_workers import events as wev
 from tmax_workers.state import WorkerState
 
-SETTINGS = Settings(tasks=TaskSettings(grace_s=1.0, retry_delay_s=0.1), worker=WorkerSettings(deaths_limit=0, prefetch=4, restart_delay_s=0.05))
+SETTINGS = Settings(
+    tasks=TaskSettings(grace_s=1.0, retry_delay_s=0.1), worker=WorkerSettings(deaths_limit=0, prefetch=4, restart_delay_s=0.05)
+)
 
 
 class Violation(AssertionError):
@@ -273,7 +275,7 @@ class World:
         execution.ended = True
         report = Report(duration_s=self.random.choice([0.001, 0.02, 1.0]))
         outcome: Done | Failed
-        if how == "killed" or process.cancelling or self.random.random() < 0.1 and execution.task:
+        if how == "killed" or process.cancelling or (self.random.random() < 0.1 and execution.task):
             outcome = Failed(execution.task, execution.attempt, report, Failure(kind="exit", message="exit 1", exit_code=1))
         else:
             outcome = Done(execution.task, execution.attempt, report)
@@ -372,7 +374,9 @@ class World:
                 return
             if self.random.random() < 0.02:
                 self.pass_time(0.5)
-        raise Violation(f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler.desk.ledger.tasks.get(n) for n in self.unfinished()]}")
+        raise Violation(
+            f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler.desk.ledger.tasks.get(n) for n in self.unfinished()]}"
+        )
 
     def unfinished(self) -> list[int]:
         """Return accepted tasks that have not ended on disk."""
@@ -395,5 +399,3 @@ class World:
     def lost_runs(self, runs: list[Execution]) -> int:
         """Return how many runs were on lives that died."""
         return sum(1 for one in runs if self.processes[one.life].dead)
-
-

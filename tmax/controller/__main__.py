@@ -1,6 +1,6 @@
 """``python -P -m tmax.controller``: started by ``tmax.launch``, never by hand.
 
-    lock the state folder -> open the store -> open the engine -> listen -> tell the starter -> loop
+lock the state folder -> open the store -> open the engine -> listen -> tell the starter -> loop
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ class Waiter:
         if not self.answered:
             self.close()
             running = ", ".join(map(str, sorted(self.open)[:10]))
-            self.ask.fail(WaitTimedOut(f"{len(self.open)} of {len(self.ids)} tasks have not ended: {running}", hint="they go on; wait again"))
+            self.ask.fail(
+                WaitTimedOut(f"{len(self.open)} of {len(self.ids)} tasks have not ended: {running}", hint="they go on; wait again")
+            )
 
     def close(self) -> None:
         """No answer any more."""
@@ -214,5 +216,3 @@ class Clients:
         if peer in self.owners:
             self.owners.discard(peer)
             self._house.leave(now=True)
-
-

@@ -54,7 +54,9 @@ def _python(given: Mapping[str, Any]) -> PythonJob:
         raise UsageError("path must be a list of folders")
     call = json.dumps([given.get("args", []), given.get("kwargs", {})]).encode()
     if len(call) > BLOB_THRESHOLD_BYTES:
-        raise UsageError(f"the arguments are {len(call)} bytes of JSON, over {BLOB_THRESHOLD_BYTES}", hint="pass the name of a file instead")
+        raise UsageError(
+            f"the arguments are {len(call)} bytes of JSON, over {BLOB_THRESHOLD_BYTES}", hint="pass the name of a file instead"
+        )
     return PythonJob(
         call=call,
         label=f"{module}.{name}",
@@ -72,7 +74,9 @@ def _kernel(given: Mapping[str, Any]) -> KernelJob:
         raise UsageError("params must be an object of numbers, texts or booleans")
     device, backend = given.get("device", "auto"), given.get("backend", "auto")
     if device not in ("auto", "cpu", "cuda", "mps") or backend not in ("auto", "numpy", "torch"):
-        raise UsageError(f"device {device!r} or backend {backend!r} is not known", hint="devices: auto cpu cuda mps; backends: auto numpy torch")
+        raise UsageError(
+            f"device {device!r} or backend {backend!r} is not known", hint="devices: auto cpu cuda mps; backends: auto numpy torch"
+        )
     return KernelJob(
         name=str(given.get("kernel", "")),
         params=params,

@@ -73,7 +73,9 @@ class Verbs:
         elif doing is not None:
             self._guarded(doing, ask)
         else:
-            ask.fail(UsageError(f"unknown verb {ask.verb!r}", hint="is the tmax command newer than the running controller? tmax down; tmax init"))
+            ask.fail(
+                UsageError(f"unknown verb {ask.verb!r}", hint="is the tmax command newer than the running controller? tmax down; tmax init")
+            )
 
     @staticmethod
     def _guarded(call: Callable[[Ask], None], ask: Ask) -> None:
@@ -191,7 +193,7 @@ class Verbs:
     def _read(self, query: Callable[[Reader], Any], done: Callable[[Any], None], failed: Callable[[TmaxError], None]) -> None:
         """Run a query behind all commits, and go on with its answer on the loop's thread."""
 
-        def finished(answer: Any) -> None:  # noqa: ANN401 - whatever the query returns
+        def finished(answer: Any) -> None:
             call = (lambda: failed(answer)) if isinstance(answer, StoreError) else (lambda: done(answer))
             self._house.reactor.call_soon(call)
 

@@ -16,7 +16,7 @@ from tmax_pipes.jobs import Blob, label_of
 S = TaskState
 
 
-def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON
+def to_plain(value: object) -> Any:
     """Return what the JSON encoder takes: structs and dataclasses become dicts, bytes base64 text."""
     return msgspec.to_builtins(value)
 

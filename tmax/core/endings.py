@@ -40,7 +40,9 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
     """
     started = task.state is S.RUNNING
     if task.cancelling and life.killed != "timeout":
-        return Verdict(to=S.CANCELLED, crashes=task.crashes, outcome=outcome_of(Failure(kind="cancelled", message="cancelled; its worker was ended")))
+        return Verdict(
+            to=S.CANCELLED, crashes=task.crashes, outcome=outcome_of(Failure(kind="cancelled", message="cancelled; its worker was ended"))
+        )
     if life.killed == "timeout" and culprit:
         message = f"did not end within its {task.timeout_s:g} s nor {task.grace_s:g} s after being asked; its worker was ended"
         return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message)))

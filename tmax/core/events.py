@@ -115,7 +115,18 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted | CancelAsked | Resized | HoldSet | Leaving | LifeStarted | LifeGreeted | LifeSaid | LifeSilent | LifePaneless | LifeEnded | Tick
+    Submitted
+    | CancelAsked
+    | Resized
+    | HoldSet
+    | Leaving
+    | LifeStarted
+    | LifeGreeted
+    | LifeSaid
+    | LifeSilent
+    | LifePaneless
+    | LifeEnded
+    | Tick
 )
 
 # -- out: actions ----------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Ledger:
         if task.request_id:
             self.requests[task.request_id] = task.id
 
-    def move(self, task: Task, to: TaskState, *, keep: bool = True, **changes: Any) -> Task:  # noqa: ANN401 - fields of Task
+    def move(self, task: Task, to: TaskState, *, keep: bool = True, **changes: Any) -> Task:
         """Return the task in its new state.  With ``keep=False`` the move is not written (it can be learnt again from the worker)."""
         if to not in MOVES[task.state]:
             raise IllegalMove(task, to, (what for number, what in self._story if number == task.id))
@@ -69,7 +69,7 @@ class Ledger:
         self.counts[to.value] += 1
         return self._put(replace(task, state=to, **changes), keep=keep)
 
-    def note(self, task: Task, *, keep: bool = True, **changes: Any) -> Task:  # noqa: ANN401 - fields of Task
+    def note(self, task: Task, *, keep: bool = True, **changes: Any) -> Task:
         """Return the task with fields changed and its state as it was."""
         return self._put(replace(task, **changes), keep=keep)
 
@@ -116,4 +116,6 @@ class Ledger:
             assert not task.ended, f"task {task.id} ended and is still held"
         for state in TaskState:
             if state not in ENDS:
-                assert self.counts[state.value] == live[state.value], f"count of {state} is {self.counts[state.value]}, not {live[state.value]}"
+                assert self.counts[state.value] == live[state.value], (
+                    f"count of {state} is {self.counts[state.value]}, not {live[state.value]}"
+                )

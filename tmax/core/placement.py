@@ -78,4 +78,6 @@ def recall_wake(lives: Iterable[Life]) -> float | None:
     everyone = list(lives)
     if not any(life.takes_work and not life.held for life in everyone):
         return None
-    return min((life.heard_at + STUCK_S for life in everyone if len(life.held) > 1 and len(life.recalled) < len(life.held) - 1), default=None)
+    return min(
+        (life.heard_at + STUCK_S for life in everyone if len(life.held) > 1 and len(life.recalled) < len(life.held) - 1), default=None
+    )

@@ -8,6 +8,7 @@ A plain heap does; nothing is ever re-sorted.
 from __future__ import annotations
 
 import heapq
+
 from tmax.core.model import PRIORITIES, Task
 
 

@@ -30,7 +30,7 @@ class Stage:
             self.greet_all()
 
     @property
-    def desk(self):  # noqa: ANN201 - the scheduler's own
+    def desk(self):
         return self.scheduler.desk
 
     def handle(self, *events: ev.Event, pass_s: float = 0.0) -> ev.Turn:
@@ -45,7 +45,9 @@ class Stage:
 
     def greet(self, life: int) -> None:
         """A worker comes up and proves itself."""
-        self.handle(ev.LifeStarted(life=life, pid=1000 + life, ticks=1, session=""), ev.LifeGreeted(life=life, hello=hello(life), reconnected=True))
+        self.handle(
+            ev.LifeStarted(life=life, pid=1000 + life, ticks=1, session=""), ev.LifeGreeted(life=life, hello=hello(life), reconnected=True)
+        )
         self.handle(ev.LifeSaid(life=life, message=Done(0, life, Report())))
 
     def greet_all(self) -> None:
@@ -98,7 +100,9 @@ class Stage:
 
     def said(self, life: int) -> list[Message]:
         """What was ordered to be said to a worker in the last turn."""
-        return [message for action in self.turn.actions if isinstance(action, ev.Say) and action.life == life for message in action.messages]
+        return [
+            message for action in self.turn.actions if isinstance(action, ev.Say) and action.life == life for message in action.messages
+        ]
 
     def all(self, kind: type[T]) -> list[T]:
         """The last turn's orders of one kind."""

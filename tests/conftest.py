@@ -1,0 +1,44 @@
+"""Fixtures of all tests: a box for a swarm, and the proof that nothing is left over."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.box import Box
+
+
+def open_files() -> dict[str, str]:
+    """Return this process's descriptors that can leak between tests: what they point to, by number."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            continue  # the descriptor of this very listing
+        if not target.startswith(("/dev/", "/proc/")) and "pytest" not in target:
+            found[number] = target
+    return found
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fail the test that leaves descriptors open."""
+    gc.collect()
+    before = open_files()
+    yield
+    gc.collect()
+    left = {number: target for number, target in open_files().items() if before.get(number) != target}
+    assert not left, f"descriptors left open: {left}"
+
+
+@pytest.fixture
+def box(no_leaks: None) -> Iterator[Box]:
+    """A box whose swarm is taken down after the test; what is left over then fails the test."""
+    made = Box()
+    yield made
+    left = made.close()
+    assert not left, "left over:\n" + "\n".join(left)

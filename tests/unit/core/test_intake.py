@@ -1,0 +1,68 @@
+"""What a client may describe, and what is refused before anything is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tmax.controller.intake import new_task
+from tmax.core.settings import TaskSettings
+from tmax.errors import UsageError
+from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob
+
+DEFAULTS = TaskSettings()
+
+
+def made(**given: Any) -> Any:
+    return new_task(given, DEFAULTS, "")
+
+
+def test_arguments_that_are_not_utf8_are_kept_byte_for_byte() -> None:
+    task = made(kind="shell", argv=["echo", "caf\udce9"], env={"X": "\udcff"}, cwd="/tmp/\udc80")
+    assert task.job == ShellJob(argv=(b"echo", b"caf\xe9"), env={b"X": b"\xff"}, cwd=b"/tmp/\x80")
+
+
+def test_python_and_kernel_tasks() -> None:
+    task = made(kind="python", target="a.b:c.d", args=[1], kwargs={"x": 2})
+    assert task.job == PythonJob(call=b'[[1], {"x": 2}]', label="a.b.c.d", target="a.b:c.d")
+    assert made(kind="kernel", kernel="matmul", params={"n": 4}).job == KernelJob(name="matmul", params={"n": 4})
+
+
+def test_who_says_deliveries_of_a_shell_task_wants_it_delivered_again() -> None:
+    assert made(kind="shell", argv=["x"]).delivery is None
+    assert made(kind="shell", argv=["x"], deliveries=2).delivery == "at-least-once"
+    assert made(kind="shell", argv=["x"], deliveries=2, delivery="at-most-once").delivery == "at-most-once"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"kind": "nothing"},
+        {"kind": "shell", "argv": []},
+        {"kind": "shell", "argv": "ls"},
+        {"kind": "shell", "argv": [""]},
+        {"kind": "shell", "argv": ["a\0b"]},
+        {"kind": "shell", "argv": ["x"], "env": ["A=B"]},
+        {"kind": "shell", "argv": ["x"], "timeout_s": -1},
+        {"kind": "shell", "argv": ["x"], "timeout_s": float("nan")},
+        {"kind": "shell", "argv": ["x"], "retries": 1.5},
+        {"kind": "shell", "argv": ["x"], "retries": True},
+        {"kind": "shell", "argv": ["x"], "deliveries": 0},
+        {"kind": "shell", "argv": ["x"], "priority": "urgent"},
+        {"kind": "shell", "argv": ["x"], "delivery": "exactly-once"},
+        {"kind": "shell", "argv": ["x"], "name": 7},
+        {"kind": "shell", "argv": ["x" * 1_000_000]},
+        {"kind": "python", "target": "module"},
+        {"kind": "python", "target": "os:system;x"},
+        {"kind": "python", "target": "../x:f"},
+        {"kind": "python", "target": "a:f", "args": ["x" * 70_000]},
+        {"kind": "kernel", "kernel": "matmul", "device": "tpu"},
+        {"kind": "kernel", "kernel": "matmul", "params": {"n": [1]}},
+        {"kind": "kernel", "kernel": "matmul", "repeat": 0},
+    ],
+)
+def test_what_is_wrong_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        new_task(given, DEFAULTS, "")
