@@ -150,10 +150,8 @@ class Box:
 
     def story(self) -> str:
         """Return what helps to understand a failure: the end of the controllers' logs."""
-        told = []
-        for log in sorted(self.root.glob("state/tmax/*/controller.log")):
-            told.append(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}")
-        return "\n".join(told)
+        logs = sorted(self.root.glob("state/tmax/*/controller.log"))
+        return "\n".join(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
     # -- faults ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from tmax.control.protocol import BulkEnd, BulkEnded
 from tmax.control.server import Ask, Peer
@@ -23,11 +23,12 @@ FAILED_ENDS = frozenset({TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED, 
 def bulk_end(task: Task) -> BulkEnd:
     """Return how a task ended, as the Python API is told."""
     outcome = task.outcome
+    state = cast("Any", task.state.value)
     if outcome is None:
-        return BulkEnd(id=task.id, state=task.state.value, crashes=task.crashes, worker=task.ran_on)
+        return BulkEnd(id=task.id, state=state, crashes=task.crashes, worker=task.ran_on)
     return BulkEnd(
         id=task.id,
-        state=task.state.value,
+        state=state,
         result=outcome.result,
         form=outcome.form,
         failure=outcome.failure,

@@ -1,8 +1,8 @@
-"""The one loop: collect events, decide, commit, act.
+r"""The one loop: collect events, decide, commit, act.
 
-    engine ---\\                       /--> store (writer thread): commit
+    engine ---\                       /--> store (writer thread): commit
     socket ----+--> events --> turn --+
-    timers ---/                       \\--> then, and only then: actions --> engine, clients
+    timers ---/                       \--> then, and only then: actions --> engine, clients
 
 At most one commit is in flight; what arrives meanwhile is the next turn.  The only place that reads the clock.
 A failed commit (other than a full disk) ends this process: what was not committed was told to nobody, and the next
@@ -46,6 +46,7 @@ from tmax.core.settings import Settings
 from tmax.engines.local import LocalEngine
 from tmax.engines.machine import usable_cores
 from tmax.errors import StorageFull, StoreError
+from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor, Timer
 from tmax.storage.lock import ControllerLock, controller_lock
@@ -156,8 +157,6 @@ class Controller:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     def _record_place(self) -> None:
-        from tmax.storage.files import atomic_write
-
         atomic_write(self.layout.place, self.layout.runtime.encode() + b"\n")
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -272,9 +271,7 @@ class Controller:
         self._exit = code
         self.server.close()
         if self.down:
-            from tmax.storage.files import atomic_write
-
-            atomic_write(f"{self.layout.state}/down", b"")
+                atomic_write(f"{self.layout.state}/down", b"")
         self.engine.close(sessions=self.down)
         try:
             self.store.close(snapshot=self.down)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from tmax.control.protocol import BulkTask
@@ -88,7 +88,7 @@ def _kernel(given: Mapping[str, Any]) -> KernelJob:
     )
 
 
-_KINDS = {"shell": _shell, "python": _python, "kernel": _kernel}
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Job]] = {"shell": _shell, "python": _python, "kernel": _kernel}
 
 
 def _whole(value: object, what: str, *, least: int) -> int:
