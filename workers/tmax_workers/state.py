@@ -186,6 +186,20 @@ class WorkerState:
         return self.phase.run if isinstance(self.phase, Running) else None
 
     @property
+    def running_since(self) -> float | None:
+        """When the task that runs began."""
+        return self.phase.since if isinstance(self.phase, Running) else None
+
+    @property
+    def in_turn(self) -> Run | None:
+        """The task that runs, or that waits for its ``Go``."""
+        return self.phase.run if isinstance(self.phase, (Asking, Running)) else None
+
+    def wait_for_nobody(self) -> None:
+        """From now on, leave as soon as nothing runs and there is no controller."""
+        self._orphan_ttl_s = 0.0
+
+    @property
     def has_python_next(self) -> bool:
         """Whether a Python task waits for its turn."""
         return any(isinstance(run.job, PythonJob) for run in self.queue.values())

@@ -1,0 +1,139 @@
+"""The desk both threads work at: the state machine, the wire to the controller, one lock.
+
+::
+
+    IO thread    arrived(messages) --+                                 +--> inbox --> main thread
+                                     +--> state.handle --> perform ----+--> orders -> IO thread (shell jobs, cancel, exit)
+    main thread  ended(outcome) -----+                                 +--> wire.say, one flush for the whole turn
+
+The main thread handles the end of its own task and takes the next one in the same step, without a hop between
+threads: ``Done`` of one task and ``Started`` of the next leave in one write, *before* the next one runs.  So the
+controller always knows which task a worker died in.
+
+The IO thread is woken when something changed for it: nothing is left to run, a task took long, bytes did not fit.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from tmax_pipes.errors import ConnectionEnded
+from tmax_pipes.jobs import ShellJob
+from tmax_pipes.messages import Done, Failed, Message, Run
+from tmax_pipes.wire import Wire
+from tmax_workers.events import Begin, Do, Event, JobEnded, Say, StaleFound
+from tmax_workers.state import WorkerState
+
+SHORT_S = 0.001
+"""A task shorter than this does not wake the IO thread when another one follows at once."""
+
+Note: TypeAlias = Run | Done | Failed | bytes
+"""What the pane is told: a task begins, printed, ended."""
+Work: TypeAlias = Run | Callable[[], None] | None
+"""For the main thread: a task, a chore, or None: leave."""
+
+
+class Desk:
+    """See the module.  ``wake_fd`` becomes readable when the IO thread is wanted."""
+
+    def __init__(self, state: WorkerState) -> None:
+        self.state = state
+        self.lock = threading.Lock()
+        self.inbox: SimpleQueue[Work] = SimpleQueue()
+        self.orders: deque[Do] = deque()
+        self.notes: deque[Note] = deque()
+        self.wire: Wire | None = None
+        """The connection, once ``Who`` was read on it; None: what is said is dropped."""
+        self.broken = False
+        """The controller stopped reading: the IO thread is to make a new connection."""
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.gone = False
+        self._woken = False
+
+    # -- both threads ------------------------------------------------------------------------------
+
+    def handle(self, *events: Event) -> Run | None:
+        """Take in what happened and carry it out; return a task if the calling thread is the main one and is to run it.
+
+        Called with the lock held.
+        """
+        mine: Run | None = None
+        for event in events:
+            if self.gone:
+                return None
+            for do in self.state.handle(event, time.monotonic()):
+                if isinstance(do, Say):
+                    self._say(do.message)
+                elif isinstance(do, Begin) and not isinstance(do.run.job, ShellJob):
+                    mine = do.run
+                    self.notes.append(do.run)
+                else:
+                    self.orders.append(do)
+        self.flush()
+        return mine
+
+    def wake(self) -> None:
+        """Have the IO thread look at the desk; cheap when it was woken already."""
+        if not self._woken:
+            self._woken = True
+            os.eventfd_write(self.wake_fd, 1)
+
+    # -- main thread -------------------------------------------------------------------------------
+
+    def ended(self, outcome: Done | Failed, unshown: bytes, *, stale: bool = False) -> Run | None:
+        """The main thread's task has ended; return its next one, if there is one at once.  ``stale``: its code changed meanwhile."""
+        with self.lock:
+            if stale:
+                self.handle(StaleFound())
+            if unshown:
+                self.notes.append(unshown)
+            self.notes.append(outcome)
+            following = self.handle(JobEnded(outcome))
+            if following is None or outcome.report.duration_s > SHORT_S or unshown or self.orders or self._is_behind():
+                self.wake()
+            return following
+
+    # -- IO thread ---------------------------------------------------------------------------------
+
+    def arrived(self, *events: Event) -> None:
+        """The IO thread has something to take in."""
+        with self.lock:
+            following = self.handle(*events)
+        if following is not None:
+            self.inbox.put(following)
+
+    def awake(self) -> None:
+        """The IO thread is up: from now on ``wake`` wakes it again."""
+        self._woken = False
+        try:
+            os.eventfd_read(self.wake_fd)
+        except BlockingIOError:
+            pass  # woken by something else
+
+    def flush(self) -> None:
+        """Write what was said; called with the lock held."""
+        if self.wire is None:
+            return
+        try:
+            self.wire.flush()
+        except ConnectionEnded:
+            self.wire, self.broken = None, True
+
+    def say(self, message: Message) -> None:
+        """Say something that the state need not know (a heartbeat)."""
+        with self.lock:
+            self._say(message)
+            self.flush()
+
+    def _say(self, message: Message) -> None:
+        if self.wire is not None:
+            self.wire.say(message)
+
+    def _is_behind(self) -> bool:
+        return self.broken or (self.wire is not None and self.wire.transport.wants_write)

@@ -1,0 +1,83 @@
+"""An exception of a task as data: its words, its traceback without our frames, and itself when it can travel."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from types import TracebackType
+
+from tmax_pipes import blobs
+from tmax_pipes.errors import BlobError
+from tmax_pipes.jobs import Body
+from tmax_pipes.messages import Failure
+from tmax_workers.cancel import TaskCancelled
+from tmax_workers.errors import Refused
+from tmax_workers.kinds.python import NotFound, Unpicklable
+
+MESSAGE_CHARS = 4000
+TRACEBACK_CHARS = 32_000
+_OWN = __name__.partition(".")[0]
+
+
+def failure_of(error: BaseException, blob_folder: str) -> Failure:
+    """Return what is told of ``error``; never raises, whatever the user's exception does when it is printed or pickled."""
+    if isinstance(error, Refused):
+        return Failure("refused", error.message, hint=error.hint)
+    if isinstance(error, NotFound):
+        return Failure("notfound", error.message, traceback=_told(error.__cause__), hint=error.hint)
+    if isinstance(error, Unpicklable):
+        return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
+    if isinstance(error, TaskCancelled):
+        return Failure("cancelled", "cancelled", traceback=_told(error))
+    if isinstance(error, BlobError):
+        return Failure("refused", f"the task's body cannot be read: {error}")
+    return Failure("exception", _message(error), traceback=_told(error), error=_packed(error, blob_folder))
+
+
+def _message(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # the user's __str__ may do anything
+        text = "(its text could not be made)"
+    return (f"{name}: {text}" if text else name)[:MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
+
+
+def _told(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    try:
+        lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
+    except Exception as failed:  # a user's exception may do anything when it is formatted
+        return f"{type(error).__name__} (its traceback could not be made: {type(failed).__name__})"
+    text = "".join(lines).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= TRACEBACK_CHARS else f"{text[: TRACEBACK_CHARS // 2]}\n...\n{text[-TRACEBACK_CHARS // 2 :]}"
+
+
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from where our code calls theirs; all of it when it never left ours."""
+    whole = trace
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == _OWN:
+        trace = trace.tb_next
+    return trace if trace is not None else whole
+
+
+def _packed(error: BaseException, blob_folder: str) -> Body | None:
+    """The exception itself, when it survives the journey there and back."""
+    try:
+        data = _dump(error)
+        if isinstance(pickle.loads(data), BaseException):
+            return blobs.body_of(blob_folder, data)
+    except Exception:  # the user's own pickling code; message and traceback are told anyway
+        pass
+    return None
+
+
+def _dump(error: BaseException) -> bytes:
+    try:
+        return pickle.dumps(error, 5)
+    except Exception:  # its class may be defined in the submitter's script; cloudpickle sends that along
+        import cloudpickle
+
+        data: bytes = cloudpickle.dumps(error, 5)
+        return data

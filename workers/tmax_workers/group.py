@@ -1,0 +1,33 @@
+"""Process groups of shell jobs: who is still alive in one, and signals to all of it."""
+
+from __future__ import annotations
+
+import os
+
+
+def living(group: int) -> list[int]:
+    """Return the processes of ``group`` that have not ended; one that waits to be reaped counts as ended."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                text = file.read()
+        except OSError:
+            continue  # it ended in between
+        state, _, its_group = text[text.rindex(b")") + 2 :].split()[:3]
+        if int(its_group) == group and state not in {b"Z", b"X"}:
+            found.append(int(name))
+    return found
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to every process of ``group``; one that is gone is no error.
+
+    The caller still holds the group's leader unreaped, so the number cannot mean another group by now.
+    """
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass  # all of it has ended

@@ -1,0 +1,384 @@
+"""The IO thread: everything a worker does beside computing.
+
+::
+
+    epoll --+-- FIFOs: messages -> desk.arrived            +-- wake: orders (shell job, cancel, kill, exit), notes for the pane
+            +-- signals: Ctrl-C, size, TERM                +-- inotify: a task printed; a control socket was made
+            +-- pane: room to write; keys for a shell job  +-- pidfd, pseudo-terminal of a shell job
+
+It sleeps until one of them has something, or until the nearest of the deadlines its parts name.  An idle worker
+without a deadline uses no CPU at all.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import cast
+
+from tmax_pipes.errors import ConnectionEnded
+from tmax_pipes.jobs import PythonJob
+from tmax_pipes.messages import Beat, Done, Failed, Go, Message, Report, Run, Stop, ToWorker, Who
+from tmax_workers.cancel import Gate
+from tmax_workers.capture import Capture
+from tmax_workers.connection import Connection
+from tmax_workers.desk import Desk
+from tmax_workers.events import (
+    Begin,
+    Cancel,
+    ChildGroup,
+    ConnectionDown,
+    Event,
+    Exit,
+    JobEnded,
+    KillTask,
+    PaneCancel,
+    PaneLost,
+    StaleFound,
+    Tick,
+)
+from tmax_workers.inotify import IN_CREATE, IN_MOVED_TO, Inotify
+from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
+from tmax_workers.loop import ENDED, READ, WRITE, Loop
+from tmax_workers.memory import own_rss_bytes, own_usage
+from tmax_workers.pane import Pane, plain
+from tmax_workers.stale import Sources
+from tmax_workers.terminal import Offer, Terminal
+
+LOOK_S = 0.02
+"""Output of a task is copied to the pane at most so often."""
+SHORT_LOOK_S = 0.02
+"""While tasks follow one another without a word to this thread, it looks so often which one runs."""
+FIRST_BEAT_S = 0.1
+"""A task that ends sooner needs no heartbeat."""
+
+
+class IoThread:
+    """Owns the loop, the connection, the pane and the shell job.  ``run`` is the thread's whole life."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        loop: Loop,
+        inotify: Inotify,
+        capture: Capture,
+        terminal: Terminal,
+        pane: Pane,
+        gate: Gate,
+        sources: Sources,
+        signal_fd: int,
+        on_who: Callable[[Who], dict[bytes, bytes]],
+        on_exit: Callable[[Exit], None],
+        logs: str,
+    ) -> None:
+        self._desk = desk
+        self._loop = loop
+        self._inotify = inotify
+        self._capture = capture
+        self._terminal = terminal
+        self._pane = pane
+        self._gate = gate
+        self._sources = sources
+        self._signal_fd = signal_fd
+        self._on_who = on_who
+        self._on_exit = on_exit
+        self._logs = logs
+        self._env: dict[bytes, bytes] = {}
+        self._offer = Offer()
+        self._shell: ShellRun | None = None
+        self._connection: Connection | None = None
+        self._control_watch = -1
+        self._control_name = ""
+        self._look_at: float | None = None
+        self._beat_s = 2.0
+        self._beat_at: float | None = None
+        self._told_busy = False
+        self._dropped_bytes = 0
+        self._left = False
+
+    def start(self, rt: str, life: int, control: str) -> None:
+        """Publish, announce, and begin to listen.  Called before the thread runs."""
+        loop = self._loop
+        if self._inotify.fd >= 0:
+            folder, _, self._control_name = control.rpartition("/")
+            self._control_watch = self._inotify.watch(folder or ".", IN_CREATE | IN_MOVED_TO)
+            loop.add(self._inotify.fd, lambda _events: self._changed())
+        loop.add(self._desk.wake_fd, lambda _events: None)
+        loop.add(self._signal_fd, lambda _events: self._signalled())
+        if self._pane.fd >= 0:
+            loop.add(self._pane.fd, self._pane_ready, 0)
+        self._connection = Connection(loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch >= 0)
+        self._connection.open()
+
+    def run(self) -> None:
+        """Turn until the worker leaves."""
+        while not self._left:
+            self._loop.turn(self._wait_s(time.monotonic()))
+            self._desk.awake()
+            self._after_turn(time.monotonic())
+
+    def close_in_child(self) -> None:
+        """In a forked child: close what must end with this process, above all the FIFOs, or the connection outlives its owner."""
+        if self._connection is not None:
+            self._connection.close_in_child()
+        self._loop.close()
+        self._inotify.close()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _wait_s(self, now: float) -> float | None:
+        assert self._connection is not None
+        times = [self._pane.deadline(), self._connection.deadline(), self._look_at, self._beat_at]
+        if self._shell is not None:
+            times.append(self._shell.deadline())
+        with self._desk.lock:
+            times += [self._desk.state.next_deadline(), self._short_task_deadline(now)]
+        nearest = min((one for one in times if one is not None), default=None)
+        return None if nearest is None else max(0.0, nearest - now)
+
+    def _short_task_deadline(self, now: float) -> float | None:
+        """The main thread may go from task to task without waking us; look soon which one it is in, until one lasts."""
+        state = self._desk.state
+        since = state.running_since
+        return now + SHORT_LOOK_S if since is not None and state.queue and now - since < SHORT_LOOK_S else None
+
+    def _after_turn(self, now: float) -> None:
+        assert self._connection is not None
+        desk = self._desk
+        self._connection.tick(now)
+        self._pane_tick(now)
+        if self._shell is not None:
+            self._shell.tick(now)
+        with desk.lock:
+            due = desk.state.next_deadline()
+            if desk.wire is not None and desk.wire.transport.wants_write:
+                desk.flush()
+                self._connection.watch_writes()
+        if due is not None and now >= due:
+            desk.arrived(Tick())
+        if desk.broken:
+            self._reconnect()
+        self._follow_orders()
+        self._show_notes(now)
+        if self._pane.lost and not self._left:
+            self._pane_is_gone()
+        self._beat(now)
+
+    # -- connection --------------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        assert self._connection is not None
+        try:
+            heard = self._connection.hear()
+        except ConnectionEnded:
+            self._reconnect()
+            return
+        if not heard:
+            return
+        if any(_may_be_python(message) for _, message in heard) and self._sources.changed():
+            self._desk.arrived(StaleFound())
+        batch: list[Event] = []
+        for epoch, message in heard:
+            if isinstance(message, Who):
+                self._desk.arrived(*batch)
+                batch.clear()
+                if not self._answer(message):
+                    return
+            elif self._desk.wire is None or epoch != self._desk.wire.epoch:
+                # Another controller's life, or one that did not say who it is: not a word more from there.
+                self._reconnect()
+                return
+            else:
+                batch.append(cast("ToWorker", message))  # the decoder lets nothing else through
+        self._desk.arrived(*batch)
+
+    def _answer(self, who: Who) -> bool:
+        """Take this controller as ours; False when it has gone in the meantime."""
+        assert self._connection is not None
+        try:
+            wire = self._connection.answer(who.epoch)
+        except ConnectionEnded:
+            self._reconnect()
+            return False
+        self._beat_s = who.beat_s
+        self._env = self._on_who(who)
+        with self._desk.lock:
+            self._desk.wire = wire
+            self._desk.state.offset_s = time.time() - time.monotonic()
+        self._desk.arrived(who)
+        return True
+
+    def _reconnect(self) -> None:
+        assert self._connection is not None
+        with self._desk.lock:
+            self._desk.wire, self._desk.broken = None, False
+            self._connection.open()
+        self._desk.arrived(ConnectionDown())
+
+    # -- orders ------------------------------------------------------------------------------------
+
+    def _follow_orders(self) -> None:
+        while self._desk.orders and not self._left:
+            order = self._desk.orders.popleft()
+            if isinstance(order, Begin):
+                self._begin_shell(order.run)
+            elif isinstance(order, Cancel):
+                if self._shell is not None:
+                    self._shell.cancel()
+                else:
+                    self._gate.ask((order.task, order.attempt))
+            elif isinstance(order, KillTask):
+                if self._shell is not None:
+                    self._shell.kill()
+            elif isinstance(order, Exit):
+                self._leave(order)
+
+    def _begin_shell(self, run: Run) -> None:
+        self._desk.notes.append(run)
+        self._show_notes(time.monotonic())
+        place = Place(logs=self._logs, env=self._env, size=self._terminal.size())
+        try:
+            self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_ended)
+        except NotStarted as error:
+            self._shell_ended(Failed(run.task, run.attempt, Report(started_at=time.time()), error.failure))
+            return
+        self._desk.arrived(ChildGroup(run.task, run.attempt, self._shell.group))
+        if self._shell.takes_keys and self._terminal.is_tty:
+            self._terminal.pass_keys()
+            self._watch_pane()
+
+    def _shell_ended(self, outcome: Done | Failed) -> None:
+        self._shell = None
+        self._desk.notes.append(outcome)
+        self._desk.arrived(JobEnded(outcome))
+
+    def _leave(self, order: Exit) -> None:
+        assert self._connection is not None
+        self._left = True
+        self._show_notes(time.monotonic())
+        self._pane.say(f"worker leaves: {order.why}")
+        self._terminal.settle()
+        with self._desk.lock:
+            self._desk.flush()
+            self._desk.gone, self._desk.wire = True, None
+            self._connection.close()
+        self._capture.close()
+        self._on_exit(order)
+
+    # -- pane and terminal -------------------------------------------------------------------------
+
+    def _show_notes(self, now: float) -> None:
+        notes, ended = self._desk.notes, False
+        while notes:
+            note = notes.popleft()
+            if isinstance(note, Run):
+                self._pane.begin(note, now)
+            elif isinstance(note, bytes):
+                self._pane.write(note)
+            else:
+                self._pane.end(note, now)
+                ended = True
+        if ended and self._shell is None:
+            self._terminal.settle()
+        self._watch_pane()
+
+    def _watch_pane(self) -> None:
+        wanted = (WRITE if self._pane.wants_write else 0) | (READ if self._terminal.passes_keys else 0)
+        self._loop.change(self._pane.fd, wanted)
+
+    def _pane_tick(self, now: float) -> None:
+        due = self._pane.deadline()
+        if due is not None and now >= due:
+            self._pane.tick(now)
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at = None
+            self._copy_output(now)
+
+    def _pane_ready(self, events: int) -> None:
+        if events & READ and self._shell is not None:
+            self._shell.press(self._terminal.read())
+        if events & WRITE:
+            self._pane.pump()
+        if events & ENDED:
+            self._pane.lost = True
+
+    def _pane_is_gone(self) -> None:
+        """Finish what runs, then leave: a new worker in a new pane is better than one nobody can see."""
+        if self._loop.knows(self._pane.fd):
+            self._loop.remove(self._pane.fd)
+            self._desk.arrived(PaneLost())
+            self._follow_orders()
+
+    def _changed(self) -> None:
+        for watch, _, name in self._inotify.read():
+            if watch == self._control_watch:
+                if name == self._control_name and self._connection is not None:
+                    self._connection.seek()
+            elif self._look_at is None:
+                self._show_notes(time.monotonic())
+                self._copy_output(time.monotonic())
+
+    def _copy_output(self, now: float) -> None:
+        data, dropped = self._capture.look()
+        self._dropped_bytes += dropped
+        if data:
+            self._pane.write(data)
+            self._look_at = now + LOOK_S
+
+    def _signalled(self) -> None:
+        try:
+            numbers = set(os.read(self._signal_fd, 512))
+        except BlockingIOError:
+            return
+        if signal.SIGINT in numbers:
+            self._interrupted()
+        if signal.SIGWINCH in numbers and self._shell is not None:
+            self._shell.resize(self._terminal.size())
+        if signal.SIGTERM in numbers:
+            self._desk.state.wait_for_nobody()
+            self._desk.arrived(Stop(why="now"))
+
+    def _interrupted(self) -> None:
+        with self._desk.lock:
+            held = self._desk.state.in_turn
+        if held is None:
+            self._pane.say("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
+        elif self._offer.press(held.task, time.monotonic()):
+            self._desk.arrived(PaneCancel())
+        else:
+            self._pane.say(f"Ctrl-C: press again within 3 s to cancel task {held.task}")
+
+    # -- heartbeat ---------------------------------------------------------------------------------
+
+    def _beat(self, now: float) -> None:
+        with self._desk.lock:
+            run = self._desk.state.running
+            connected = self._desk.wire is not None
+        if run is None or not connected:
+            self._beat_at = None
+            if self._told_busy and connected:
+                self._told_busy = False
+                self._say_beat(0, 0)
+        elif self._beat_at is None:
+            self._beat_at = now + min(FIRST_BEAT_S, self._beat_s)
+        elif now >= self._beat_at:
+            self._beat_at = now + self._beat_s
+            self._told_busy = True
+            self._say_beat(run.task, run.attempt)
+
+    def _say_beat(self, task: int, attempt: int) -> None:
+        dropped = self._dropped_bytes + self._pane.dropped_bytes
+        self._desk.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s, dropped))
+
+
+def _may_be_python(message: Message) -> bool:
+    return isinstance(message, Go) or (isinstance(message, Run) and isinstance(message.job, PythonJob))
+
+
+def header(who: Who, life: int, preloaded: tuple[str, ...], threads: int) -> str:
+    """Return the line a person sees first."""
+    modules = ", ".join(preloaded) or "nothing"
+    return plain(f"tmax {who.worker} in swarm {who.swarm} (life {life}, pid {os.getpid()}): preloaded {modules}; threads {threads}")

@@ -1,0 +1,90 @@
+"""Running one task on the main thread: measured, captured, cancellable, and always ending in Done or Failed.
+
+::
+
+    capture.begin -> surroundings.enter -> gate.open -> kinds.table.call -> gate.close -> surroundings.leave -> capture.end
+                                                |  raises anything --> Failure
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tmax_pipes.jobs import PythonJob, ShellJob
+from tmax_pipes.messages import Done, Failed, Failure, Report, Run
+from tmax_workers.cancel import Gate
+from tmax_workers.capture import Capture, Printed
+from tmax_workers.failures import failure_of
+from tmax_workers.kinds import table
+from tmax_workers.kinds.python import Output
+from tmax_workers.memory import own_usage
+from tmax_workers.stale import Sources
+from tmax_workers.surroundings import Surroundings
+
+_NO_JOB = PythonJob(call=b"", label="")
+
+
+class MainJobs:
+    """Runs Python callables and kernels, one at a time, on the thread that made it."""
+
+    def __init__(self, blob_folder: str, capture: Capture, gate: Gate, surroundings: Surroundings, sources: Sources) -> None:
+        self._blobs = blob_folder
+        self._capture = capture
+        self._gate = gate
+        self._surroundings = surroundings
+        self._sources = sources
+        self._pid = os.getpid()
+
+    def run(self, run: Run) -> tuple[Done | Failed, Printed]:
+        """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does."""
+        self._capture.begin(run.task, run.attempt)
+        before, started_at, began = own_usage(), time.time(), time.monotonic()
+        output, failure = self._guarded(run)
+        self._surroundings.leave()
+        duration_s, after = time.monotonic() - began, own_usage()
+        printed = self._capture.end()
+        self._sources.note()
+        report = Report(
+            started_at=started_at,
+            duration_s=duration_s,
+            cpu_s=max(0.0, after.cpu_s - before.cpu_s),
+            peak_rss_bytes=after.peak_rss_bytes,
+            output_bytes=printed.size_bytes,
+            tail=printed.tail,
+            device=output.device,
+            strategy=output.strategy,
+        )
+        if failure is not None:
+            return Failed(run.task, run.attempt, report, failure), printed
+        return Done(run.task, run.attempt, report, output.result, output.form), printed
+
+    def _guarded(self, run: Run) -> tuple[Output, Failure | None]:
+        try:
+            try:
+                output = self._call(run)
+            finally:
+                self._gate.close()  # if TaskCancelled comes in just before this, it has closed the gate itself
+        except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are its failures, not our end
+            self._end_forked_child(1)
+            failure = failure_of(error, self._blobs)
+            # The frames hold the task's arguments: without this they would live until the next failure.
+            error.__traceback__ = None
+            return Output(), failure
+        self._end_forked_child(0)
+        if self._gate.reached:
+            return Output(), Failure("cancelled", "cancelled")
+        return output, None
+
+    def _call(self, run: Run) -> Output:
+        job = run.job
+        assert not isinstance(job, ShellJob), "shell jobs run in a child"
+        marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
+        self._surroundings.enter(job if isinstance(job, PythonJob) else _NO_JOB, marks)
+        self._gate.open((run.task, run.attempt))
+        return table.call(job, self._blobs)
+
+    def _end_forked_child(self, code: int) -> None:
+        """A task that forked and let the child return: the child must not go on as a second worker."""
+        if os.getpid() != self._pid:
+            os._exit(code)

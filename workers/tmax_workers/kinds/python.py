@@ -1,0 +1,154 @@
+"""Python callables: unpickle or import, call, pickle the result.
+
+body -> blobs.load -> cloudpickle (function, args, kwargs) | JSON [args, kwargs] of an imported function
+     -> call -> result: pickle 5 | cloudpickle | JSON
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tmax_pipes import blobs
+from tmax_pipes.jobs import Body, PythonJob
+from tmax_workers.errors import Refused, WorkerError
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+_NONE = pickle.dumps(None, 5)
+
+
+class NotFound(WorkerError):
+    """A module or function a task names is not here."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message)
+
+
+class Unpicklable(WorkerError):
+    """A task's value cannot be sent."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message)
+
+
+@dataclass(slots=True, kw_only=True)
+class Output:
+    """What a job returned, in the form it travels; ``device`` and ``strategy`` are those of a kernel."""
+
+    result: Body = b""
+    form: Literal["pickle", "json", "none"] = "none"
+    device: str = ""
+    strategy: str = ""
+
+
+def run(job: PythonJob, blob_folder: str) -> Output:
+    """Call the function and return its packed result.
+
+    Raises whatever the function raises; Refused, NotFound and Unpicklable of our own; BlobError for a body that is gone.
+    """
+    function, args, kwargs = _call_of(job, blobs.load(blob_folder, job.call))
+    value = function(*args, **kwargs)
+    if job.target:
+        packed = _as_json(value)
+        if packed is not None:
+            return Output(result=blobs.body_of(blob_folder, packed), form="json")
+    return Output(result=blobs.body_of(blob_folder, _as_pickle(value)), form="pickle")
+
+
+def _call_of(job: PythonJob, body: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    if job.target:
+        args, kwargs = json.loads(body) if body else ([], {})
+        return resolve(job.target), tuple(args), kwargs
+    if job.python and job.python != VERSION:
+        raise Refused(
+            f"{job.label or 'the function'} was pickled by Python {job.python}, this worker runs Python {VERSION}",
+            f"start the swarm with the Python {job.python} that submits, or submit with Python {VERSION}",
+        )
+    try:
+        function, args, kwargs = pickle.loads(body)
+    except ModuleNotFoundError as error:
+        raise NotFound(
+            f"the module {error.name!r}, which {job.label or 'the function'} needs, is not found here",
+            "install it for the workers' Python, or submit from the folder that holds it",
+        ) from error
+    except AttributeError as error:
+        raise NotFound(
+            f"{job.label or 'the function'} is not found here: {error}", "define it at the top of an importable module"
+        ) from error
+    return function, args, kwargs
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """Import and return what ``module:qualified.name`` names; NotFound when there is no such module or no such callable."""
+    module_name, _, path = target.partition(":")
+    try:
+        found: Any = _import(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise  # the module is there, what it imports is not: the traceback tells the story
+        raise NotFound(f"no module named {module_name!r}", "check the spelling, and submit from the folder that holds it") from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise NotFound(f"{module_name!r} has no {path!r}", f"what comes after the colon is defined in {module_name}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise NotFound(f"{target} is not callable, it is a {type(found).__name__}", "name a function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        # The folder may have been listed before this file was written.
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+
+def _as_json(value: Any) -> bytes | None:
+    """JSON text of a value that it can carry without loss of meaning; None for any other."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+        return text.encode() if _same(json.loads(text), value) else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _same(back: Any, value: Any) -> bool:
+    """Whether what comes back is what went in; a tuple may come back as a list."""
+    if isinstance(value, (list, tuple)) and isinstance(back, list):
+        return len(back) == len(value) and all(map(_same, back, value))
+    if isinstance(value, dict) and isinstance(back, dict):
+        return back.keys() == value.keys() and all(_same(back[key], value[key]) for key in value)
+    return type(back) is type(value) and bool(back == value)
+
+
+def _as_pickle(value: Any) -> bytes:
+    if value is None:
+        return _NONE
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:  # pickling runs the value's own code; cloudpickle may still manage
+        return _as_cloudpickle(value)
+
+
+def _as_cloudpickle(value: Any) -> bytes:
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value, 5)
+    except Exception as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        hint = "return plain data, or write it to a file and return the path"
+        raise Unpicklable(f"the result, a {kind}, cannot be sent: {type(error).__name__}: {error}"[:2000], hint) from error
+    return data

@@ -1,0 +1,19 @@
+"""From a kind of job to what runs it in this process.  Shell jobs are not here: they run in a child (``kinds/shell.py``)."""
+
+from __future__ import annotations
+
+import json
+
+from tmax_pipes.jobs import KernelJob, PythonJob
+from tmax_workers.kinds import python
+from tmax_workers.kinds.python import Output
+
+
+def call(job: PythonJob | KernelJob, blob_folder: str) -> Output:
+    """Run a job here and now, on this thread; raises what it raises (see ``kinds/python.py`` and ``kinds/kernel.py``)."""
+    if isinstance(job, PythonJob):
+        return python.run(job, blob_folder)
+    from tmax_workers.kinds import kernel
+
+    figures, device, strategy = kernel.run(job)
+    return Output(result=json.dumps(figures).encode(), form="json", device=device, strategy=strategy)

@@ -1,0 +1,60 @@
+"""A worker's own small event loop: descriptors and what to call when they are ready.  Nothing in it polls."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import TypeAlias
+
+Handler: TypeAlias = Callable[[int], None]
+"""Called with the epoll events of its descriptor."""
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+ENDED = select.EPOLLHUP | select.EPOLLERR
+
+
+class Loop:
+    """Owned by the IO thread; made and closed there or before it starts."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+
+    def add(self, fd: int, handler: Handler, events: int = READ) -> bool:
+        """Call ``handler`` when ``fd`` is ready; returns False for a descriptor that is always ready (a regular file)."""
+        try:
+            self._epoll.register(fd, events)
+        except PermissionError:
+            return False
+        self._handlers[fd] = handler
+        return True
+
+    def change(self, fd: int, events: int) -> None:
+        """Wait for other events of ``fd``; nothing when it is not known."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, events)
+
+    def remove(self, fd: int) -> None:
+        """Forget ``fd``, before it is closed; again is harmless."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def knows(self, fd: int) -> bool:
+        """Whether ``fd`` is watched."""
+        return fd in self._handlers
+
+    def turn(self, timeout_s: float | None) -> None:
+        """Wait until something is ready, at most ``timeout_s`` (None: for ever), and call its handlers."""
+        for fd, events in self._epoll.poll(-1 if timeout_s is None else max(0.0, timeout_s)):
+            handler = self._handlers.get(fd)  # an earlier handler of this turn may have removed it
+            if handler is not None:
+                handler(events)
+
+    def fileno(self) -> int:
+        """The descriptor of the loop itself, to be closed in a forked child."""
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        """Stop watching; twice is harmless."""
+        self._epoll.close()

@@ -1,0 +1,37 @@
+"""Imports before work arrives, so that no task pays for them.
+
+threads into the environment -> import each module -> threads enforced on what was imported
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tmax_workers import threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preloaded:
+    """What could be imported, what could not (``name: reason``), and the threads each library now has."""
+
+    modules: tuple[str, ...]
+    missing: tuple[str, ...]
+    threads: dict[str, int]
+
+
+def preload(modules: Sequence[str], thread_count: int) -> Preloaded:
+    """Import ``modules`` in this order, with ``thread_count`` threads for each library; never raises for a module."""
+    os.environ.update(threads.env_for(thread_count))
+    found: list[str] = []
+    missing: list[str] = []
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module runs any code at import; the worker says so and lives on
+            missing.append(f"{name}: {type(error).__name__}: {error}"[:500])
+        else:
+            found.append(name)
+    return Preloaded(modules=tuple(found), missing=tuple(missing), threads=threads.enforce(thread_count))

@@ -1,0 +1,241 @@
+"""A worker process from its first to its last moment.
+
+::
+
+    main(options)
+      signal handlers, terminal, capture of descriptors 1 and 2
+      preload (threads before, enforced after)
+      IO thread: publish FIFOs, announce, Who --> Hello --> Run...
+      main thread: inbox --> jobs.run --> desk.ended --> the next one
+      Exit --> spill what nobody stored, restore the terminal, remove the FIFOs, end
+
+Nothing happens at import and no thread exists before ``main``: a process that has imported everything already may be
+forked and call it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
+from tmax_pipes.places import start_ticks
+from tmax_workers import spill
+from tmax_workers.cancel import Gate
+from tmax_workers.capture import Capture
+from tmax_workers.desk import Desk
+from tmax_workers.events import Exit
+from tmax_workers.inotify import IN_MODIFY, Inotify
+from tmax_workers.iothread import IoThread, header
+from tmax_workers.jobs import MainJobs
+from tmax_workers.loop import Loop
+from tmax_workers.options import Options
+from tmax_workers.pane import Pane, speaks_utf8
+from tmax_workers.preload import Preloaded, preload
+from tmax_workers.stale import Sources
+from tmax_workers.state import WorkerState
+from tmax_workers.surroundings import Surroundings
+from tmax_workers.terminal import Terminal
+from tmax_workers.threads import enforce, env_for
+
+OUR_MISTAKE = 70
+"""Exit code when the worker itself failed; the controller sees a death, and delivers again."""
+SLOW_S = 0.05
+"""After a task that took longer, look again whether code changed while it ran."""
+
+
+def main(options: Options) -> int:
+    """Be a worker until told to leave; does not return in order (the process ends), but returns a code if it cannot start."""
+    try:
+        worker = Worker(options)
+    except OSError as error:
+        print(f"tmax worker {options.life}: cannot start: {error}", file=sys.stderr)
+        return 1
+    worker.live()
+    return 0
+
+
+class Worker:
+    """This process: its parts, wired.  Made and used on the main thread."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._threads = options.threads
+        for folder in (options.state, options.logs, options.blobs):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        self._signal_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._gate = Gate()
+        self._set_signals()
+        self._terminal = Terminal()
+        self._pane = Pane(self._terminal.out, unicode=speaks_utf8(os.environ))
+        self._inotify = Inotify()
+        self._capture = Capture(options.logs, options.life, self._watch)
+        self._loop = Loop()
+        self._sources = Sources()
+        self._preloaded = self._preload()
+        self._surroundings = Surroundings(self._set_wakeup)
+        self._desk = Desk(self._new_state())
+        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._sources)
+        self._io = IoThread(
+            desk=self._desk,
+            loop=self._loop,
+            inotify=self._inotify,
+            capture=self._capture,
+            terminal=self._terminal,
+            pane=self._pane,
+            gate=self._gate,
+            sources=self._sources,
+            signal_fd=self._signal_fds[0],
+            on_who=self._greeted,
+            on_exit=self._leave,
+            logs=options.logs,
+        )
+
+    def live(self) -> None:
+        """Work until told to leave, then end the process."""
+        os.register_at_fork(after_in_child=self._in_forked_child)
+        self._io.start(self._options.rt, self._options.life, self._options.control)
+        threading.Thread(target=self._run_io, name="tmax-io", daemon=True).start()
+        self._work()
+        # What modules left for the end is done; threads that tasks left behind are not waited for.
+        atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
+        os._exit(0)
+
+    # -- start -------------------------------------------------------------------------------------
+
+    def _preload(self) -> Preloaded:
+        options = self._options
+        self._pane.say(f"tmax worker, life {options.life}: importing {', '.join(options.preload) or 'nothing'}")
+        preloaded = preload(options.preload, options.threads)
+        for missing in preloaded.missing:
+            self._pane.say(f"not imported: {missing}")
+        self._sources.note()
+        # What is imported by now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        return preloaded
+
+    def _new_state(self) -> WorkerState:
+        pid, now = os.getpid(), time.monotonic()
+        greeting = Hello(
+            life=self._options.life,
+            pid=pid,
+            ticks=start_ticks(pid),
+            protocol=PROTOCOL,
+            python=".".join(map(str, sys.version_info[:3])),
+            preloaded=self._preloaded.modules,
+            missing=self._preloaded.missing,
+        )
+        return WorkerState(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
+
+    def _watch(self, path: str) -> None:
+        self._inotify.watch(path, IN_MODIFY)
+
+    def _set_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH):
+            signal.signal(number, _noted)  # a handler of ours, so that the wakeup descriptor gets a byte
+        signal.signal(signal.SIGUSR1, self._gate.on_signal)
+        # A pane that closes must not end a task; and putting terminal modes back must not stop us.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        self._set_wakeup()
+
+    def _set_wakeup(self) -> None:
+        signal.set_wakeup_fd(self._signal_fds[1], warn_on_full_buffer=False)
+
+    # -- main thread -------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        faulthandler.enable(file=self._pane.fd if self._pane.fd >= 0 else 2)
+        inbox, desk, jobs = self._desk.inbox, self._desk, self._jobs
+        while (work := inbox.get()) is not None:
+            if callable(work):
+                work()
+                continue
+            run: Run | None = work
+            while run is not None:
+                outcome, printed = jobs.run(run)
+                stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
+                run = desk.ended(outcome, printed.unshown, stale=stale)
+                self._do_chores()
+
+    def _do_chores(self) -> None:
+        """While one task follows another the inbox holds chores at most."""
+        inbox = self._desk.inbox
+        while not inbox.empty():
+            work = inbox.get()
+            if not callable(work):
+                inbox.put(work)
+                return
+            work()
+
+    # -- IO thread ---------------------------------------------------------------------------------
+
+    def _run_io(self) -> None:
+        try:
+            self._io.run()
+        except BaseException:
+            # A mistake of ours: without this thread the worker would be deaf.  Die aloud; the controller delivers again.
+            self._pane.write(traceback.format_exc().encode())
+            os._exit(OUR_MISTAKE)
+
+    def _greeted(self, who: Who) -> dict[bytes, bytes]:
+        """A controller told us our name: say it in the pane; return what shell jobs find in their environment."""
+        threads = who.threads or self._threads
+        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), b"TMAX_LIFE": b"%d" % self._options.life}
+        self._desk.inbox.put(self._chore(marks, threads))
+        self._pane.say(header(who, self._options.life, self._preloaded.modules, threads))
+        return marks | {name.encode(): value.encode() for name, value in env_for(threads).items()}
+
+    def _chore(self, marks: dict[bytes, bytes], threads: int) -> Callable[[], None]:
+        def adopt() -> None:
+            self._surroundings.adopt(marks)
+            if threads != self._threads:
+                # On the main thread: OpenMP keeps the figure by thread.
+                self._threads = threads
+                enforce(threads)
+                self._surroundings.adopt({name.encode(): value.encode() for name, value in env_for(threads).items()})
+
+        return adopt
+
+    def _leave(self, order: Exit) -> None:
+        results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
+        if results:
+            try:
+                spill.write(self._options.rt, self._options.life, results)
+            except OSError as error:
+                self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
+        if order.kill:
+            _end_with_all_of_it()
+        self._desk.inbox.put(None)
+
+    # -- forked children of tasks ------------------------------------------------------------------
+
+    def _in_forked_child(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._io.close_in_child()
+        for fd in (*self._signal_fds, self._desk.wake_fd):
+            os.close(fd)
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wakeup descriptor has told the IO thread already."""
+
+
+def _end_with_all_of_it() -> None:
+    """A task in this process does not end: end the process and what the task started, all at once."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

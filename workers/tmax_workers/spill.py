@@ -1,0 +1,56 @@
+"""Results of a worker that had to leave before anyone had stored them.
+
+worker: RT/life-17.results (0600, frames) written, synced, renamed  -->  controller: take(RT, 17) -> [Done | Failed], file removed
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from tmax_pipes.errors import FrameError
+from tmax_pipes.frame import Decoder, encode_many
+from tmax_pipes.messages import Done, Failed
+
+
+def path_of(rt: str, life: int) -> str:
+    """Return where the results of ``life`` are spilled."""
+    return f"{rt}/life-{life}.results"
+
+
+def write(rt: str, life: int, results: Sequence[Done | Failed]) -> None:
+    """Keep ``results`` for the next controller.  Raises OSError when they cannot be written."""
+    path = path_of(rt, life)
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(encode_many(results, 0))
+        file.flush()
+        os.fsync(fd)
+    os.rename(f"{path}.new", path)
+
+
+def read(rt: str, life: int) -> list[Done | Failed]:
+    """Return the results ``life`` spilled; none when it spilled none, or when the file is not whole or not ours alone."""
+    try:
+        fd = os.open(path_of(rt, life), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            return []
+        try:
+            heard = Decoder("from_worker").feed(file.read())
+        except FrameError:
+            return []
+    return [message for _, message in heard if isinstance(message, (Done, Failed))]
+
+
+def take(rt: str, life: int) -> list[Done | Failed]:
+    """``read``, then remove the file: call it once what it returned last time is stored, or to look and forget."""
+    results = read(rt, life)
+    try:
+        os.unlink(path_of(rt, life))
+    except FileNotFoundError:
+        pass  # nothing was spilled
+    return results

@@ -1,0 +1,99 @@
+"""Has code that this process imported changed on disk?
+
+A task's function travels by reference when its module can be imported, so a warm worker would run the version it
+imported first.  Reloading in place is no answer (old classes and old closures live on): the worker is replaced.
+
+    after imports: note the time and size of each new user module's file  ->  before a task: one stat a user module
+
+User modules are those with a source file outside the interpreter, site-packages and tmax itself.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import sysconfig
+from types import ModuleType
+
+_ALWAYS: tuple[int, int] = (-1, -1)
+_PYC_HEAD = struct.Struct("<4sIII")
+
+
+class Sources:
+    """The source files behind the user modules of this process."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._count = -1
+        self._marks: dict[str, tuple[int, int]] = {}
+        self._others = _folders_of_others()
+
+    def note(self) -> None:
+        """Remember the modules imported since the last call.  Costs nothing when none was."""
+        if len(sys.modules) == self._count:
+            return
+        modules = list(sys.modules.items())
+        self._count = len(modules)
+        for name, module in modules:
+            if name not in self._known:
+                self._known.add(name)
+                self._note_one(module)
+
+    def changed(self) -> list[str]:
+        """Return the files that are no longer what was imported.  One that is missing counts as unchanged: editors replace by rename."""
+        found = []
+        for path, mark in list(self._marks.items()):
+            now = _mark_of(path)
+            if now is not None and now != mark:
+                found.append(path)
+        return found
+
+    def _note_one(self, module: ModuleType) -> None:
+        path = getattr(module, "__file__", None)
+        if (
+            not isinstance(path, str)
+            or not path.endswith(".py")
+            or path.startswith(self._others)
+            or "/site-packages/" in path
+            or "/dist-packages/" in path
+        ):
+            return
+        mark = _mark_of(path)
+        if mark is not None:
+            self._marks[path] = mark if _compiled_from(module, path) else _ALWAYS
+
+
+def _mark_of(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size)
+
+
+def _compiled_from(module: ModuleType, path: str) -> bool:
+    """Whether the file is still the one that was imported: it may have been edited between the import and this moment.
+
+    The compiled file remembers the time and size of its source.  Without one there is nothing to compare: yes.
+    """
+    cached = getattr(getattr(module, "__spec__", None), "cached", None)
+    if not isinstance(cached, str):
+        return True
+    try:
+        with open(cached, "rb") as file:
+            _, flags, time_s, size_bytes = _PYC_HEAD.unpack(file.read(_PYC_HEAD.size))
+        found = os.stat(path)
+    except (OSError, struct.error):
+        return True
+    # Flags other than 0: compiled by hash, which names no time.
+    return flags != 0 or (time_s, size_bytes) == (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
+
+
+def _folders_of_others() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    folders = {sys.prefix, sys.base_prefix, *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
+    for name in ("tmax_workers", "tmax_pipes"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        folders.add(os.path.dirname(file) if file else "")
+    return tuple(f"{folder}{os.sep}" for folder in folders if folder)
