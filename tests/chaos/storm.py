@@ -155,7 +155,12 @@ def main() -> int:
     ids = [future.task_id for future in futures]
     seconds = time.monotonic() - begun
     story = judge(options.folder, ids, results, options.tasks)
-    story |= {"seconds": round(seconds, 1), "worker_kills": killer.hits, "kills_that_missed": killer.misses, "controller_kills": killer.controllers}
+    story |= {
+        "seconds": round(seconds, 1),
+        "worker_kills": killer.hits,
+        "kills_that_missed": killer.misses,
+        "controller_kills": killer.controllers,
+    }
     swarm.shutdown()
     print(json.dumps(story))
     broken = story["accepted"] != options.tasks or any(
