@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import importlib
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def main() -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     ).stdout.strip()
-    head = f"{datetime.date.today()}, commit {commit}.\n{machine()}."  # noqa: DTZ011 - the day where it was measured
+    head = f"{dt.date.today()}, commit {commit}.\n{machine()}."  # noqa: DTZ011 - the day where it was measured
     print(head, flush=True)
     tables, broken = [], False
     for name in options.names or NAMES:

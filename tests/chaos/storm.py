@@ -9,6 +9,7 @@ Prints one JSON object; exits 1 when a promise was broken.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -120,7 +121,7 @@ def judge(folder: Path, ids: list[int], results: list[int], tasks: int) -> dict[
     overlaps = 0
     for spans in traces.spans.values():
         ordered = sorted(spans)
-        overlaps += sum(1 for before, after in zip(ordered, ordered[1:], strict=False) if after[0] < before[1])
+        overlaps += sum(1 for before, after in itertools.pairwise(ordered) if after[0] < before[1])
     return {
         "accepted": len(set(ids)),
         "states": dict(states),
