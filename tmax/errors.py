@@ -111,6 +111,20 @@ class WorkerLost(TmaxError):
     code = "worker-lost"
 
 
+class ResultNotSendable(TmaxError):
+    """The task ran, and what it returned or raised cannot be pickled.
+
+    ``task``: its number.  ``traceback``: the remote traceback, when it was an exception that could not be sent.
+    """
+
+    code = "unpicklable"
+
+    def __init__(self, message: str, hint: str = "", *, task: int = 0, traceback: str = "") -> None:
+        super().__init__(message, hint or "return plain values, or write a file and return its name")
+        self.task = task
+        self.traceback = traceback
+
+
 ERRORS_BY_CODE: dict[str, type[TmaxError]] = {
     kind.code: kind for kind in (UsageError, ConfigError, NotFound, WaitTimedOut, TmuxError, StoreError, StorageFull, WorkerLost)
 }

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import select
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from tmax.control.client import open_socket
 from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
+from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 
 _LOG_LINES = 8
@@ -33,12 +33,19 @@ _PACKAGES = ("tmax", "tmax_workers", "tmax_pipes", "tmax_dashboard")
 
 
 def ensure_controller(
-    layout: Layout, *, settings_path: str | None = None, start: bool = True, forced: bool = False, timeout_s: float = 60.0
+    layout: Layout,
+    *,
+    settings_path: str | None = None,
+    start: bool = True,
+    forced: bool = False,
+    timeout_s: float = 60.0,
+    module: str = "tmax.controller",
 ) -> bool:
     """Make sure that a controller answers; return True when it was started here.
 
     ``settings_path``: validated settings that become ``layout.settings`` if, and only if, a controller is started here.
     ``start=False``: raise NoSwarm instead of starting one.  ``forced`` (``init``): start it also when the swarm was taken down.
+    ``module``: what Python is to run as the controller.
     Raises NoSwarm, WaitTimedOut when others or the controller itself need more than ``timeout_s``, and whatever error the
     controller says it could not start for.
     """
@@ -54,7 +61,7 @@ def ensure_controller(
             if answers(layout):
                 return False
             _refuse_if_down(layout, forced)
-            _start(layout, settings_path, end_s)
+            _start(layout, settings_path, end_s, module)
     except Timeout as error:
         raise WaitTimedOut(
             f"another start of swarm {layout.swarm!r} did not end in {timeout_s:g} s", hint=f"the lock is {layout.init_lock}"
@@ -81,7 +88,7 @@ def _refuse_if_down(layout: Layout, forced: bool) -> None:
         raise NoSwarm(layout.swarm, "was taken down")
 
 
-def _start(layout: Layout, settings_path: str | None, end_s: float) -> None:
+def _start(layout: Layout, settings_path: str | None, end_s: float, module: str) -> None:
     if settings_path is not None:
         _put_settings(settings_path, layout.settings)
     try:
@@ -91,7 +98,7 @@ def _start(layout: Layout, settings_path: str | None, end_s: float) -> None:
         pass  # it was not taken down
     reader, writer = os.pipe()
     try:
-        log_from = _spawn(layout, writer)
+        log_from = _spawn(layout, writer, module)
     except BaseException:
         os.close(reader)
         raise
@@ -103,17 +110,10 @@ def _start(layout: Layout, settings_path: str | None, end_s: float) -> None:
 
 def _put_settings(source: str, target: str) -> None:
     with open(source, "rb") as file:
-        data = file.read()
-    new = f"{target}.{secrets.token_hex(6)}"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(fd)
-    os.replace(new, target)
+        atomic_write(target, file.read())
 
 
-def _spawn(layout: Layout, ready_fd: int) -> int:
+def _spawn(layout: Layout, ready_fd: int, module: str) -> int:
     """Start the controller; return the size its log had before."""
     try:
         log = os.open(layout.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -123,7 +123,7 @@ def _spawn(layout: Layout, ready_fd: int) -> int:
     with open(log, "ab") as file:
         log_from = os.fstat(log).st_size
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tmax.controller", *where, "--ready-fd", str(ready_fd)],
+            [sys.executable, "-P", "-m", module, *where, "--ready-fd", str(ready_fd)],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -133,7 +133,10 @@ def _spawn(layout: Layout, ready_fd: int) -> int:
             pass_fds=(ready_fd,),
         )
     # It is to outlive us; but while we live somebody must take its exit status, or it would stay as a zombie.
-    threading.Thread(target=process.wait, name="tmax-controller-exit", daemon=True).start()
+    try:
+        threading.Thread(target=process.wait, name="tmax-controller-exit", daemon=True).start()
+    except RuntimeError:
+        pass  # the interpreter is ending: nobody will be left to see a zombie
     return log_from
 
 

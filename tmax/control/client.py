@@ -21,6 +21,8 @@ from typing import Any, Self
 from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
 from tmax.layout import Layout
 
+__all__ = ["Client", "Layout", "connect", "open_socket"]
+
 _READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("iII")
 _TIMEVAL = struct.Struct("ll")
@@ -157,6 +159,12 @@ class Client:
     def fileno(self) -> int:
         """Return the descriptor, for ``select``; -1 once closed."""
         return self._sock.fileno()
+
+    @property
+    def controller_pid(self) -> int:
+        """The process that listens at the other end, as the kernel knows it."""
+        pid: int = _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
+        return pid
 
     def close(self) -> None:
         """End the connection; twice is harmless."""

@@ -1,0 +1,11 @@
+"""Many calls of one function as one job: ``map(..., chunksize=n)`` names ``call_each``, which every worker can import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def call_each(function: Callable[..., Any], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return what ``function`` gives for each row of arguments; the first exception ends it."""
+    return [function(*row) for row in rows]

@@ -1,0 +1,190 @@
+"""The Python API: a swarm as a ``concurrent.futures.Executor``.
+
+::
+
+    submit --> pickle (calls.py) --> Courier --> controller --> worker
+    future <-- unpickle (outcomes.py) <-- reader thread of the Courier <--+
+
+``Swarm(workers=4)`` makes a temporary swarm that ends with this process, even when that is killed.
+``Swarm.connect()`` uses a permanent one; its tasks outlive this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor as _StandardExecutor
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import msgspec
+
+from tmax.control.courier import Courier
+from tmax.core.settings import Settings
+from tmax.core.snapshot import Snapshot, WorkerView
+from tmax.door import Door
+from tmax.errors import UsageError
+from tmax.failures import SwarmGone
+from tmax.layout import locate
+from tmax.outcomes import Settler
+from tmax.submitting import Outbox, Submits
+
+_TEMPORARY = "tmp-"
+
+
+class Swarm(Submits, _StandardExecutor):
+    """A temporary swarm: made here, ready when this returns, gone when it is shut down or this process ends.
+
+    ``workers``: how many (None: one a core).  ``preload``: modules imported before work arrives.  ``pool``: warm workers kept beside.
+    ``durability``: ``full`` or ``normal``.  ``dashboard``: whether its monitor runs.  ``settings``: everything else; what is given
+    beside it goes first.  ``swarm``: its name, beginning with ``tmp-`` (None: made up).
+    Raises WaitTimedOut when its workers are not ready in ``settings.swarm.start_timeout_s``, and what else keeps it from starting.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        swarm: str | None = None,
+        preload: Sequence[str] | None = None,
+        pool: int | None = None,
+        durability: Literal["full", "normal"] | None = None,
+        dashboard: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError("workers must be at least 1")
+        name = swarm or f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+        if not name.startswith(_TEMPORARY):
+            raise UsageError(
+                f"a temporary swarm's name begins with {_TEMPORARY!r}, not {name!r}", hint=f"Swarm.connect({name!r}) for a permanent one"
+            )
+        base = settings or Settings()
+        size = replace(
+            base.swarm,
+            workers=base.swarm.workers if workers is None else workers,
+            preload=base.swarm.preload if preload is None else tuple(preload),
+            pool=base.swarm.pool if pool is None else pool,
+        )
+        store = base.store if durability is None else replace(base.store, durability=durability)
+        made = replace(base, swarm=size, store=store, dashboard=replace(base.dashboard, enabled=dashboard))
+        self._open(Door(locate(name), made))
+
+    @classmethod
+    def connect(cls, swarm: str | None = None) -> Self:
+        """Return a permanent swarm, started with its last settings when it does not run; its tasks outlive this process.
+
+        ``swarm``: its name (None: ``TMAX_SWARM``, else ``default``).  Raises NoSwarm when it was taken down.
+        """
+        self = cls.__new__(cls)
+        self._open(Door(locate(swarm or os.environ.get("TMAX_SWARM") or "default")))
+        return self
+
+    def _open(self, door: Door) -> None:
+        self._door = door
+        self._wants = {}
+        self._finishing = threading.Lock()
+        self._pid = os.getpid()
+        layout = door.layout
+        try:
+            courier = Courier(door.reach, Settler(layout.blobs, layout.logs).settle, door.ask)
+        except BaseException:
+            # Also Ctrl-C: a swarm of ours without a client must not stay behind.
+            door.end(now=True)
+            raise
+        self._outbox = Outbox(courier, layout.blobs)
+        _LIVE.add(self)
+
+    @property
+    def name(self) -> str:
+        """The swarm's name, for ``tmax --swarm NAME``."""
+        return self._door.layout.swarm
+
+    def status(self) -> Snapshot:
+        """Return a picture of the swarm, now."""
+        with self._door.ask() as client:
+            return msgspec.convert(client.request("status")["snapshot"], Snapshot)
+
+    def workers(self) -> tuple[WorkerView, ...]:
+        """Return its workers, now."""
+        with self._door.ask() as client:
+            return msgspec.convert(client.request("workers")["workers"], tuple[WorkerView, ...])
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks; ``wait`` for those that are under way, then leave (a temporary swarm ends).
+
+        ``cancel_futures``: cancel those not handed to a worker.  Without ``wait`` the same happens behind.  Twice is harmless.
+        """
+        self._outbox.shut = True
+        if cancel_futures:
+            self._outbox.courier.withdraw(self._outbox.courier.pending())
+        if wait:
+            self._finish()
+        else:
+            threading.Thread(target=self._finish, name="tmax-shutdown", daemon=True).start()
+
+    def _finish(self) -> None:
+        with self._finishing:
+            self._outbox.courier.wait_idle()
+            self._leave(now=False)
+
+    def _leave(self, *, now: bool) -> None:
+        self._outbox.shut = True
+        reason = SwarmGone(f"this process left swarm {self.name!r}; its tasks go on there")
+        self._outbox.courier.close(reason, cancel=self._door.temporary)
+        self._door.end(now=now)
+        _LIVE.discard(self)
+
+    def leave_at_exit(self) -> None:
+        """End as ``concurrent.futures`` does: a temporary swarm's tasks are waited for; those of a permanent one outlive us."""
+        if self._pid != os.getpid():
+            return  # a forked child: the swarm is its parent's
+        if self._door.temporary:
+            self.shutdown(wait=True)
+        else:
+            self._leave(now=False)
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc_val: object, exc_tb: object) -> None:
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            # Ctrl-C means now: workers live in sessions of their own and did not see it.
+            self._leave(now=True)
+        else:
+            self.shutdown(wait=True)
+
+
+class Executor(Swarm):
+    """A temporary swarm with the signature of ``ProcessPoolExecutor``: change one import.
+
+    ``mp_context`` and ``max_tasks_per_child`` are accepted and ignored; ``initializer`` is refused: see ``preload``.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: object = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        preload: Sequence[str] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        if initializer is not None:
+            raise UsageError("an initializer is not supported", hint="name modules to import with preload=, or set state up in the task")
+        if max_workers is not None and max_workers < 1:
+            raise ValueError("max_workers must be greater than 0")
+        super().__init__(max_workers, preload=preload, settings=settings)
+
+
+_LIVE: set[Swarm] = set()
+
+
+def _at_exit() -> None:
+    for swarm in list(_LIVE):
+        swarm.leave_at_exit()
+
+
+atexit.register(_at_exit)
