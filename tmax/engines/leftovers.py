@@ -1,0 +1,269 @@
+"""What a worker left behind is found by a mark in its environment, or by its process group, and ended.
+
+::
+
+    reap(mark, groups, done) --> one look at /proc for all that is asked in this turn
+        found: pidfd, checked again, SIGKILL --> wait until each has ended --> look again
+        found none                           --> done()
+
+The mark is ``TMAX_LIFE=SWARM:FOLDER:LIFE``.  It is inherited by every process a worker starts, also by those that left its
+session and group.  FOLDER is a digest of the state folder, so that two swarms of one name (two users of one account,
+a test beside a real swarm) never take each other's processes for their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tmax.layout import Layout
+from tmax.reactor import Reactor
+from tmax_pipes.places import start_ticks
+
+LOG = logging.getLogger("tmax.engines")
+
+VARIABLE = "TMAX_LIFE"
+_LOOK_AGAIN_S = 0.002
+_UNSURE_ROUNDS = 5
+
+
+def mark_prefix(layout: Layout) -> str:
+    """Return what the marks of all lives of this swarm begin with."""
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(layout.state))).hexdigest()[:12]
+    return f"{layout.swarm}:{digest}:"
+
+
+def mark_of(layout: Layout, life: int) -> str:
+    """Return the value of TMAX_LIFE in the environment of this life and of all it starts."""
+    return f"{mark_prefix(layout)}{life}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One process of ours, as /proc showed it."""
+
+    pid: int
+    ticks: int
+    parent: int
+    group: int
+    session: int
+    mark: str
+    """Empty: it has none."""
+    unsure: bool = False
+    """It was between fork and exec, when its environment cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A process group (of a session of its own) and what is known of its leader; ``ticks`` 0: the leader was gone already."""
+
+    group: int
+    ticks: int
+    since_ticks: int
+    """No member can be older than the worker that started it."""
+
+    def holds(self, one: Seen) -> bool:
+        """Whether ``one`` belongs to this very group, not to a later one that was given its number."""
+        if self.group <= 1 or self.group not in (one.group, one.session) or one.ticks < self.since_ticks:
+            return False
+        leader_ticks = start_ticks(self.group)
+        return not leader_ticks or not self.ticks or leader_ticks == self.ticks
+
+
+def look() -> list[Seen]:
+    """Return every process of our user that has not ended, without ourselves."""
+    found = (_see(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [one for one in found if one is not None and one.pid != os.getpid()]
+
+
+def _see(pid: int) -> Seen | None:
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return None
+        text = _read(f"/proc/{pid}/stat")
+        state, *numbers = text[text.rindex(b")") + 2 :].split()
+        if state in (b"Z", b"X"):
+            return None
+        environment = _read(f"/proc/{pid}/environ")
+    except (OSError, ValueError):
+        return None  # it has ended meanwhile, or hides its environment because it runs with other rights
+    parent, group, session, ticks = int(numbers[0]), int(numbers[1]), int(numbers[2]), int(numbers[18])
+    is_kernel = parent == 2 or pid == 2
+    return Seen(
+        pid=pid,
+        ticks=ticks,
+        parent=parent,
+        group=group,
+        session=session,
+        mark=_mark_in(environment),
+        unsure=not environment and not is_kernel and not _read_or_empty(f"/proc/{pid}/cmdline"),
+    )
+
+
+def _read(path: str) -> bytes:
+    # os.open and one read: half the price of a file object, and a machine has thousands of processes.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 256 * 1024):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _read_or_empty(path: str) -> bytes:
+    try:
+        return _read(path)
+    except OSError:
+        return b""
+
+
+def _mark_in(environment: bytes) -> str:
+    name = VARIABLE.encode() + b"="
+    at = 0 if environment.startswith(name) else environment.find(b"\0" + name) + 1
+    if at == 0 and not environment.startswith(name):
+        return ""
+    value = environment[at + len(name) :]
+    return os.fsdecode(value.partition(b"\0")[0])
+
+
+def open_pidfd(pid: int, ticks: int) -> int:
+    """Return a pidfd of exactly this process, -1 when it is gone (or its number belongs to another one now)."""
+    if pid <= 0 or not ticks:
+        return -1
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    if start_ticks(pid) != ticks:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def kill(fd: int) -> None:
+    """Send SIGKILL through a pidfd; a process that has ended is no error."""
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def has_ended(fd: int, timeout_s: float = 0.0) -> bool:
+    """Whether the process of this pidfd has ended, after waiting for at most ``timeout_s``."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(1000 * timeout_s))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wish:
+    """One ``reap``: what it looks for, what it waits for."""
+
+    wants: Callable[[Seen], bool]
+    done: Callable[[], None]
+    waiting: set[int]
+    unsure_rounds: int = 0
+
+
+class Reaper:
+    """Ends what is left of workers, and tells when nothing is left; nothing blocks."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._wishes: list[_Wish] = []
+        self._fds: set[int] = set()
+        self._closed = False
+
+    def reap(self, marks: Iterable[str], groups: Iterable[Group], done: Callable[[], None]) -> None:
+        """End every process with one of these marks or in one of these groups; ``done()`` once none is left.
+
+        A process that cannot end (it hangs in the kernel) keeps ``done`` from being called, rightly: it still runs.
+        """
+        self._wish(_Wish(wants=_matcher(frozenset(marks), tuple(groups)), done=done, waiting=set()))
+
+    def reap_others(self, prefix: str, known: frozenset[str], done: Callable[[], None]) -> None:
+        """End every process whose mark begins with ``prefix`` and is not in ``known``."""
+        self._wish(_Wish(wants=lambda one: one.mark.startswith(prefix) and one.mark not in known, done=done, waiting=set()))
+
+    def _wish(self, wish: _Wish) -> None:
+        self._wishes.append(wish)
+        if len(self._wishes) == 1:
+            self._reactor.call_soon(self._look)
+
+    def _look(self) -> None:
+        """One look at /proc for every wish of this turn."""
+        wishes, self._wishes = self._wishes, []
+        if self._closed or not wishes:
+            return
+        seen = look()
+        for wish in wishes:
+            self._carry_out(wish, seen)
+
+    def _carry_out(self, wish: _Wish, seen: list[Seen]) -> None:
+        fds = [fd for one in seen if wish.wants(one) for fd in [open_pidfd(one.pid, one.ticks)] if fd >= 0]
+        for fd in fds:
+            kill(fd)
+            wish.waiting.add(fd)
+            self._fds.add(fd)
+            self._reactor.on_readable(fd, lambda fd=fd: self._ended(wish, fd))  # type: ignore[misc]
+        if fds:
+            return
+        if any(one.unsure for one in seen) and wish.unsure_rounds < _UNSURE_ROUNDS:
+            wish.unsure_rounds += 1
+            self._reactor.after(_LOOK_AGAIN_S, lambda: self._wish(wish))
+        else:
+            wish.done()
+
+    def _ended(self, wish: _Wish, fd: int) -> None:
+        self._reactor.forget(fd)
+        self._fds.discard(fd)
+        os.close(fd)
+        wish.waiting.discard(fd)
+        if not wish.waiting:
+            self._wish(wish)  # what it started just before its end is found by another look
+
+    def close(self) -> None:
+        """Wait for nothing any more; twice is harmless."""
+        self._closed = True
+        for fd in self._fds:
+            self._reactor.forget(fd)
+            os.close(fd)
+        self._fds.clear()
+
+
+def _matcher(marks: frozenset[str], groups: tuple[Group, ...]) -> Callable[[Seen], bool]:
+    def wants(one: Seen) -> bool:
+        return (one.mark != "" and one.mark in marks) or any(group.holds(one) for group in groups)
+
+    return wants
+
+
+def _marked(prefix: str) -> Iterator[tuple[Seen, int]]:
+    for one in look():
+        if one.mark.startswith(prefix) and (fd := open_pidfd(one.pid, one.ticks)) >= 0:
+            yield one, fd
+
+
+def end_all(prefix: str, timeout_s: float = 5.0) -> int:
+    """End every process whose mark begins with ``prefix`` and wait for it; return how many would not end in time.
+
+    The blocking form, for the end of a swarm only.
+    """
+    end = time.monotonic() + timeout_s
+    while True:
+        fds = [fd for _, fd in _marked(prefix)]
+        for fd in fds:
+            kill(fd)
+        left = sum(not has_ended(fd, max(0.0, end - time.monotonic())) for fd in fds)
+        for fd in fds:
+            os.close(fd)
+        if not fds or left or time.monotonic() > end:
+            return left

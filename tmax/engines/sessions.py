@@ -1,0 +1,321 @@
+"""The sessions of the workers on the swarm's own tmux server, and who looks at them.
+
+::
+
+    create: new-session per life, all in one write --> pane and session id, then @life is set on the session
+    a worker died: asked for its exit status (remain-on-exit keeps the pane), renamed w2-dead-17, the last three kept
+    server lost, or a session killed by hand: on_paneless(lives)
+    somebody attached or left: %client-session-changed, %client-detached --> list-clients --> on_viewers()
+
+Everything is aimed at by the ids tmux gave (``$3``, ``%5``): a name as target also fits as prefix and as pattern.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tmax.engines import tmux_version
+from tmax.engines.control_mode import ControlMode, command
+from tmax.engines.process_end import ProcessEnd, signal_number
+from tmax.reactor import Reactor
+
+LOG = logging.getLogger("tmax.engines")
+
+MONITOR = "tmax"
+"""The session with the dashboard and the log."""
+
+DEAD_KEPT = 3
+_DEAD = "-dead-"
+_TRIES = 9
+"""Looks for a dead pane, 2 ms after the first and then each twice as late: half a second in all."""
+
+_PANES = "#{session_id} #{pane_id} #{pane_pid} #{pane_dead} L#{@life} #{session_name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """One session to be made; the command is ours, no part of it comes from a user."""
+
+    life: int
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Pane:
+    """Where a life can be watched."""
+
+    session_id: str
+    pane_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A pane that was there when we came."""
+
+    session_id: str
+    pane_id: str
+    pid: int
+    dead: bool
+    life: int
+    """0: it is none of ours."""
+    name: str
+
+
+class Sessions:
+    """What the engine asks of tmux, over one control-mode client."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        *,
+        socket: str,
+        config: str,
+        env: Mapping[str, str],
+        on_paneless: Callable[[list[int]], None],
+        on_viewers: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._on_paneless = on_paneless
+        self._on_viewers = on_viewers
+        self.control = ControlMode(reactor, socket=socket, config=config, env=env, on_notice=self._on_notice, on_open=self._on_reopened)
+        self._panes: dict[int, Pane] = {}
+        self._dead: list[tuple[int, str]] = []
+        """(life, session id), oldest first."""
+        self._server_pid = 0
+        self._asking: set[str] = set()
+        self._monitor: Mapping[str, Sequence[str]] = {}
+        self.viewers = 0
+        """tmux clients, other than ours, whose session is the monitor."""
+
+    def open(self) -> list[Found]:
+        """Start or find the server; return the panes that are there.  Raises TmuxError: missing, too old, hung."""
+        self.control.open()
+        tmux_version.require(self.control.version)
+        self._server_pid = self.control.server_pid
+        lines = [_NO_OUTPUT, command("list-panes", "-a", "-F", _PANES), _LIST_CLIENTS]
+        _, panes, clients = self.control.call(lines)
+        self._count_viewers(True, clients)
+        return [found for found in map(_found, panes) if found is not None]
+
+    # -- sessions of lives -------------------------------------------------------------------------
+
+    def create(self, wanted: Sequence[NewSession], done: Callable[[int, int, str], None]) -> None:
+        """Make these sessions in one write; ``done(life, pid of the pane's process or 0, tmux's complaint)`` for each."""
+        answers = iter(wanted)
+        self.control.batch([_new_session(new) for new in wanted], lambda ok, lines: self._created(next(answers), ok, lines, done))
+
+    def _created(self, new: NewSession, ok: bool, lines: list[str], done: Callable[[int, int, str], None]) -> None:
+        told = " ".join(lines)
+        if not ok and told.startswith("duplicate session"):
+            # A session of an earlier time, or a person's own: it keeps what runs in it, and gives up the name.
+            self._make_room(new.name, new.life)
+            self.control.send(_new_session(new), lambda ok, lines: self._made(new, ok, lines, done))
+        else:
+            self._made(new, ok, lines, done)
+
+    def _made(self, new: NewSession, ok: bool, lines: list[str], done: Callable[[int, int, str], None]) -> None:
+        words = lines[0].split() if ok and lines else []
+        if len(words) != 3 or not words[2].isdigit():
+            done(new.life, 0, " ".join(lines) or "no answer")
+            return
+        self.take(new.life, session_id=words[0], pane_id=words[1], name=new.name)
+        done(new.life, int(words[2]), "")
+
+    def _make_room(self, name: str, life: int) -> None:
+        self.control.send(command("rename-session", "-t", f"={name}:", f"{name}-before-{life}"))
+
+    def take(self, life: int, *, session_id: str, pane_id: str, name: str) -> None:
+        """This session belongs to this life; written on the session too, so that another controller knows."""
+        self._panes[life] = Pane(session_id, pane_id, name)
+        self.control.send(command("set-option", "-t", session_id, "@life", str(life)))
+
+    def take_dead(self, life: int, *, session_id: str) -> None:
+        """Count a dead session of an earlier controller among those that are kept."""
+        self._dead.append((life, session_id))
+
+    def discard(self, session_id: str) -> None:
+        """End a session that belongs to nobody."""
+        self.control.send(command("kill-session", "-t", session_id))
+
+    def pane_of(self, life: int) -> Pane | None:
+        """Return where a life can be watched."""
+        return self._panes.get(life)
+
+    def rename(self, life: int, name: str) -> None:
+        """Give the session of this life another name."""
+        pane = self._panes.get(life)
+        if pane is None:
+            return
+        pane.name = name
+        line = command("rename-session", "-t", pane.session_id, name)
+        self.control.send(line, lambda ok, lines: self._renamed(ok, lines, line, name, life))
+
+    def _renamed(self, ok: bool, lines: list[str], line: str, name: str, life: int) -> None:
+        if not ok and " ".join(lines).startswith("duplicate session"):
+            self._make_room(name, life)
+            self.control.send(line)
+        elif not ok:
+            LOG.warning("tmux did not rename the session of %s: %s", name, " ".join(lines))
+
+    def capture(self, life: int, tell: Callable[[str], None], *, lines: int = 0) -> None:
+        """Tell the text of a life's pane, with ``lines`` of its history above; empty when it has no pane."""
+        pane = self._panes.get(life)
+        if pane is None:
+            self._reactor.call_soon(lambda: tell(""))
+            return
+        line = command("capture-pane", "-p", "-t", pane.pane_id, "-S", str(-lines))
+        self.control.send(line, lambda ok, text: tell("\n".join(text).rstrip("\n") if ok else ""))
+
+    def end_of(self, life: int, tell: Callable[[ProcessEnd | None], None]) -> None:
+        """Tell how the pane's process ended; None when tmux does not know (no pane, or it has not noticed in half a second)."""
+        pane = self._panes.get(life)
+        if pane is None:
+            tell(None)
+        else:
+            self._ask_end(pane.pane_id, tell, _TRIES)
+
+    def _ask_end(self, pane_id: str, tell: Callable[[ProcessEnd | None], None], tries: int) -> None:
+        def answered(ok: bool, lines: list[str]) -> None:
+            dead, _, rest = (lines[0] if ok and lines else "").partition(" ")
+            if dead == "1":
+                status, _, number = rest.partition("/")
+                tell(ProcessEnd(exit_code=int(status) if status.isdigit() else None, signal=signal_number(number)))
+            elif dead == "0" and tries > 1:
+                # The pidfd is quicker than tmux, which waits for SIGCHLD and for the end of the pane's output.
+                self._reactor.after(0.002 * 2 ** (_TRIES - tries), lambda: self._ask_end(pane_id, tell, tries - 1))
+            else:
+                tell(None)
+
+        self.control.send(command("display-message", "-p", "-t", pane_id, "#{pane_dead} #{pane_dead_status}/#{pane_dead_signal}"), answered)
+
+    def bury(self, life: int) -> None:
+        """Rename the session of a dead life so that its name is free; only the last DEAD_KEPT dead ones are kept."""
+        pane = self._panes.pop(life, None)
+        if pane is None:
+            return
+        lines = [command("rename-session", "-t", pane.session_id, f"{pane.name}{_DEAD}{life}")]
+        self._dead.append((life, pane.session_id))
+        while len(self._dead) > DEAD_KEPT:
+            lines.append(command("kill-session", "-t", self._dead.pop(0)[1]))
+        self.control.batch(lines)
+
+    # -- what tmux tells ---------------------------------------------------------------------------
+
+    def _on_notice(self, line: str) -> None:
+        word, *rest = line.split(" ")
+        if word in ("%client-session-changed", "%client-detached"):
+            self._ask_once("clients", _LIST_CLIENTS, self._count_viewers)
+        elif word in ("%unlinked-window-close", "%window-close"):
+            self._ask_once("panes", _LIST_PANES, self._compare)
+        elif word == "%session-renamed" and len(rest) == 2:
+            self._person_renamed(*rest)
+
+    def _person_renamed(self, session_id: str, name: str) -> None:
+        for pane in self._panes.values():
+            if pane.session_id == session_id:
+                pane.name = name
+
+    def _ask_once(self, what: str, line: str, done: Callable[[bool, list[str]], None]) -> None:
+        """Ask, unless the same is being asked: an answer that is on its way may be too old, so it is asked after it."""
+        if what in self._asking:
+            return
+        self._asking.add(what)
+
+        def ask() -> None:
+            self._asking.discard(what)
+            self.control.send(line, done)
+
+        self._reactor.call_soon(ask)  # many notifications of one turn, one question
+
+    def _count_viewers(self, ok: bool, lines: list[str]) -> None:
+        if ok and (count := lines.count(f"0 {MONITOR}")) != self.viewers:
+            self.viewers = count
+            self._on_viewers()
+
+    def _compare(self, ok: bool, lines: list[str]) -> None:
+        if not ok:
+            return
+        gone = [life for life, pane in self._panes.items() if pane.pane_id not in lines]
+        for life in gone:
+            del self._panes[life]
+        if gone:
+            self._on_paneless(gone)
+
+    def _on_reopened(self, server_pid: int) -> None:
+        """Our client ended and there is a new one: on the same server, or on a new one that knows nothing."""
+        self.control.send(_NO_OUTPUT)
+        if server_pid != self._server_pid:
+            LOG.warning("the tmux server was lost; the workers go on without panes until they are replaced")
+            self._server_pid = server_pid
+            self._dead.clear()
+            gone = list(self._panes)
+            self._panes.clear()  # not compared with what is there: a new server gives the same ids again
+            self._on_paneless(gone)
+            if self._monitor:
+                self.monitor(self._monitor)
+        self.control.send(_LIST_CLIENTS, self._count_viewers)
+
+    # -- the monitor -------------------------------------------------------------------------------
+
+    def monitor(self, windows: Mapping[str, Sequence[str]]) -> None:
+        """Make sure that the monitor session has these windows; one whose command has ended is started again."""
+        self._monitor = windows
+        line = command("list-panes", "-a", "-F", "#{session_name} #{window_name} #{pane_id} #{pane_dead}")
+        self.control.send(line, lambda _ok, lines: self.control.batch(_monitor_lines(windows, lines), _complain))
+
+    def close(self, *, end_server: bool) -> None:
+        """Let go of tmux; with ``end_server`` end it and all its sessions.  Twice is harmless.  TmuxError when it does not end."""
+        try:
+            if end_server:
+                self.control.call(["kill-server"])
+        finally:
+            self.control.close()
+        self._panes.clear()
+
+
+_NO_OUTPUT = command("refresh-client", "-f", "no-output")
+_LIST_CLIENTS = command("list-clients", "-F", "#{client_control_mode} #{client_session}")
+_LIST_PANES = command("list-panes", "-a", "-F", "#{pane_id}")
+
+
+def _new_session(new: NewSession) -> str:
+    words = ["new-session", "-d", "-s", new.name, "-x", "200", "-y", "50", "-P", "-F", "#{session_id} #{pane_id} #{pane_pid}"]
+    for key, value in new.env.items():
+        words += ["-e", f"{key}={value}"]
+    return command(*words, "--", *new.argv)
+
+
+def _found(line: str) -> Found | None:
+    words = line.split(" ", 5)
+    if len(words) != 6 or not words[2].isdigit():
+        return None
+    session_id, pane_id, pid, dead, life, name = words
+    number = int(life[1:]) if life[1:].isdigit() else 0
+    return Found(session_id=session_id, pane_id=pane_id, pid=int(pid), dead=dead == "1", life=number, name=name)
+
+
+def _monitor_lines(windows: Mapping[str, Sequence[str]], panes: list[str]) -> list[str]:
+    """Return the commands that bring the monitor session from what it is (``panes``) to ``windows``."""
+    there = {words[1]: words for words in (line.split(" ") for line in panes) if len(words) == 4 and words[0] == MONITOR}
+    lines = []
+    has_session = bool(there)
+    for name, argv in windows.items():
+        if name in there:
+            if there[name][3] == "1":
+                lines.append(command("respawn-pane", "-t", there[name][2], "--", *argv))
+        elif has_session:
+            lines.append(command("new-window", "-d", "-t", f"={MONITOR}:", "-n", name, "--", *argv))
+        else:
+            lines.append(command("new-session", "-d", "-s", MONITOR, "-n", name, "-x", "200", "-y", "50", "--", *argv))
+            has_session = True
+    return lines
+
+
+def _complain(ok: bool, lines: list[str]) -> None:
+    if not ok:
+        LOG.warning("tmux refused a part of the monitor session: %s", " ".join(lines))
