@@ -1,0 +1,1 @@
+"""The dashboard: a Textual app that draws the snapshots a controller pushes, and nothing between two of them."""

@@ -1,0 +1,206 @@
+"""The app: each picture is compared with the one before, and what differs is drawn.
+
+::
+
+    feed's thread --wake()--> FeedMoved --> feed.take() --> rows.py --> widgets (changed cells)
+    keys --> the cursor | door (tmux) | log and help pages
+
+Nothing here has a timer: with no picture and no key, nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.events import Resize
+from textual.message import Message
+
+from tmax.core.snapshot import WorkerView
+from tmax_dashboard import rows
+from tmax_dashboard.driver import QuietDriver
+from tmax_dashboard.feed import Feed
+from tmax_dashboard.rows import Picture, Places, Span
+from tmax_dashboard.text import clean
+from tmax_dashboard.tmux import Door
+from tmax_dashboard.widgets.grid import Grid
+from tmax_dashboard.widgets.help import HelpScreen
+from tmax_dashboard.widgets.lines import Lines
+from tmax_dashboard.widgets.log import LogScreen
+
+_KEYS = (("Enter", "attach"), ("l", "log"), ("j k", "select"), ("?", "help"), ("q", "leave"))
+
+
+class FeedMoved(Message):
+    """The feed has a new picture."""
+
+
+class Dashboard(App[None], inherit_bindings=False):
+    """A swarm on one screen."""
+
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", show=False),
+        Binding("down,j", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("home,g", "move(-100000)", show=False),
+        Binding("end,G", "move(100000)", show=False),
+        Binding("enter", "attach", show=False),
+        Binding("l", "log", show=False),
+        Binding("question_mark", "help", show=False),
+        Binding("q,ctrl+c,ctrl+q", "leave", show=False),
+    ]
+
+    def __init__(self, feed: Feed, door: Door, swarm: str) -> None:
+        super().__init__(driver_class=QuietDriver, ansi_color=True)
+        self.animation_level = "none"
+        self._feed = feed
+        self._door = door
+        self._swarm = swarm
+        self._picture = Picture()
+        self._places: Places | None = None
+        self._here: dict[str, WorkerView] = {}
+        self._said = ""
+
+    def compose(self) -> ComposeResult:
+        """Make the frame (a hook of Textual's)."""
+        yield Lines(id="header")
+        yield Lines(id="notice")
+        with Container(id="body"):
+            yield Grid(rows.WORKERS, cursor=True, id="workers")
+            with Container(id="side"):
+                yield Lines(id="queue")
+                yield Grid(rows.TASKS, cursor=False, id="tasks")
+        yield Lines(id="keys")
+
+    def on_mount(self) -> None:
+        """Paint the frame, then look for the controller: the first paint waits for nobody (a hook of Textual's)."""
+        self._draw()
+        self.call_after_refresh(self._feed.start, self._wake)
+
+    def on_unmount(self) -> None:
+        """Let go of the controller (a hook of Textual's)."""
+        self._feed.stop()
+
+    def _wake(self) -> None:
+        self.post_message(FeedMoved())
+
+    def on_feed_moved(self) -> None:
+        """Draw the newest picture (a message of ours)."""
+        self._picture = self._feed.take()
+        if isinstance(self.screen, LogScreen):
+            self._read_log(self.screen)
+        self._draw()
+
+    def on_resize(self, event: Resize) -> None:
+        """Share the screen out anew (a hook of Textual's)."""
+        self._draw()
+
+    # -- drawing -----------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        picture, snapshot = self._picture, self._picture.snapshot
+        notice = rows.notice(picture)
+        table = rows.worker_rows(snapshot) if snapshot else ()
+        self._here = {rows.key_of(worker): worker for worker in snapshot.workers} if snapshot else {}
+        places = rows.arrange(self.size.width, self.size.height, workers=len(table), notice=bool(notice))
+        self._arrange(places)
+        stale = picture.contact == "gone"
+        main = self.screen_stack[0]
+        main.query_one("#header", Lines).show((rows.header(picture, self._swarm, self.size.width),))
+        main.query_one("#notice", Lines).show(((Span(f" {notice}", "warn"),),) if notice else ())
+        main.query_one("#workers", Grid).show(table, stale=stale)
+        main.query_one("#queue", Lines).show(rows.queue_lines(snapshot, places.right, places.queue, places.bars))
+        main.query_one("#tasks", Grid).show(rows.task_rows(snapshot, places.tasks - 1) if snapshot else (), stale=stale)
+        self._draw_keys()
+
+    def _draw_keys(self) -> None:
+        keys = tuple(span for key, told in _KEYS for span in (Span(f" {key}", "key"), Span(f" {told} ")))
+        self.screen_stack[0].query_one("#keys", Lines).show(((Span(f" {self._said}", "warn"),) if self._said else keys,))
+
+    def _arrange(self, places: Places) -> None:
+        if places == self._places:
+            return
+        self._places = places
+        main = self.screen_stack[0]
+        main.set_class(places.wide, "-wide")
+        main.query_one("#notice").styles.height = places.notice
+        main.query_one("#workers").styles.height = places.workers
+        main.query_one("#workers").styles.width = places.left
+        main.query_one("#side").styles.width = places.right
+        main.query_one("#queue").styles.height = places.queue
+
+    def _say(self, text: str) -> None:
+        """Show one line in place of the keys, until the next key: no timer takes it away."""
+        self._said = clean(text)
+        self._draw_keys()
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def _selected(self) -> WorkerView | None:
+        self._say("")
+        worker = self._here.get(self.query_one("#workers", Grid).selected or "")
+        if worker is None:
+            self._say("no worker is selected")
+        return worker
+
+    def action_move(self, by: int) -> None:
+        """Select another worker."""
+        self._say("")
+        self.query_one("#workers", Grid).move(by)
+
+    def action_page(self, by: int) -> None:
+        """Select another worker, a page away."""
+        self._say("")
+        self.query_one("#workers", Grid).page(by)
+
+    def action_help(self) -> None:
+        """Show what the keys do."""
+        self._say("")
+        self.push_screen(HelpScreen())
+
+    async def action_attach(self) -> None:
+        """Go to the selected worker's pane."""
+        worker = self._selected()
+        if worker is None:
+            return
+        if not worker.session:
+            self._say(f"{worker.name} has no session now")
+        elif self._door.inside:
+            self._say(await asyncio.to_thread(self._door.switch, worker.session))
+        else:
+            with self.suspend():
+                told = self._door.attach(worker.session)
+            self.refresh(layout=True)
+            self._say(told)
+
+    async def action_leave(self) -> None:
+        """Leave: the viewer of a monitor session goes and the app stays; elsewhere the app ends."""
+        self._say("")
+        if self._door.inside:
+            self._say(await asyncio.to_thread(self._door.detach))
+        else:
+            self.exit()
+
+    # -- logs --------------------------------------------------------------------------------------
+
+    def action_log(self) -> None:
+        """Show the log of the selected worker's task, or of its last one."""
+        worker = self._selected()
+        if worker is not None and self._picture.snapshot is not None:
+            page = LogScreen(worker.name, rows.task_of(worker, self._picture.snapshot))
+            self.push_screen(page)
+            self._read_log(page)
+
+    def _read_log(self, page: LogScreen) -> None:
+        self.run_worker(self._show_log(page), group="log", exclusive=True)
+
+    async def _show_log(self, page: LogScreen) -> None:
+        log = await asyncio.to_thread(self._feed.log, page.worker, page.task_id, page.stamp)
+        if log is not None and page.is_current:
+            page.show(log.title, log.lines, log.stamp)

@@ -1,0 +1,50 @@
+"""What the keys do and what the words mean."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.screen import ModalScreen
+
+from tmax_dashboard.rows import Line, Span
+from tmax_dashboard.widgets.lines import Lines
+
+_KEYS = (
+    ("Enter", "attach to the selected worker (prefix d leaves tmux, prefix L comes back here)"),
+    ("l", "log of its task, or of its last one"),
+    ("j k ↓ ↑", "select a worker; also PgDn PgUp Home End"),
+    ("q", "leave (in the monitor session: detach, the dashboard stays)"),
+    ("?", "this page; any of ? q Esc closes it"),
+)
+
+_WORDS = (
+    ("ready", "in line for a worker"),
+    ("waiting", "not yet: a retry's pause runs"),
+    ("sent", "with a worker, not begun"),
+    ("dead", "its worker died under it too often"),
+    ("lat", "seconds from submit to result, last 1,000 tasks: median, slowest 1 %"),
+    ("commit", "median of one write to the store that is on disk when it returns"),
+    ("deaths", "workers that ended unasked since the controller started"),
+    ("cpu %", "of one core; memory is what is resident"),
+)
+
+
+class HelpScreen(ModalScreen[None]):
+    """One page of help over the dashboard."""
+
+    BINDINGS = [Binding("question_mark,q,escape,enter,ctrl+c", "app.pop_screen", show=False)]
+
+    def compose(self) -> ComposeResult:
+        """Make the page (a hook of Textual's)."""
+        yield Lines(id="page")
+
+    def on_mount(self) -> None:
+        """Fill it (a hook of Textual's)."""
+        self.query_one(Lines).show(help_lines())
+
+
+def help_lines() -> tuple[Line, ...]:
+    """Return the page's lines."""
+    keys = [(Span(f"  {key:<9}", "key"), Span(told)) for key, told in _KEYS]
+    words = [(Span(f"  {word:<9}", "strong"), Span(told)) for word, told in _WORDS]
+    return ((Span(" tmax ", "badge"), Span("  keys", "title")), (), *keys, (), (Span("  words", "title"),), (), *words)
