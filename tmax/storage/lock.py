@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 from types import TracebackType
+from typing import Self
 
 from tmax.errors import Exit, StoreError
 
@@ -46,7 +47,7 @@ class ControllerLock:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def __enter__(self) -> ControllerLock:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

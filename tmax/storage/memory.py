@@ -91,6 +91,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._reader = MemoryReader()
         self._closed = False
+        self._broken: StoreError | None = None
         self.full = False
         """May be set, to see what intake does."""
 
@@ -101,7 +102,7 @@ class MemoryStore:
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
         """Keep all of it or nothing, then call ``done``."""
         self._check_open()
-        error = self._wrong(changes)
+        error = self._broken = self._broken or self._wrong(changes)
         if error is None:
             self._reader.kept.update((task.id, task) for task in (*changes.new_tasks, *changes.tasks))
             self._reader.lives.update((life.life, life) for life in changes.lives)

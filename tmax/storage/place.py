@@ -57,7 +57,7 @@ def _lies_in(path: str, point: str) -> bool:
 
 
 def _plain(field: str) -> str:
-    """Undo the kernel's ``\\040`` for a space."""
+    """Undo the kernel's octal escapes: a space in a path is written as backslash 040."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 

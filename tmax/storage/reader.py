@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,18 +18,22 @@ TOO_HIGH = 1 << 63
 
 
 class SqliteReader:
-    """``tmax.storage.base.Reader`` over one connection. Raises sqlite3.Error and DamagedRow; the store translates."""
+    """``tmax.storage.base.Reader`` over one connection. Raises sqlite3.Error and DamagedRow; the store translates.
+
+    Every answer is fetched whole before a row is looked at: a half-read one, held by an error's traceback, would keep the log
+    from being moved into the database.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def loaded(self) -> Loaded:
         """Everything that has not ended, and the counters."""
-        lives = self._connection.execute("SELECT life, record FROM lives WHERE alive ORDER BY life")
+        lives = [life_of(row) for row in self._rows("SELECT life, record FROM lives ORDER BY life")]
         return Loaded(
-            tasks=[task_of(row) for row in self._connection.execute(f"{SELECT_TASK} WHERE ended_at IS NULL ORDER BY id")],
-            lives=[life_of(row) for row in lives],
-            meta=dict(self._connection.execute("SELECT name, value FROM meta")),
+            tasks=[task_of(row) for row in self._rows(f"{SELECT_TASK} WHERE ended_at IS NULL ORDER BY id")],
+            lives=[life for life in lives if life.alive],
+            meta=dict(self._rows("SELECT name, value FROM meta")),
             next_task=max(self._number("SELECT max(id) FROM tasks"), self.counter("highest_task")) + 1,
             next_life=self._number("SELECT max(life) FROM lives") + 1,
             counts=self._counts(),
@@ -63,8 +67,8 @@ class SqliteReader:
             where.append(f"state IN ({', '.join('?' * len(states))})")
             values += [str(state) for state in states]
         # The ids come from the index alone; rows (and their overflow pages) are read only for those that are wanted.
-        inner = f"SELECT id FROM tasks WHERE {' AND '.join(where)} ORDER BY ended_at DESC, id DESC LIMIT ?"
-        ids = [number for (number,) in self._connection.execute(inner, (*values, max(limit, 0)))]
+        inner = f"SELECT id FROM tasks WHERE {' AND '.join(where)} ORDER BY ended_at DESC, id DESC LIMIT ?"  # noqa: S608 - fixed text and question marks
+        ids = [number for (number,) in self._rows(inner, *values, max(limit, 0))]
         found = self.tasks(ids)
         return [found[number] for number in ids]
 
@@ -88,26 +92,31 @@ class SqliteReader:
     def beyond(self, keep: int, limit: int) -> list[tuple[int, str]]:
         """(id, state) of ended tasks beyond the ``keep`` that ended last, at most ``limit``, newest first."""
         order = "SELECT id, state FROM tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT ? OFFSET ?"
-        return self._connection.execute(order, (limit, max(keep, 0))).fetchall()
+        return self._rows(order, limit, max(keep, 0))
 
     def _counts(self) -> dict[str, int]:
-        counts = dict(self._connection.execute("SELECT state, count(*) FROM tasks WHERE ended_at IS NOT NULL GROUP BY state"))
-        for name, value in self._connection.execute("SELECT name, value FROM counters WHERE name LIKE 'trimmed.%'"):
+        counts = dict(self._rows("SELECT state, count(*) FROM tasks WHERE ended_at IS NOT NULL GROUP BY state"))
+        for name, value in self._rows("SELECT name, value FROM counters WHERE name LIKE 'trimmed.%'"):
             state = name.removeprefix("trimmed.")
             counts[state] = counts.get(state, 0) + value
         return counts
 
-    def _among(self, start: str, values: Sequence[Any]) -> Iterator[Any]:
+    def _among(self, start: str, values: Sequence[Any]) -> list[Any]:
         pending = iter(dict.fromkeys(values))
+        found: list[Any] = []
         while chunk := list(islice(pending, AT_ONCE)):
-            yield from self._connection.execute(f"{start} ({', '.join('?' * len(chunk))})", chunk)
+            found += self._rows(f"{start} ({', '.join('?' * len(chunk))})", *chunk)
+        return found
 
     def _column(self, statement: str, *values: object) -> list[int]:
-        return [row[0] for row in self._connection.execute(statement, values)]
+        return [row[0] for row in self._rows(statement, *values)]
+
+    def _rows(self, statement: str, *values: object) -> list[Any]:
+        return self._connection.execute(statement, values).fetchall()
 
     def _number(self, statement: str, *values: object) -> int:
-        row = self._connection.execute(statement, values).fetchone()
-        return int(row[0]) if row and row[0] is not None else 0
+        rows = self._rows(statement, *values)
+        return int(rows[0][0]) if rows and rows[0][0] is not None else 0
 
 
 def _is_text(value: str) -> bool:

@@ -65,16 +65,17 @@ _moves_of = msgspec.msgpack.Decoder(Moves).decode
 _life_of = msgspec.msgpack.Decoder(LifeRecord).decode
 
 INSERT_TASK = (
-    'INSERT INTO tasks (id, request_id, name, kind, state, priority, submitted_at, ended_at, attempt, worker, life, "group", moves, spec)'
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    'INSERT INTO tasks (id, request_id, name, kind, state, priority, submitted_at, ended_at, attempt, worker, life, "group", moves)'
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+INSERT_SPEC = "INSERT INTO specs (task, spec) VALUES (?, ?)"
 UPDATE_TASK = (
     'UPDATE tasks SET state = ?, priority = ?, ended_at = ?, attempt = ?, worker = ?, life = ?, "group" = ?, moves = ? WHERE id = ?'
 )
 REPLACE_LIFE = "INSERT OR REPLACE INTO lives (life, worker, alive, record) VALUES (?, ?, ?, ?)"
 REPLACE_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
 INSERT_BLOB = "INSERT OR IGNORE INTO blobs (task, digest) VALUES (?, ?)"
-SELECT_TASK = "SELECT id, state, moves, spec FROM tasks"
+SELECT_TASK = "SELECT id, state, moves, spec FROM tasks LEFT JOIN specs ON task = id"
 """The columns that ``task_of`` reads."""
 
 
@@ -83,6 +84,7 @@ class Batch:
     """A turn's changes, ready for ``executemany``."""
 
     new_tasks: list[Row] = field(default_factory=list)
+    specs: list[Row] = field(default_factory=list)
     tasks: list[Row] = field(default_factory=list)
     lives: list[Row] = field(default_factory=list)
     meta: list[Row] = field(default_factory=list)
@@ -91,7 +93,7 @@ class Batch:
     @property
     def weight_bytes(self) -> int:
         """About how far this moves the write-ahead log: blobs, and for each row a share of the pages it touches."""
-        body = sum(len(row[12]) + len(row[13]) for row in self.new_tasks) + sum(len(row[7]) for row in self.tasks)
+        body = sum(len(row[-1]) for rows in (self.new_tasks, self.specs) for row in rows) + sum(len(row[-2]) for row in self.tasks)
         return body + 512 * len(self.new_tasks) + 1024 * len(self.tasks) + 8192
 
 
@@ -99,6 +101,7 @@ def batch_of(changes: Changes) -> Batch:
     """Encode a turn's changes. Raises StoreError, naming the task, for a value that cannot be written (it is out of 64 bits, or not text)."""
     return Batch(
         new_tasks=[_checked(_inserted, task) for task in changes.new_tasks],
+        specs=[_checked(_spec, task) for task in changes.new_tasks],
         tasks=[_checked(_updated, task) for task in changes.tasks],
         lives=[(life.life, life.worker, life.alive, seal(life, life.life)) for life in changes.lives],
         meta=list(changes.meta.items()),
@@ -115,7 +118,11 @@ def _checked(encode: Any, task: Task) -> Row:
 
 
 def _inserted(task: Task) -> Row:
-    state, priority, ended_at, attempt, worker, life, group, moves, _ = _updated(task)
+    state, priority, *moved, _ = _updated(task)
+    return (task.id, task.request_id or None, task.name or None, task.kind, state, priority, task.submitted_at, *moved)
+
+
+def _spec(task: Task) -> Row:
     spec = Spec(
         job=task.job,
         kind=task.kind,
@@ -128,8 +135,7 @@ def _inserted(task: Task) -> Row:
         grace_s=task.grace_s,
         submitted_at=task.submitted_at,
     )
-    names = (task.id, task.request_id or None, task.name or None, task.kind)
-    return (*names, state, priority, task.submitted_at, ended_at, attempt, worker, life, group, moves, seal(spec, task.id))
+    return (task.id, seal(spec, task.id))
 
 
 def _updated(task: Task) -> Row:

@@ -110,11 +110,21 @@ def keep_evidence(layout: Layout) -> str:
         if kept and os.stat(f"{folder}/{kept[-1]}").st_ctime_ns >= _written_ns(layout):
             return f"{folder}/{kept[-1]}"
         copy = f"{layout.database}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        for suffix in ("-wal", ""):
-            _copy(f"{layout.database}{suffix}", f"{copy}{suffix}")
     except OSError:
         return ""
-    return copy
+    return copy if _copy_pair(layout.database, copy) else ""
+
+
+def _copy_pair(database: str, copy: str) -> bool:
+    try:
+        for suffix in ("-wal", ""):
+            _copy(f"{database}{suffix}", f"{copy}{suffix}")
+    except OSError:
+        for suffix in ("-wal", ""):
+            if os.path.exists(f"{copy}{suffix}"):
+                os.unlink(f"{copy}{suffix}")
+        return False
+    return True
 
 
 def _written_ns(layout: Layout) -> int:
@@ -131,6 +141,8 @@ def _copy(source: str, target: str) -> None:
         return
     with open(descriptor, "rb") as file:
         size = os.fstat(descriptor).st_size
+        if not size:
+            return
         free = os.statvfs(os.path.dirname(target))
         if size > free.f_bavail * free.f_frsize // 2:
             raise OSError(errno.ENOSPC, "no room for a copy", target)

@@ -64,9 +64,12 @@ class Writer:
         began = time.perf_counter()
         error: StoreError | None = None
         try:
-            batch = rows.batch_of(changes)
-            self._write(lambda: self._put(batch))
-            self._weight_bytes += batch.weight_bytes
+            if self.broken is not None:
+                raise self.broken
+            if changes:
+                batch = rows.batch_of(changes)
+                self._write(lambda: self._put(batch))
+                self._weight_bytes += batch.weight_bytes
         except StoreError as found:
             error = found
         return CommitResult(ok=error is None, error=error, seconds=time.perf_counter() - began)
@@ -162,11 +165,16 @@ class Writer:
             if not self._claimed:
                 self._connection.execute("UPDATE counters SET value = ? WHERE name = 'generation'", (self._generation + 1,))
             self._connection.execute("COMMIT")
-        except (sqlite3.Error, StoreError) as error:
+        except sqlite3.Error:
             self._roll_back()
-            if isinstance(error, StoreError):
-                self.stop(error)
             raise
+        except StoreError as error:
+            self._roll_back()
+            self.stop(error)
+            raise
+        except (OverflowError, TypeError, ValueError) as error:  # a number of more than 64 bits, half a surrogate pair
+            self._roll_back()
+            raise StoreError(f"a value cannot be written: {error}") from error
         self._generation += not self._claimed
         self._claimed = True
 
@@ -181,6 +189,7 @@ class Writer:
         run = self._connection.executemany
         if batch.new_tasks:
             run(rows.INSERT_TASK, batch.new_tasks)
+            run(rows.INSERT_SPEC, batch.specs)
         if batch.tasks and (found := run(rows.UPDATE_TASK, batch.tasks).rowcount) != len(batch.tasks):
             raise StoreError(f"{len(batch.tasks) - found} of {len(batch.tasks)} changed tasks are not in the store")
         if batch.lives:
@@ -193,8 +202,8 @@ class Writer:
     def _forget(self, beyond: list[tuple[int, str]]) -> None:
         run = self._connection.executemany
         ids = [(number,) for number, _ in beyond]
-        run("DELETE FROM tasks WHERE id = ?", ids)
-        run("DELETE FROM blobs WHERE task = ?", ids)
+        for statement in ("DELETE FROM tasks WHERE id = ?", "DELETE FROM specs WHERE task = ?", "DELETE FROM blobs WHERE task = ?"):
+            run(statement, ids)
         # Ids are never used twice and totals go on counting, so what is forgotten leaves both behind.
         add = "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
         run(add, [(f"trimmed.{state}",) for _, state in beyond])
