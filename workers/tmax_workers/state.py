@@ -199,11 +199,6 @@ class WorkerState:
         """From now on, leave as soon as nothing runs and there is no controller."""
         self._orphan_ttl_s = 0.0
 
-    @property
-    def has_python_next(self) -> bool:
-        """Whether a Python task waits for its turn."""
-        return any(isinstance(run.job, PythonJob) for run in self.queue.values())
-
     # -- messages ----------------------------------------------------------------------------------
 
     def _who(self, who: Who) -> None:
@@ -320,8 +315,9 @@ class WorkerState:
 
     def _settle(self) -> None:
         """After every event: what is overdue, whose turn it is, whether this was the end."""
-        if isinstance(self.phase, Running):
-            self._look_at_limits(self.phase)
+        for _ in ("asked to end", "killed"):  # with a grace of 0 both at once
+            if isinstance(self.phase, Running):
+                self._look_at_limits(self.phase)
         if isinstance(self.phase, Idle) and self.queue and not self.leaving and not self.is_orphan(self._now):
             self._take_turn()
         if isinstance(self.phase, (Idle, Asking)) and self.is_orphan(self._now):
@@ -451,7 +447,7 @@ class WorkerState:
             assert not self.queue, "a leaving worker holds tasks it will not run"
             assert not isinstance(self.phase, Asking)
         if self.stale:
-            assert not self.has_python_next, "stale code would run"
+            assert not any(isinstance(run.job, PythonJob) for run in self.queue.values()), "stale code would run"
         if isinstance(self.phase, Running) and not self.phase.killed:
             due = _due(self.phase)
             assert due is None or due > self._now, f"a limit passed {self._now - (due or 0):.3f} s ago"

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import cloudpickle
 
@@ -61,6 +61,7 @@ class Bench:
         self._listener: socket.socket | None = None
         self._reader: threading.Thread | None = None
         self._frozen = threading.Event()
+        self._reaping = threading.Lock()
         if listen:
             self.listen()
 
@@ -68,7 +69,12 @@ class Bench:
 
     def start(self, *options: str, env: Mapping[str, str] | None = None, tty: bool = True, cwd: Path | None = None) -> None:
         """Start the worker; it is not greeted yet."""
-        given = {"PYTHONPATH": f"{ROOT / 'workers'}:{ROOT / 'pipes'}", "LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"], "TMUX": "not,for,tasks"}
+        given = {
+            "PYTHONPATH": f"{ROOT / 'workers'}:{ROOT / 'pipes'}",
+            "LC_ALL": "C.UTF-8",
+            "PATH": os.environ["PATH"],
+            "TMUX": "not,for,tasks",
+        }
         given |= dict(env or {})
         argv = [sys.executable, "-P", "-m", "tmax_workers", "--life", str(self.life), "--rt", str(self.rt), "--state", str(self.state)]
         argv += ["--control", str(self.control), *options]
@@ -95,10 +101,11 @@ class Bench:
 
     def alive(self) -> bool:
         """Whether the worker runs; reaps it when it has ended."""
-        if self.pid and self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.status = os.waitstatus_to_exitcode(status)
+        with self._reaping:
+            if self.pid and self.status is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.status = os.waitstatus_to_exitcode(status)
         return self.status is None
 
     def wait_gone(self, timeout_s: float = 10.0) -> int:
@@ -276,7 +283,7 @@ class Bench:
             os.close(self.master)
             self.master = -1
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
