@@ -1,0 +1,173 @@
+"""The first process of a worker's pane: hands the pane over to a worker that is forked elsewhere, and ends as that worker ends.
+
+Run as ``python -I -S stub.py SOCKET NAME=VALUE... -- WORKER COMMAND...``; the environment of the worker is this one's,
+without tmux's variables and with NAME=VALUE.
+
+::
+
+    connect --> give the terminal up --> command, environment, descriptors 0 1 2 and the folder --> the zygote forks
+        forked PID   wait for "exit N" or "signal N", end in the same way      connection lost: wait for PID, say that nobody knows
+        refused      nothing was forked, for sure: become the worker by exec   never heard: the same
+        gone         this life is not wanted any more: end
+
+Descriptor 2 stays open to the end: tmux would otherwise see the terminal close before it sees this status, and lose it.
+It imports built-in modules only, because each worker of each swarm starts one: 10 ms instead of 16.
+"""
+
+import _socket
+import fcntl
+import posix
+import sys
+from _signal import SIG_DFL, SIG_IGN, SIGHUP, signal  # type: ignore[import-not-found]  # the module ``signal`` builds enums first
+from posix import _exit
+
+_TIOCNOTTY, _TIOCSCTTY = 0x5422, 0x540E
+_O_PATH = 0o10000000
+_LOST = 69
+"""How the worker ended is not known (``EX_UNAVAILABLE``)."""
+_GONE = 75
+
+
+def main(args: list[str]) -> None:
+    """Bring the worker into this pane; does not return."""
+    where, cut = args[0], args.index("--")
+    command = [_bytes(word) for word in args[cut + 1 :]]
+    env = {name: value for name, value in posix.environ.items() if name not in (b"TMUX", b"TMUX_PANE")}
+    env.update((name, value) for name, _, value in (_bytes(word).partition(b"=") for word in args[1:cut]))
+    zygote = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        zygote.connect(where)
+    except OSError as error:
+        _exec(command, env, f"no process forks workers here ({error.strerror})")
+    _give_terminal_up()
+    try:
+        _ask(zygote, command, env)
+    except OSError:
+        pass  # it closed the connection; what it said before is read below
+    _follow(zygote, command, env)
+
+
+def _ask(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
+    parts = [b"%d" % len(command), *command, *(name + b"=" + value for name, value in env.items())]
+    body = b"\0".join(parts)
+    data = b"S" + len(body).to_bytes(4, "big") + body
+    fds = [0, 1, 2, posix.open(b".", _O_PATH)]
+    packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+    sent = zygote.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+    zygote.sendall(data[sent:])
+    posix.close(fds[3])
+
+
+def _follow(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
+    """Do what the zygote says, line by line."""
+    greeted, pid, watch, rest = False, 0, -1, b""
+    while True:
+        line, newline, after = rest.partition(b"\n")
+        if not newline:
+            data = _receive(zygote)
+            if not data:
+                break
+            rest += data
+            continue
+        rest = after
+        word, _, told = line.decode("utf-8", "replace").partition(" ")
+        if word == "hello":
+            greeted = True
+        elif word == "forked":
+            pid = int(told)
+            watch = _watch(pid)
+            posix.close(0)
+            posix.close(1)
+        elif word == "refused":
+            _exec(command, env, told)
+        else:
+            _end(word, told)
+    if pid:
+        _wait_for(watch)
+    elif not greeted:
+        _exec(command, env, "the process that forks workers has ended")
+    _end("lost", "the process that forks workers has ended; how the worker ended is not known")
+
+
+def _receive(zygote: _socket.socket) -> bytes:
+    try:
+        return zygote.recv(4096)
+    except OSError:
+        return b""  # reset: it ended without having read all we sent
+
+
+def _watch(pid: int) -> int:
+    try:
+        return posix.pidfd_open(pid)
+    except OSError:
+        return -1  # it has ended already, which is told next
+
+
+def _wait_for(watch: int) -> None:
+    """Wait until the process of this pidfd has ended; its pane must not be closed under it."""
+    if watch >= 0:
+        import select
+
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        poll.poll()
+
+
+def _give_terminal_up() -> None:
+    """Let somebody else make this terminal its controlling one; what hangs on it gets SIGHUP, which is ourselves."""
+    signal(SIGHUP, SIG_IGN)
+    try:
+        fcntl.ioctl(0, _TIOCNOTTY)
+    except OSError:
+        pass  # there is none: not in a pane
+
+
+def _exec(command: list[bytes], env: dict[bytes, bytes], why: str) -> None:
+    """Become the worker after all.  Only where it is certain that no other process is this worker."""
+    _say(f"{why}; this worker starts by itself")
+    try:
+        fcntl.ioctl(0, _TIOCSCTTY, 0)
+    except OSError:
+        pass  # it was not given up yet, or there is none
+    signal(SIGHUP, SIG_DFL)
+    try:
+        posix.execve(command[0], command, env)
+    except OSError as error:
+        _end("lost", f"cannot start {command[0].decode('utf-8', 'replace')}: {error.strerror}")
+
+
+def _end(word: str, told: str) -> None:
+    """End as the worker ended."""
+    if word == "exit":
+        _exit(int(told))
+    if word == "signal":
+        _die_by(int(told))
+    _say(told)
+    _exit(_GONE if word == "gone" else _LOST)
+
+
+def _die_by(number: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the worker's own core is the one of interest
+    try:
+        signal(number, SIG_DFL)
+    except (OSError, ValueError):
+        pass  # KILL and STOP have no other meaning anyway
+    posix.kill(posix.getpid(), number)
+    _exit(128 + number)
+
+
+def _say(text: str) -> None:
+    try:
+        posix.write(2, f"tmax: {text}\r\n".encode())
+    except OSError:
+        pass  # the pane is gone
+
+
+def _bytes(word: str) -> bytes:
+    return word.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

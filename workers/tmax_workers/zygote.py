@@ -1,0 +1,430 @@
+"""One process imports once and forks ready workers into panes that wait.  ``python -P -m tmax_workers.zygote --fd N ...``
+
+::
+
+    import what every worker needs, freeze it; compute nothing, touch no device, start no thread
+    stub: request, terminal --> one thread? code unchanged? --> fork --> zygote_child.live()
+    SIGCHLD --> wait4 --> the stub ends its pane in the same way; the controller is told, or the next one
+
+It listens on a socket it was given, so that panes may ask while it still imports.  It outlives its controller, is found
+again by that socket, and ends on ``End``, or when it has had neither a child nor a controller for ``--orphan-ttl-s``.
+Its end costs no worker: they live on.
+
+A child of a process with a second thread may wait for ever for a lock which that thread held; with torch's OpenMP
+threads it does at the first parallel operation.  Hence the look at /proc/self/task before each fork.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+import msgspec
+
+from tmax_pipes.places import start_ticks
+from tmax_workers import threads, zygote_child
+from tmax_workers.loop import ENDED, READ, WRITE, Loop
+from tmax_workers.options import BadOptions, parse
+from tmax_workers.preload import preload
+from tmax_workers.shown import Shown, locate
+from tmax_workers.stale import Sources
+from tmax_workers.zygote_child import Birth
+from tmax_workers.zygote_peer import Peer
+from tmax_workers.zygote_wire import (
+    VERSION,
+    BadRequest,
+    Cancel,
+    Child,
+    End,
+    Ended,
+    Forked,
+    FromZygote,
+    Greet,
+    Heard,
+    NotForked,
+    Ready,
+    Request,
+    Retire,
+    Stale,
+    line_of,
+    to_zygote,
+)
+
+ALWAYS = ("cloudpickle", "ctypes", "subprocess", "tmax_workers.kinds.kernel", "tmax_workers.runtime")
+"""What a worker imports, be it at its first task, besides what it is told to preload."""
+USAGE = "python -P -m tmax_workers.zygote --fd N --swarm NAME --state FOLDER [--preload a,b] [--orphan-ttl-s S]"
+
+
+# -- importing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What was imported, and whether this process may be forked now."""
+
+    wanted: tuple[str, ...]
+    modules: dict[str, str]
+    missing: tuple[str, ...]
+    broken: str
+    shown: Shown
+
+
+def load(wanted: Sequence[str]) -> Loaded:
+    """Import everything, with one thread for each library; never raises for a module of ``wanted``."""
+    os.environ.update(threads.env_for(1))  # read by the libraries at import: more would be threads before the first fork
+    for name in ALWAYS:
+        importlib.import_module(name)
+    found: list[str] = []
+    missing: list[str] = []
+    broken = ""
+    for name in wanted:
+        one = preload([name], 1)
+        found += one.modules
+        missing += one.missing
+        broken = broken or _crowd(f"importing {name} started")
+    shown = locate()
+    if not shown.mark[1]:
+        broken = broken or "its environment has no room for the mark of a worker"
+    modules = {name: str(getattr(sys.modules[name], "__version__", "")) for name in found}
+    return Loaded(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, shown=shown)
+
+
+def _crowd(what: str) -> str:
+    """Return what is wrong when there is a second thread; empty when there is none."""
+    others = [number for number in os.listdir("/proc/self/task") if int(number) != os.getpid()]
+    if not others:
+        return ""
+    return f"{what} {len(others)} more thread{'s' * (len(others) > 1)} ({', '.join(sorted({_thread_name(one) for one in others}))})"
+
+
+def _thread_name(number: str) -> str:
+    try:
+        with open(f"/proc/self/task/{number}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "ended by now"
+
+
+# -- serving --------------------------------------------------------------------------------------
+
+
+class _Born(BaseException):
+    """Unwinds the forked process to where nothing of the zygote is left on the stack.  No Exception: nobody is to catch it."""
+
+    def __init__(self, birth: Birth) -> None:
+        self.birth = birth
+        super().__init__()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    life: int
+    ticks: int
+    stub: Peer | None
+
+
+class Zygote:
+    """Forks, waits, and tells."""
+
+    def __init__(self, listener: socket.socket, loaded: Loaded, *, orphan_ttl_s: float) -> None:
+        self._loaded = loaded
+        self._broken = loaded.broken
+        self._orphan_ttl_s = orphan_ttl_s
+        self._sources = Sources()
+        self._sources.note()
+        self._loop = Loop()
+        self._peers: dict[int, Peer] = {}
+        self._controllers: set[int] = set()
+        self._children: dict[int, _Worker] = {}
+        """By pid."""
+        self._untold: dict[int, Ended] = {}
+        self._refused: set[int] = set()
+        self._used: set[int] = set()
+        self._retired = False
+        self._ends = False
+        self._alone_since: float | None = None
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.add(listener.fileno(), lambda _events: self._accept())
+        self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._loop.add(self._wake[0], lambda _events: self._reap())
+        signal.signal(signal.SIGCHLD, _noted)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+
+    def serve(self) -> Birth | None:
+        """Serve until there is no more reason to; in a forked child, return what it is to be."""
+        try:
+            while not self._ends:
+                self._loop.turn(self._wait_s())
+        except _Born as born:
+            self._let_go()
+            return born.birth
+        self._let_go()
+        return None
+
+    def _wait_s(self) -> float | None:
+        if self._children or (self._controllers and not self._retired):
+            self._alone_since = None
+            return None
+        now = time.monotonic()
+        if self._alone_since is None:
+            self._alone_since = now
+        left_s = self._alone_since + self._orphan_ttl_s - now
+        self._ends = left_s <= 0 or self._retired
+        return 0.0 if self._ends else left_s
+
+    def _let_go(self) -> None:
+        """Close everything of the zygote's; in a child no descriptor of it may stay open."""
+        for peer in list(self._peers.values()):
+            peer.close()
+        self._peers.clear()
+        self._children.clear()
+        signal.set_wakeup_fd(-1)
+        self._listener.close()
+        self._loop.close()
+        for fd in self._wake:
+            os.close(fd)
+
+    # -- connections ------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return  # it hung up meanwhile, or there is no descriptor left: the next turn tries again
+        peer = Peer(sock)
+        if not peer.is_ours:
+            peer.close()
+            return
+        self._peers[peer.fd] = peer
+        self._loop.add(peer.fd, lambda events: self._ready(peer, events))
+
+    def _ready(self, peer: Peer, events: int) -> None:
+        if events & WRITE:
+            peer.flush()
+            self._watch(peer)
+        if events & (READ | ENDED) and not self._hear(peer):
+            self._drop(peer)
+
+    def _hear(self, peer: Peer) -> bool:
+        """Take in what this peer said; False when that was its last word."""
+        is_there = peer.receive()
+        try:
+            if peer.is_stub:
+                request = peer.request() if not peer.life else None
+                return is_there and (request is None or self._fork(peer, request))
+            for line in peer.lines():
+                self._obey(peer, line)
+        except (BadRequest, msgspec.DecodeError) as error:
+            _log(f"not understood: {error}")
+            return False
+        return is_there and peer.fd in self._peers
+
+    def _drop(self, peer: Peer) -> None:
+        if peer.fd < 0:
+            return
+        self._controllers.discard(peer.fd)
+        self._peers.pop(peer.fd, None)
+        self._loop.remove(peer.fd)
+        for worker in self._children.values():
+            if worker.stub is peer:
+                worker.stub = None
+        peer.close()
+
+    def _watch(self, peer: Peer) -> None:
+        self._loop.change(peer.fd, READ | (WRITE if peer.wants_write else 0))
+
+    def _say(self, peer: Peer, data: bytes) -> None:
+        peer.say(data)
+        self._watch(peer)
+
+    def _tell(self, message: FromZygote) -> None:
+        for fd in self._controllers:
+            self._say(self._peers[fd], line_of(message))
+
+    # -- controllers ------------------------------------------------------------------------------
+
+    def _obey(self, peer: Peer, line: bytes) -> None:
+        order = to_zygote(line)
+        if isinstance(order, Greet):
+            self._controllers.add(peer.fd)
+            self._say(peer, line_of(self._about()))
+            for ended in self._untold.values():
+                self._say(peer, line_of(ended))
+        elif isinstance(order, Heard):
+            self._untold.pop(order.life, None)
+        elif isinstance(order, Cancel):
+            self._cancel(order.life)
+        elif isinstance(order, Retire):
+            self._retire()
+        elif isinstance(order, End):
+            self._ends = True
+
+    def _about(self) -> Ready:
+        loaded = self._loaded
+        return Ready(
+            pid=os.getpid(),
+            version=VERSION,
+            python=".".join(map(str, sys.version_info[:3])),
+            wanted=loaded.wanted,
+            modules=loaded.modules,
+            missing=loaded.missing,
+            broken=self._broken,
+            children=tuple(Child(worker.life, pid, worker.ticks) for pid, worker in self._children.items()),
+        )
+
+    def _cancel(self, life: int) -> None:
+        for pid, worker in self._children.items():
+            if worker.life == life:
+                os.kill(pid, signal.SIGKILL)  # ours and not waited for: the number can belong to nobody else
+                return
+        self._refused.add(life)
+        self._tell(NotForked(life, "cancelled"))
+
+    def _retire(self) -> None:
+        """Fork no more; panes that ask from now on reach the next zygote, or nobody and then start by themselves."""
+        self._retired = True
+        if self._listener.fileno() >= 0:
+            self._loop.remove(self._listener.fileno())
+            self._listener.close()
+
+    # -- children ---------------------------------------------------------------------------------
+
+    def _fork(self, peer: Peer, request: Request) -> bool:
+        """Fork what this stub asks for; False when its connection is to be closed."""
+        try:
+            life = _life_of(request)
+        except (BadOptions, ValueError) as error:
+            self._say(peer, f"gone {error}\n".encode())
+            return False
+        if life in self._refused or life in self._used:
+            self._say(peer, b"gone this life is not wanted any more\n")
+            return False
+        if why := self._why_not():
+            _log(f"life {life} is not forked: {why}")
+            self._tell(NotForked(life, why))
+            self._say(peer, f"refused {why}\n".encode())
+            return False
+        if peer.has_hung_up():
+            return False
+        self._used.add(life)
+        return self._fork_now(peer, request, life)
+
+    def _why_not(self) -> str:
+        """Return why nothing can be forked; empty when it can.  Looked at before each fork: a module may start a thread late."""
+        if not self._broken and (crowd := _crowd("there are")):
+            self._broken = crowd
+            self._tell(self._about())
+        if self._broken or self._retired:
+            return self._broken or "this zygote forks no more"
+        if changed := self._sources.changed():
+            self._tell(Stale(tuple(changed)))
+            self._retire()
+            return f"{changed[0]} has changed since it was imported"
+        return ""
+
+    def _fork_now(self, peer: Peer, request: Request, life: int) -> bool:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._used.discard(life)
+            self._tell(NotForked(life, f"cannot fork: {error.strerror}"))
+            self._say(peer, f"refused cannot fork: {error.strerror}\n".encode())
+            return False
+        if pid == 0:
+            self._be_born(peer, request, life)
+        for fd in peer.fds:
+            os.close(fd)
+        peer.fds = []
+        peer.life = life
+        self._children[pid] = _Worker(life=life, ticks=start_ticks(pid), stub=peer)
+        self._say(peer, b"forked %d\n" % pid)
+        self._tell(Forked(life, pid, self._children[pid].ticks))
+        return True
+
+    def _be_born(self, peer: Peer, request: Request, life: int) -> NoReturn:
+        stdin, stdout, stderr, folder = peer.fds
+        peer.fds = []  # they are the child's now, and closed by it
+        raise _Born(Birth(life=life, request=request, fds=(stdin, stdout, stderr, folder), shown=self._loaded.shown))
+
+    def _reap(self) -> None:
+        os.read(self._wake[0], 4096)
+        while self._children:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if not pid:
+                return
+            self._ended(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+
+    def _ended(self, pid: int, code: int, peak_rss_bytes: int) -> None:
+        worker = self._children.pop(pid)
+        signaled = -code if code < 0 else None
+        ended = Ended(worker.life, pid, signaled, None if signaled else code, peak_rss_bytes)
+        self._untold[worker.life] = ended
+        self._tell(ended)
+        if worker.stub is not None:
+            self._say(worker.stub, b"signal %d\n" % signaled if signaled else b"exit %d\n" % code)
+            self._drop(worker.stub)
+
+
+def _log(text: str) -> None:
+    """Into the controller's log.  Not by ``logging``: its set-up would be inherited by every worker's own tasks."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} zygote {os.getpid()}: {text}", file=sys.stderr, flush=True)
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wakeup descriptor has got its byte."""
+
+
+def _life_of(request: Request) -> int:
+    """Return the life of a worker's command line; ValueError or BadOptions when it is not one."""
+    words = [os.fsdecode(word) for word in request.argv]
+    return parse(words[words.index("tmax_workers") + 1 :]).life
+
+
+# -- the process ----------------------------------------------------------------------------------
+
+
+def main(args: Sequence[str]) -> int:
+    """Be the zygote; in a forked child, be the worker.  64 when the command line is wrong."""
+    given = dict(zip(args[::2], args[1::2], strict=False))
+    if len(args) % 2 or "--fd" not in given or given.keys() - {"--fd", "--swarm", "--state", "--preload", "--orphan-ttl-s"}:
+        print(f"error: not a zygote's command line\nhint: it is started by the controller: {USAGE}", file=sys.stderr)
+        return 64
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    listener = socket.socket(fileno=int(given["--fd"]))
+    os.set_inheritable(listener.fileno(), False)
+    zygote = _prepare(listener, [name for name in given.get("--preload", "").split(",") if name], float(given.get("--orphan-ttl-s", "900")))
+    birth = zygote.serve()
+    del zygote
+    return 0 if birth is None else zygote_child.live(birth)
+
+
+def _prepare(listener: socket.socket, wanted: Sequence[str], orphan_ttl_s: float) -> Zygote:
+    begun = time.monotonic()
+    loaded = load(wanted)
+    for missing in loaded.missing:
+        _log(f"not imported: {missing}")
+    if loaded.broken:
+        _log(f"cannot fork workers: {loaded.broken}")
+    zygote = Zygote(listener, loaded, orphan_ttl_s=orphan_ttl_s)
+    # A collection in a child would write to every page it looks at, and so copy it: what is here now is not looked at.
+    gc.collect()
+    gc.freeze()
+    found = ", ".join(f"{name} {version}" for name, version in loaded.modules.items()) or "nothing more"
+    _log(f"ready in {1000 * (time.monotonic() - begun):.0f} ms: {found}")
+    return zygote
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

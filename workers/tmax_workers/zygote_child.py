@@ -1,0 +1,113 @@
+"""What a freshly forked process does to be a worker like any other.
+
+::
+
+    mark and command line shown --> signals --> own session, the pane's terminal as controlling one, descriptors 0 1 2
+    --> folder --> environment of the pane --> fresh random numbers --> tmax_workers.__main__, as by exec
+
+Threads of numeric libraries are raised to the worker's share by its own preload, which finds the modules imported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import sys
+import termios
+from dataclasses import dataclass
+from io import TextIOWrapper
+
+
+import tmax_workers.__main__ as worker_main
+from tmax_workers.shown import MARK, Shown
+from tmax_workers.zygote_wire import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """All that a worker is made of, in the forked process."""
+
+    life: int
+    request: Request
+    fds: tuple[int, int, int, int]
+    """Standard input, output, error, and the folder to start in."""
+    shown: Shown
+
+
+def live(birth: Birth) -> int:
+    """Be the worker; returns its exit code if it could not even start."""
+    birth.shown.show(birth.request.argv, birth.request.env.get(MARK, b""))
+    _name(birth.life)
+    _reset_signals()
+    _take_pane(birth.fds)
+    _take_environment(birth.request.env)
+    _reseed()
+    words = [os.fsdecode(word) for word in birth.request.argv]
+    sys.orig_argv = words
+    sys.argv = [worker_main.__file__, *words[words.index("tmax_workers") + 1 :]]
+    # What pickles by reference to __main__, or starts it anew (multiprocessing), finds what it would find after an exec.
+    sys.modules["__main__"] = worker_main
+    return worker_main.run()
+
+
+def _name(life: int) -> None:
+    """The short name in ``top``."""
+    try:
+        with open("/proc/self/comm", "wb") as file:
+            file.write(b"tmax-life-%d" % life)
+    except OSError:
+        pass  # only a name
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A pane that closes before the worker has said so itself must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _take_pane(fds: tuple[int, int, int, int]) -> None:
+    os.setsid()
+    for number, fd in enumerate(fds[:3]):
+        os.dup2(fd, number)
+    try:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    except OSError:
+        pass  # no terminal (a test), or the pane was closed meanwhile, which the worker notices by itself
+    try:
+        os.fchdir(fds[3])
+    except OSError:
+        os.chdir("/")
+    for fd in fds:
+        if fd > 2:
+            os.close(fd)
+    sys.stdin = sys.__stdin__ = _stream(0)  # type: ignore[misc]  # a new process would have its own
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+
+
+def _stream(fd: int) -> TextIOWrapper:
+    """A text stream like the one an interpreter makes at its start, on a terminal."""
+    raw = open(fd, "rb" if fd == 0 else "wb", closefd=False)
+    return TextIOWrapper(raw, errors="backslashreplace" if fd == 2 else None, line_buffering=True)
+
+
+def _take_environment(env: dict[bytes, bytes]) -> None:
+    for name in os.environb.keys() - env.keys():
+        del os.environb[name]
+    os.environb.update(env)
+
+
+def _reseed() -> None:
+    """Every worker would otherwise draw the very same numbers."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # The processor's alone: those of devices are made, and seeded, when a device is first used.
+        torch.default_generator.seed()
