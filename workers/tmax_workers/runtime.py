@@ -191,7 +191,9 @@ class Worker:
     def _greeted(self, who: Who) -> dict[bytes, bytes]:
         """A controller told us our name: say it in the pane; return what shell jobs find in their environment."""
         threads = who.threads or self._threads
-        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), b"TMAX_LIFE": b"%d" % self._options.life}
+        # The engine's mark, if it set one: by it everything this worker starts is found and ended after the worker's death.
+        mark = os.environb.get(b"TMAX_LIFE") or b"%d" % self._options.life
+        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), b"TMAX_LIFE": mark}
         self._desk.inbox.put(self._chore(marks, threads))
         self._pane.say(header(who, self._options.life, self._preloaded.modules, threads))
         return marks | {name.encode(): value.encode() for name, value in env_for(threads).items()}
