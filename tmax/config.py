@@ -19,7 +19,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -130,9 +130,11 @@ def check(given: Given) -> object:
         elif isinstance(value, str) and given.name.endswith("_bytes"):
             value = size(value)
         # A file has types, so `workers = true` is a mistake there; a variable's "4" is the only way to say 4.
-        return _adapter(given.name).validate_python(value, strict=not given.text)
+        checked = _adapter(given.name).validate_python(value, strict=not given.text)
+        msgspec.json.encode(checked)  # half a surrogate pair (a stray byte in a variable) would be found only at the dump
     except ValueError as error:  # pydantic's ValidationError is one
         raise ConfigError(f"{given.origin}: {given.name} = {_shown(given.value)}: {_reason(error)}", hint=_example(given.name)) from error
+    return cast("object", checked)
 
 
 def seconds(text: str) -> float:
@@ -188,24 +190,26 @@ def _example(name: str) -> str:
 
 
 def _unknown(given: Given) -> ConfigError:
-    import difflib  # here and below: the controller reads its settings through this module and starts without these
+    import difflib  # here, and tomllib below: the controller reads its settings through this module and starts without them
 
-    asked = given.name.lower()
-    group, _, key = given.name.partition(".")
-    groups = sorted({name.partition(".")[0] for name in known()})
-    keys = {name: name.partition(".")[2] for name in known()}
-    if group not in groups and not key:
-        near = [name for name, last in keys.items() if last == group] or difflib.get_close_matches(group.lower(), groups, 1)
-    elif group not in groups:
-        near = difflib.get_close_matches(asked, known(), 1) or [name for name, last in keys.items() if last == key]
+    group, _, key = given.name.lower().partition(".")
+    groups: dict[str, list[str]] = {}
+    for name in known():
+        groups.setdefault(name.partition(".")[0], []).append(name.partition(".")[2])
+    word = key or group
+    if group in groups:
+        what, own = f"setting {given.name!r}", [f"{group}.{near}" for near in difflib.get_close_matches(key, groups[group], 1)]
     else:
-        mine = [name for name in known() if name.startswith(f"{group}.")]
-        near = difflib.get_close_matches(asked, mine, 1) or [name for name, last in keys.items() if last == key]
-    what = f"setting {given.name!r}" if group in groups else f"group {group!r}"
-    wrote_name = given.origin.startswith("environment ")
-    said = [f"TMAX_{name.replace('.', '__').upper()}" if wrote_name else name for name in near]
-    hint = f"did you mean {said[0]}?" if said else f"groups are: {', '.join(groups)}"
-    return ConfigError(f"{given.origin}: unknown {what}", hint=hint)
+        what, own = f"group {given.name.partition('.')[0]!r}", difflib.get_close_matches(given.name.lower(), [*known(), *groups], 1)
+    exact = [f"{other}.{word}" for other in groups if word in groups[other]]
+    near = next(iter((*exact, *own)), "")
+    if not near:
+        return ConfigError(
+            f"{given.origin}: unknown {what}",
+            hint=f"{group} has: {', '.join(groups[group])}" if group in groups else f"groups are: {', '.join(groups)}",
+        )
+    written = f"TMAX_{near.replace('.', '__').upper()}" if given.origin.startswith("environment ") else near
+    return ConfigError(f"{given.origin}: unknown {what}", hint=f"did you mean {written}?")
 
 
 # -- layers ----------------------------------------------------------------------------------------
@@ -275,11 +279,12 @@ def _pyproject(path: str) -> str | None:
         text = read_text(path)
     except ConfigError:
         return None
-    if text is None or not re.search(r"^\s*\[\s*tool\s*\.\s*tmax\b|\btmax\b", text, re.MULTILINE):
+    if text is None or "tmax" not in text:
         return None
     try:
-        return text if "tmax" in tomllib.loads(text).get("tool", {}) else None
-    except (tomllib.TOMLDecodeError, AttributeError, TypeError):
+        tools = tomllib.loads(text).get("tool")
+        return text if isinstance(tools, dict) and "tmax" in tools else None
+    except tomllib.TOMLDecodeError:
         return text if re.search(r"^\s*\[\s*tool\s*\.\s*tmax\b", text, re.MULTILINE) else None
 
 
