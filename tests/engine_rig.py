@@ -12,11 +12,11 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from tests.box import PACKAGE_PATH
 from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeStarted

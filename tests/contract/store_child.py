@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tmax.core.events import Changes
 from tmax.core.model import Task, TaskState

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from tmax.core.events import Changes
 from tmax.core.model import Crash, Lease, LifeRecord, Outcome, Task, TaskState

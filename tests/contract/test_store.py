@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields, replace
 
 from tests.contract.stores import ask, commit, ended, life, new, open_store, place, put, rich, sent, trim
 from tmax.core.model import ENDS, Outcome, Task, TaskState

@@ -239,7 +239,7 @@ def everything(reader: Reader) -> dict[int, Task]:
 
 
 def end(task: Task) -> Task:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from tmax.core.model import Outcome
 

@@ -7,7 +7,8 @@ left behind confirmed dead) lets a task be sent to another worker.
 from __future__ import annotations
 
 import heapq
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tmax.core.desk import SILENT_LIMIT_S, Desk
 from tmax.core.endings import after_death, outcome_of

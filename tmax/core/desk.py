@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import cast
+
+from msgspec.structs import replace
 
 from tmax.core.events import Action, KillLife, Leaving
 from tmax.core.ledger import Ledger
@@ -139,5 +140,5 @@ class Desk:
 
     def move_life(self, life: Life, **changes: object) -> None:
         """Change a life's record, and write it in this turn."""
-        life.record = replace(life.record, **changes)  # type: ignore[arg-type]
+        life.record = replace(life.record, **changes)
         self.ledger.life(life.record)

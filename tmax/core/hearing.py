@@ -7,7 +7,8 @@ and changes nothing.  First commit wins.
 from __future__ import annotations
 
 import heapq
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tmax.core import placement
 from tmax.core.desk import KILL_MARGIN_S, PROOF, Desk

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from tmax.core.events import Changes
 from tmax.core.model import ENDS, LifeRecord, Task, TaskState

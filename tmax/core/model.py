@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from tmax_pipes.jobs import Body, Job
 from tmax_pipes.messages import Failure, Report
@@ -36,8 +37,7 @@ class TaskState(StrEnum):
 ENDS = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED, TaskState.INTERRUPTED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     """What a submitter hands over."""
 
     job: Job
@@ -53,8 +53,7 @@ class NewTask:
     grace_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Who has a task: exactly one life of one worker."""
 
     life: int
@@ -65,8 +64,7 @@ class Lease:
     """Process group of the child that runs it; 0: none known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crash:
+class Crash(msgspec.Struct, frozen=True, kw_only=True):
     """A worker died under this task: when, which life, and what the kernel said about it."""
 
     at: float
@@ -78,18 +76,16 @@ class Crash:
     peak_rss_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a task ended: the worker's own report, or the controller's reason."""
 
-    report: Report = field(default_factory=Report)
+    report: Report = msgspec.field(default_factory=Report)
     result: Body = b""
     form: Literal["pickle", "json", "none"] = "none"
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A job somebody wants, with its whole story.  Frozen: each move makes a new value, which is what the store writes."""
 
     id: int
@@ -140,8 +136,7 @@ class WorkerState(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifeRecord:
+class LifeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One worker process, as kept in the store so that a new controller finds it again."""
 
     life: int
