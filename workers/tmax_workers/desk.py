@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from tmax_pipes.errors import ConnectionEnded
 from tmax_pipes.jobs import ShellJob
-from tmax_pipes.messages import Done, Failed, Message, Run
+from tmax_pipes.messages import Done, Failed, Message, Run, Who
 from tmax_pipes.wire import Wire
 from tmax_workers.events import Begin, Do, Event, JobEnded, Say, StaleFound
 from tmax_workers.state import WorkerState
@@ -70,6 +70,8 @@ class Desk:
             for do in self.state.handle(event, time.monotonic()):
                 if isinstance(do, Say):
                     self._say(do.message)
+                    if isinstance(do.message, (Done, Failed)) and not isinstance(event, (Who, Run)):
+                        self.notes.append(do.message)  # after Who and Run it is only said again
                 elif isinstance(do, Begin) and not isinstance(do.run.job, ShellJob):
                     mine = do.run
                     self.notes.append(do.run)
@@ -93,7 +95,6 @@ class Desk:
                 self.handle(StaleFound())
             if unshown:
                 self.notes.append(unshown)
-            self.notes.append(outcome)
             following = self.handle(JobEnded(outcome))
             if following is None or outcome.report.duration_s > SHORT_S or unshown or self.orders or self._is_behind():
                 self.wake()

@@ -252,7 +252,6 @@ class IoThread:
 
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
-        self._desk.notes.append(outcome)
         self._desk.arrived(JobEnded(outcome))
 
     def _leave(self, order: Exit) -> None:
@@ -344,6 +343,7 @@ class IoThread:
     def _interrupted(self) -> None:
         with self._desk.lock:
             held = self._desk.state.in_turn
+        self._pane.write(b"\r")  # over the ^C that the terminal echoed
         if held is None:
             self._pane.say("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
         elif self._offer.press(held.task, time.monotonic()):
@@ -366,6 +366,8 @@ class IoThread:
             self._beat_at = now + min(FIRST_BEAT_S, self._beat_s)
         elif now >= self._beat_at:
             self._beat_at = now + self._beat_s
+            if self._shell is not None:
+                self._shell.sample()
             self._told_busy = True
             self._say_beat(run.task, run.attempt)
 

@@ -35,3 +35,15 @@ def own_usage() -> Usage:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     return Usage(cpu_s, own.ru_maxrss * 1024)
+
+
+def peak_of(pid: int) -> int:
+    """Return the highest resident set of a process since its last exec, in bytes; 0 when it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # it ended in between
+    return 0

@@ -88,6 +88,8 @@ class Terminal:
 
     def size(self) -> tuple[int, int]:
         """Return (rows, columns); 24 x 80 without a terminal."""
+        if self.fd < 0:
+            return _DEFAULT_SIZE
         try:
             rows, columns, _, _ = struct.unpack("HHHH", ioctl(self.fd, termios.TIOCGWINSZ, b"\0" * 8))
         except OSError:

@@ -231,8 +231,8 @@ class Bench:
             seen = len(self.heard)
             alive = self.pump(0.1)
             if len(self.heard) == seen:
-                assert alive, f"the connection ended before {kind.__name__}\n{self.story()}"
-                assert time.monotonic() < end, f"no {kind.__name__} in {timeout_s} s\n{self.story()}"
+                assert alive, f"the connection ended before {kind}\n{self.story()}"
+                assert time.monotonic() < end, f"no {kind} in {timeout_s} s\n{self.story()}"
 
     def outcome(self, task: int, attempt: int = 1, *, timeout_s: float = 10.0) -> Done | Failed:
         """Wait for the end of a task and acknowledge it."""

@@ -313,7 +313,7 @@ def test_started_is_told_while_the_task_runs_and_beats_follow(worker: Bench):
 
 def test_cancel_interrupts_a_sleep(worker: Bench):
     worker.say(run(1, call(sleep)))
-    worker.wait(Started)
+    worker.wait(Beat)
     worker.say(Stop(1, 1))
     failure = worker.failed(1).failure
     assert failure.kind == "cancelled"
@@ -353,7 +353,7 @@ def test_a_task_that_swallows_its_end_is_still_cancelled(worker: Bench):
         return "slept"
 
     worker.say(run(1, call(stubborn)))
-    worker.wait(Started)
+    worker.wait(Beat)
     worker.say(Stop(1, 1))
     assert worker.failed(1).failure.kind == "cancelled"
 

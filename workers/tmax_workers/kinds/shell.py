@@ -34,6 +34,7 @@ from tmax_workers.capture import log_of
 from tmax_workers.errors import Refused
 from tmax_workers.group import living, signal_group
 from tmax_workers.loop import Loop
+from tmax_workers.memory import own_usage, peak_of
 from tmax_workers.surroundings import change_folder
 from tmax_workers.threads import VARIABLES
 
@@ -85,6 +86,9 @@ class ShellRun:
         self._keys = -1
         self._cancelled = False
         self._look_at: float | None = None
+        self._sampled_bytes = 0
+        # The kernel counts what the child was before its exec as well: the worker itself.
+        self._floor_bytes = own_usage().peak_rss_bytes
         self.group = self._spawn(place)
         self._pidfd = os.pidfd_open(self.group)
         for fd in self._reading:
@@ -121,6 +125,10 @@ class ShellRun:
         """The pane has another size."""
         if self._keys >= 0:
             _set_size(self._keys, size)
+
+    def sample(self) -> None:
+        """Note the program's peak memory so far; for one that stays below this worker's own it is all that can be known."""
+        self._sampled_bytes = max(self._sampled_bytes, peak_of(self.group))
 
     def deadline(self) -> float | None:
         """Return when ``tick`` is due; None: only an event can matter."""
@@ -225,11 +233,12 @@ class ShellRun:
                 os.close(fd)
         self._keys = -1
         size_bytes, tail = self._log.finish()
+        peak_bytes = usage.ru_maxrss * 1024
         report = Report(
             started_at=self._started_at,
             duration_s=time.monotonic() - self._began,
             cpu_s=usage.ru_utime + usage.ru_stime,
-            peak_rss_bytes=usage.ru_maxrss * 1024,
+            peak_rss_bytes=max(self._sampled_bytes, peak_bytes if peak_bytes > self._floor_bytes else 0),
             output_bytes=size_bytes,
             tail=tail,
         )
