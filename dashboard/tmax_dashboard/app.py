@@ -17,6 +17,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.events import Resize
+from textual.geometry import Size
 from textual.message import Message
 
 from tmax.core.snapshot import WorkerView
@@ -66,6 +67,7 @@ class Dashboard(App[None], inherit_bindings=False):
         self._places: Places | None = None
         self._here: dict[str, WorkerView] = {}
         self._said = ""
+        self._extent = Size(0, 0)
 
     def compose(self) -> ComposeResult:
         """Make the frame (a hook of Textual's)."""
@@ -80,6 +82,7 @@ class Dashboard(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Paint the frame, then look for the controller: the first paint waits for nobody (a hook of Textual's)."""
+        self._extent = self.size
         self._draw()
         self.call_after_refresh(self._feed.start, self._wake)
 
@@ -99,6 +102,7 @@ class Dashboard(App[None], inherit_bindings=False):
 
     def on_resize(self, event: Resize) -> None:
         """Share the screen out anew (a hook of Textual's)."""
+        self._extent = event.size  # the app's own ``size`` still is the old one here
         self._draw()
 
     # -- drawing -----------------------------------------------------------------------------------
@@ -108,11 +112,11 @@ class Dashboard(App[None], inherit_bindings=False):
         notice = rows.notice(picture)
         table = rows.worker_rows(snapshot) if snapshot else ()
         self._here = {rows.key_of(worker): worker for worker in snapshot.workers} if snapshot else {}
-        places = rows.arrange(self.size.width, self.size.height, workers=len(table), notice=bool(notice))
+        places = rows.arrange(self._extent.width, self._extent.height, workers=len(table), notice=bool(notice))
         self._arrange(places)
         stale = picture.contact == "gone"
         main = self.screen_stack[0]
-        main.query_one("#header", Lines).show((rows.header(picture, self._swarm, self.size.width),))
+        main.query_one("#header", Lines).show((rows.header(picture, self._swarm, self._extent.width),))
         main.query_one("#notice", Lines).show(((Span(f" {notice}", "warn"),),) if notice else ())
         main.query_one("#workers", Grid).show(table, stale=stale)
         main.query_one("#queue", Lines).show(rows.queue_lines(snapshot, places.right, places.queue, places.bars))
@@ -189,12 +193,12 @@ class Dashboard(App[None], inherit_bindings=False):
 
     # -- logs --------------------------------------------------------------------------------------
 
-    def action_log(self) -> None:
+    async def action_log(self) -> None:
         """Show the log of the selected worker's task, or of its last one."""
         worker = self._selected()
         if worker is not None and self._picture.snapshot is not None:
             page = LogScreen(worker.name, rows.task_of(worker, self._picture.snapshot))
-            self.push_screen(page)
+            await self.push_screen(page)
             self._read_log(page)
 
     def _read_log(self, page: LogScreen) -> None:

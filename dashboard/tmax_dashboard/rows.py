@@ -110,10 +110,6 @@ _STATE_STYLES = {
     "dead": "bad",
 }
 
-_CELL = 16
-"""Columns of one figure in the queue's panel: ``interrupted`` and a number."""
-
-
 # -- tables ----------------------------------------------------------------------------------------
 
 
@@ -290,12 +286,12 @@ def queue_lines(snapshot: Snapshot | None, width: int, height: int, bars_height:
 def _figures(snapshot: Snapshot, width: int) -> tuple[Line, ...]:
     tasks, latency = snapshot.tasks, snapshot.latency
     across = figures_across(width)
-    cell = width // across
+    cell = (width - 4) // across if across == 5 else width // across
     numbers: list[tuple[str, float, str]] = []
     numbers += [(name, tasks.get(name, 0), _STATE_STYLES[name]) for name in ("waiting", "ready", "sent", "running")]
     numbers += [("tasks/min", snapshot.tasks_per_min, "strong")]
     numbers += [(name, tasks.get(name, 0), _STATE_STYLES[name]) for name in ("done", "failed", "dead", "cancelled", "interrupted")]
-    cells = [_number(name, number, style, cell) for name, number, style in numbers]
+    cells = [_number(name, number, style, cell + 4 * (name == "interrupted" and across == 5)) for name, number, style in numbers]
     cells += [_cell("lat p50", took(latency.p50_s), "", cell), _cell("lat p99", took(latency.p99_s), "", cell)]
     cells += [_cell("commit", took(snapshot.commit_p50_s), "", cell), _cell("store", size(snapshot.store_bytes), "", cell)]
     cells.append(_number("deaths", snapshot.deaths, "bad", cell))
@@ -307,13 +303,16 @@ FIGURES = 15
 
 
 def figures_across(width: int) -> int:
-    """Return how many figures stand side by side in ``width`` columns."""
-    return max(1, width // _CELL)
+    """Return how many figures stand side by side in ``width`` columns.
+
+    ``interrupted`` and a number take 18; five fit in 80 all the same, because it is the fifth and takes what is left over.
+    """
+    return 5 if width >= 80 else max(1, width // 18)
 
 
 def _number(name: str, number: float, style: str, width: int) -> Line:
     value = count(number)
-    if len(value) > width - len(name) - 3:
+    if len(value) > width - len(name) - 2:
         value = brief(number)
     return _cell(name, value, style if number else "dim", width)
 

@@ -91,7 +91,7 @@ class LogScreen(ModalScreen[None]):
         self.task_id = task
         """The task that is shown, for as long as the page is open; None: none is known, the pane is shown."""
         self.stamp = ""
-        self._title = ""
+        self._title = f"log of {clean(worker)}…"
 
     def compose(self) -> ComposeResult:
         """Make the page (a hook of Textual's)."""
@@ -101,7 +101,6 @@ class LogScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Say what is coming (a hook of Textual's)."""
-        self._title = f"log of {clean(self.worker)}…"
         self._frame()
 
     def show(self, title: str, lines: tuple[str, ...], stamp: str) -> None:
