@@ -112,7 +112,7 @@ class Submits:
         """
         if isinstance(argv, str | bytes) or not argv:
             raise TypeError("argv is a sequence of at least one argument, not one string")
-        whole = {os.fsencode(key): os.fsencode(value) for key, value in (os.environ if env is None else env).items()}
+        whole = os.environb if env is None else {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
         job = ShellJob(
             argv=tuple(os.fsencode(part) for part in argv),
             cwd=os.fsencode(os.getcwd() if cwd is None else os.path.abspath(cwd)),

@@ -119,8 +119,8 @@ class Client:
                 self.close()
 
     def _send(self, data: bytes) -> None:
-        self._sock.settimeout(self.answer_s)
         try:
+            self._sock.settimeout(self.answer_s)
             self._sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it may have answered before it closed (a line too long): read on

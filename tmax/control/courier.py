@@ -284,18 +284,17 @@ class Courier:
         The swarm being out of reach counts as "not cancelled".
         """
         with self._lock:
-            unsent = [
+            unsent = {
                 future for future in futures if future.bulk_task is not None and self._unsent.pop(future.bulk_task.seq, None) is not None
-            ]
+            }
             for future in unsent:
                 assert future.bulk_task is not None
                 del self._unaccepted[future.bulk_task.seq]
                 self._unaccepted_bytes -= _size_of(future.bulk_task.job)
             self._changed.notify_all()
             if threading.current_thread() is not self._reader:
-                self._changed.wait_for(
-                    lambda: self._gone is not None or all(future.bulk_task is None or future.done() for future in futures), 5.0
-                )
+                on_their_way = [future for future in futures if future.bulk_task is not None and future not in unsent]
+                self._changed.wait_for(lambda: all(future.bulk_task is None or future.done() for future in on_their_way), 5.0)
         for future in unsent:
             future.cancelled_by_swarm()
         self._close_books(len(unsent))

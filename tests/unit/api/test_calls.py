@@ -1,0 +1,97 @@
+"""Calls as bytes: read back in a process of their own, as a worker would."""
+
+from __future__ import annotations
+
+import functools
+import os.path
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from tmax.calls import SearchPath, dump_call, label_of_function, prepare
+
+CODE = """
+import sys
+from tmax.calls import dump_call, prepare
+
+FACTOR = 3
+
+class Point:
+    def __init__(self, x): self.x = x
+
+def times(x): return FACTOR * x
+
+def of_point(point): return point.x
+
+how = sys.argv[1]
+if how == "main":
+    data = dump_call(times, (7,), {})
+elif how == "prepared":
+    ready = prepare(times)
+    FACTOR = 100
+    data = dump_call(ready, (7,), {})
+elif how == "lambda":
+    data = dump_call(lambda x, *, y: x * FACTOR + y, (6,), {"y": 3})
+elif how == "main argument":
+    data = dump_call(of_point, (Point(21),), {})
+elif how == "main argument to importable":
+    import operator
+    data = dump_call(operator.attrgetter("x"), (Point(21),), {})
+elif how == "main argument to prepared":
+    data = dump_call(prepare(of_point), (Point(21),), {})
+sys.stdout.buffer.write(data)
+"""
+
+
+@pytest.mark.parametrize("how", ["main", "prepared", "lambda", "main argument", "main argument to importable", "main argument to prepared"])
+def test_what_belongs_to_main_travels_by_value(how: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(CODE))
+    env = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
+    data = subprocess.run([sys.executable, str(script), how], env=env, capture_output=True, check=True).stdout
+    function, args, kwargs = pickle.loads(data)
+    assert function(*args, **kwargs) == 21
+
+
+def test_an_importable_function_travels_by_name() -> None:
+    data = dump_call(os.path.join, ("a", "b"), {})
+    assert b"join" in data and len(data) < 60
+    assert "cloudpickle" not in data.decode("latin-1")
+
+
+def test_what_cannot_be_pickled_says_so() -> None:
+    with pytest.raises(TypeError, match="pickle"):
+        dump_call(os.path.join, ((x for x in ()),), {})
+
+
+def test_a_module_registered_by_value_is_sent_by_value() -> None:
+    from tests import wait
+
+    by_name = len(dump_call(wait.wait_until, (), {}))
+    cloudpickle.register_pickle_by_value(wait)
+    try:
+        assert len(dump_call(wait.wait_until, (), {})) > 3 * by_name
+        assert len(dump_call(prepare(wait.wait_until), (), {})) > 3 * by_name
+    finally:
+        cloudpickle.unregister_pickle_by_value(wait)
+
+
+def test_labels_are_what_a_person_would_call_it() -> None:
+    assert label_of_function(os.path.join) == "posixpath.join"
+    assert label_of_function(len) == "len"
+    assert label_of_function(functools.partial(len)) == "partial len"
+    assert label_of_function(lambda: None).endswith("test_labels_are_what_a_person_would_call_it.<lambda>")
+    assert label_of_function(functools.lru_cache) == "functools.lru_cache"
+
+
+def test_the_search_path_tells_only_what_a_worker_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = SearchPath()
+    assert all("site-packages" not in entry and "lib-dynload" not in entry for entry in path.extras())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert path.extras()[0] == str(tmp_path)
+    assert path.extras() is path.extras()
