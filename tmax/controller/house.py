@@ -51,6 +51,7 @@ from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor, Timer
 from tmax.storage.lock import ControllerLock, controller_lock
 from tmax.storage.store import CommitResult, Store
+from tmax_pipes import blobs
 
 LOG = logging.getLogger("tmax.controller")
 
@@ -239,6 +240,14 @@ class Controller:
                 os.unlink(f"{self.layout.logs}/{task}.log")
             except FileNotFoundError:
                 pass  # it printed little or nothing
+        bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
+        if bodies:
+            self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free))
+
+    def _sweep(self, bodies: list[str], free: list[str] | StoreError) -> None:
+        """Remove bodies that no task names (on the store's thread: it waits for nobody); young ones are spared, their task may be on its way."""
+        if not isinstance(free, StoreError) and free:
+            blobs.sweep(self.layout.blobs, set(bodies).difference(free))
 
     def _on_ended(self, action: TasksEnded) -> None:
         self.painter.remember(action)

@@ -110,9 +110,20 @@ def _checked(job: Job, name: object, priority: object, delivery: object) -> None
         raise UsageError(f"delivery {delivery!r} is not known", hint="at-least-once or at-most-once")
     if not isinstance(name, str) or len(name) > 200:
         raise UsageError("a task's name must be text of at most 200 characters")
-    size_bytes = sum(len(key) + len(text) for key, text in getattr(job, "env", {}).items()) + sum(map(len, getattr(job, "argv", ())))
+    size_bytes = _size_bytes(job)
     if size_bytes > MAX_JOB_BYTES:
-        raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}")
+        raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}", hint="pass large values in files")
+
+
+def _size_bytes(job: Job) -> int:
+    """Return about how long the message that carries this job is."""
+    if isinstance(job, KernelJob):
+        return sum(len(key) + len(str(value)) for key, value in job.params.items())
+    size_bytes = len(job.cwd) + sum(len(key) + len(text) for key, text in job.env.items())
+    if isinstance(job, ShellJob):
+        return size_bytes + sum(map(len, job.argv))
+    inline = job.call if isinstance(job.call, bytes) else b""
+    return size_bytes + len(inline) + sum(map(len, job.path))
 
 
 def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
