@@ -164,7 +164,9 @@ def report(run: Run) -> str:
 
 def kind_rows(run: Run) -> list[list[str]]:
     """One line a kind: what the swarm did, and the plain process beside it."""
-    rows = [["kind", "tasks", "failed", "seconds", "tasks/s", f"CPU of {count(run.cores, 'core')}", "device", "one process", "same results"]]
+    rows = [
+        ["kind", "tasks", "failed", "seconds", "tasks/s", f"CPU of {count(run.cores, 'core')}", "device", "one process", "same results"]
+    ]
     for kind in KINDS:
         ours = figures_of(kind, run.records)
         plain_s = f"{run.plain['kinds'][kind]['seconds']:.2f} s" if run.plain else "-"
@@ -211,8 +213,10 @@ def closing(run: Run) -> list[str]:
         )
     else:
         lines.append("One process: examples/plain.py failed, so there is nothing to compare with.")
-    for record in run.failed[:10]:
-        lines.append(f"FAILED: task {record.id} ({record.kind}, {record.label[:60]}): {record.state}: {record.why or 'no reason was recorded'}")
+    lines += [
+        f"FAILED: task {one.id} ({one.kind}, {one.label[:60]}): {one.state}: {one.why or 'no reason was recorded'}"
+        for one in run.failed[:10]
+    ]
     if len(run.failed) > 10:
         lines.append(f"FAILED: {len(run.failed) - 10} more")
     lines += [f"DIFFERENT: the results of kind {kind} are not those of the plain process" for kind in KINDS if run.agrees(kind) is False]
