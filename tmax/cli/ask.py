@@ -1,0 +1,167 @@
+r"""The control socket from the side of a command, without ``socket`` and ``json`` (together 13 ms, more than a bare interpreter).
+
+    lstat: ours? --> connect --> peer: ours? --> {"verb": ...}\n --> {"ok": true, ...}\n        one answer
+                                                                 --> {... "more": true}\n ...   a stream
+
+``tmax.control.client`` says the same for programs that live longer.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import stat
+import sys
+
+from tmax.cli.codec import decode, encode
+from tmax.errors import FolderError, NoSwarm, WaitTimedOut, from_wire
+from tmax.layout import SUN_PATH_BYTES, Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+SILENCE_S = 30.0
+"""How long a controller may take to answer what it can answer at once."""
+_READ_BYTES = 64 * 1024
+
+
+class Lost(NoSwarm):
+    """The controller ended before it answered; what was asked may have been done."""
+
+    def __init__(self, swarm: str) -> None:
+        super().__init__(swarm, "ended before it answered")
+
+
+class Line:
+    """One connection to a swarm's controller; ``silence_s``: the longest wait for a line (0: no limit)."""
+
+    __slots__ = ("_inbox", "_silence_s", "_sock", "swarm")
+
+    def __init__(self, layout: Layout, silence_s: float = SILENCE_S) -> None:
+        """Connect.  Raises NoSwarm when nobody listens, FolderError when the socket is not ours alone."""
+        self.swarm = layout.swarm
+        self._silence_s = silence_s
+        self._inbox = bytearray()
+        self._sock = _connect(layout)
+        self._limit(silence_s)
+
+    def _limit(self, silence_s: float) -> None:
+        # Not settimeout: with it, connecting to a full queue fails at once instead of waiting.
+        for option in (_socket.SO_SNDTIMEO, _socket.SO_RCVTIMEO):
+            self._sock.setsockopt(_socket.SOL_SOCKET, option, _timeval(silence_s))
+
+    def send(self, verb: str, fields: dict[str, Any]) -> None:
+        """Send one request."""
+        data = encode({"verb": verb, **fields}).encode("ascii") + b"\n"
+        try:
+            self._sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it may have answered before it closed (a line too long): the answer says why
+        except BlockingIOError as error:
+            raise self._silent() from error
+
+    def receive(self) -> dict[str, Any]:
+        """Return the next line of the answer.  Raises the error it holds, Lost at its end, WaitTimedOut after ``silence_s``."""
+        while (end := self._inbox.find(b"\n")) < 0:
+            self.fill()
+        line: dict[str, Any] = decode(self._inbox[:end].decode())
+        del self._inbox[: end + 1]
+        if "error" in line:
+            raise from_wire(line["error"])
+        return line
+
+    def fill(self) -> None:
+        """Read what is there, waiting for something."""
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError as error:
+            raise self._silent() from error
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise Lost(self.swarm)
+        self._inbox += data
+
+    def _silent(self) -> WaitTimedOut:
+        return WaitTimedOut(
+            f"swarm {self.swarm!r} did not answer in {self._silence_s:g} s",
+            hint="its controller may be stopped or overloaded: see tmax doctor",
+        )
+
+    def fileno(self) -> int:
+        """Return the descriptor, for ``poll``."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """End the connection; twice is harmless."""
+        self._sock.close()
+
+
+def ask(layout: Layout, verb: str, silence_s: float = SILENCE_S, **fields: Any) -> dict[str, Any]:
+    """Ask one thing on a connection of its own and return the answer.  Raises as ``Line`` does."""
+    line = Line(layout, silence_s)
+    try:
+        line.send(verb, fields)
+        return line.receive()
+    finally:
+        line.close()
+
+
+def stream(layout: Layout, verb: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """Ask, and yield each line of the answer; the last one has no ``more``.  No limit of silence."""
+    line = Line(layout, 0)
+    try:
+        line.send(verb, fields)
+        more = True
+        while more:
+            answer = line.receive()
+            more = bool(answer.get("more"))
+            yield answer
+    finally:
+        line.close()
+
+
+def _connect(layout: Layout) -> _socket.socket:
+    _check_ours(layout)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _timeval(SILENCE_S))
+        sock.connect(layout.control)
+        # struct ucred: pid, uid, gid
+        uid = int.from_bytes(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+        if uid != os.geteuid():
+            raise FolderError(layout.control, f"is answered by another user (uid {uid})")
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        sock.close()
+        raise NoSwarm(layout.swarm) from error
+    except BlockingIOError as error:
+        sock.close()
+        raise WaitTimedOut(
+            f"swarm {layout.swarm!r} does not take connections", hint="its controller may be stopped: see tmax doctor"
+        ) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check_ours(layout: Layout) -> None:
+    path = layout.control
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoSwarm(layout.swarm) from error
+    except OSError as error:
+        raise FolderError(path, f"cannot be reached: {error.strerror}") from error
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        raise FolderError(path, "is not a socket of ours")
+    size_bytes = len(os.fsencode(path))
+    if size_bytes > SUN_PATH_BYTES:
+        raise FolderError(path, f"is too long for a socket ({size_bytes} bytes, at most {SUN_PATH_BYTES})")
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return whole.to_bytes(8, sys.byteorder) + int((seconds - whole) * 1e6).to_bytes(8, sys.byteorder)

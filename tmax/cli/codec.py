@@ -1,0 +1,104 @@
+"""JSON without ``import json``, which alone costs two thirds of a bare interpreter's start (it imports ``re``).
+
+The C halves of the standard library's codec are used directly; where they are missing, so is the saving.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class _Rules:
+    """What the C scanner reads from its context; as ``json.JSONDecoder()`` has it."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}.__getitem__
+    memo: dict[str, str] = {}
+
+
+def _scanner() -> Callable[[str, int], tuple[Any, int]]:
+    try:
+        from _json import make_scanner
+    except ImportError:
+        from json import JSONDecoder
+
+        return JSONDecoder().raw_decode
+    rules: Any = _Rules
+    return make_scanner(rules)
+
+
+def _quoter() -> Callable[[str], str]:
+    try:
+        from _json import encode_basestring_ascii
+    except ImportError:
+        from json.encoder import encode_basestring_ascii
+    return encode_basestring_ascii
+
+
+_scan = _scanner()
+_quote = _quoter()
+_BLANK = " \t\n\r"
+_INFINITE = {float("inf"): "Infinity", float("-inf"): "-Infinity"}
+
+
+def decode(text: str) -> Any:
+    """Return the one JSON value in ``text``; raises ValueError when there is none, or something behind it."""
+    trimmed = text.strip(_BLANK)
+    try:
+        value, end = _scan(trimmed, 0)
+    except StopIteration as error:
+        raise ValueError("not JSON") from error
+    if end != len(trimmed):
+        raise ValueError("something stands behind the JSON value")
+    return value
+
+
+def encode(value: object) -> str:
+    r"""Return ``value`` as JSON in ASCII on one line; a lone surrogate becomes ``\udcXX``.  Raises TypeError for what JSON has no word for."""
+    parts: list[str] = []
+    _write(value, parts.append)
+    return "".join(parts)
+
+
+def _write(value: object, put: Callable[[str], object]) -> None:
+    if isinstance(value, str):
+        put(_quote(value))
+    elif value is None or value is True or value is False:
+        put({None: "null", True: "true", False: "false"}[value])
+    elif isinstance(value, int):
+        put(int.__repr__(value))
+    elif isinstance(value, float):
+        put("NaN" if value != value else _INFINITE.get(value) or float.__repr__(value))  # noqa: PLR0124 - only NaN differs from itself
+    elif isinstance(value, dict):
+        _write_object(value, put)
+    elif isinstance(value, list | tuple):
+        _write_list(value, put)
+    else:
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _write_object(value: dict[Any, Any], put: Callable[[str], object]) -> None:
+    before = "{"
+    for key, one in value.items():
+        put(before)
+        put(_quote(str(key)))
+        put(": ")
+        _write(one, put)
+        before = ", "
+    put("}" if value else "{}")
+
+
+def _write_list(value: list[Any] | tuple[Any, ...], put: Callable[[str], object]) -> None:
+    before = "["
+    for one in value:
+        put(before)
+        _write(one, put)
+        before = ", "
+    put("]" if value else "[]")

@@ -1,0 +1,72 @@
+"""The entry.
+
+    argv --> a hot verb, understood? --yes--> import its one file, call it, print
+               no --> main.py (typer): every other verb, help, mistakes
+
+A hot verb must start in hardly more than a bare interpreter: this file and what it imports use the standard library only,
+and of it only what costs nothing (no ``json``, ``re``, ``enum``, ``dataclasses``, ``typing``, ``socket``); a test holds the list.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tmax.cli import options, say
+from tmax.errors import Exit, TmaxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; nothing but an exit code leaves here."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(words), json="--json" in _before_dashes(words), debug="--debug" in _before_dashes(words))
+
+
+def _before_dashes(words: list[str]) -> list[str]:
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _run(words: list[str]) -> int:
+    parsed = options.parse(words)
+    if parsed is None:
+        from tmax.cli.main import run
+
+        return run(words)
+    return call(parsed)
+
+
+def call(parsed: options.Parsed) -> int:
+    """Call the function of a hot verb with what was typed."""
+    verb = options.VERBS[parsed.verb]
+    module, _, name = verb.call.partition(":")
+    __import__(module)  # importlib is one import more
+    function: Callable[..., int] = getattr(sys.modules[module], name)
+    common = say.Common(**parsed.common)
+    if verb.words == "none":
+        return function(common, **parsed.own)
+    return function(common, parsed.words, **parsed.own)
+
+
+def guarded(work: Callable[[], int], *, json: bool, debug: bool) -> int:
+    """Do it; turn whatever goes wrong into two lines and an exit code."""
+    try:
+        return work()
+    except (KeyboardInterrupt, Exception) as error:  # the last line of defence: nobody gets a traceback unasked
+        if debug:
+            import traceback
+
+            traceback.print_exception(error)
+        return _reported(error, json=json)
+
+
+def _reported(error: BaseException, *, json: bool) -> int:
+    if isinstance(error, TmaxError):
+        return say.fault(error, json=json)
+    if isinstance(error, KeyboardInterrupt):
+        return int(Exit.INTERRUPTED)
+    if isinstance(error, BrokenPipeError):
+        return say.pipe_gone()
+    return say.bug(error, json=json)

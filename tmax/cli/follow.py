@@ -1,0 +1,174 @@
+"""Following a task's output as it is written, until the task has ended.
+
+    control socket: wait ----\
+    inotify: the log grew ----+--> poll --> print what is new --> ... --> ended: print the rest
+    inotify: the log appeared /
+
+Nothing is polled in time.  The log of a Python task is a name of its worker's scratch file: when the task ends with
+little output the name goes, and the file is emptied and used for the next task.  So what was read counts only when
+the name was still there afterwards; what is missing then comes from the task's row.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+from binascii import a2b_base64
+
+from tmax.cli import say
+from tmax.cli.ask import Line, Lost, ask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_IN_MODIFY = 0x2
+_IN_MOVED_TO = 0x80
+_IN_CREATE = 0x100
+_CHUNK_BYTES = 1 << 16
+_BLIND_MS = 200
+"""Without inotify (a user's instances can be used up) we look this often."""
+
+
+def follow(common: say.Common, task: int, on_interrupt: Callable[[], None] | None = None) -> dict[str, Any]:
+    """Print what ``task`` prints, from the beginning, until it has ended; return its TaskView.
+
+    ``on_interrupt``: called at the first Ctrl-C instead of leaving; a second one leaves.  Goes on with the next
+    controller when this one ends.
+    """
+    follower = _Follower(common, task)
+    try:
+        return follower.run(on_interrupt)
+    finally:
+        follower.close()
+
+
+class _Follower:
+    def __init__(self, common: say.Common, task: int) -> None:
+        self._common = common
+        self._task = task
+        self._printed_bytes = 0
+        self._file = -1
+        self._ears = _Ears()
+        self._line: Line | None = None
+        self._path = ask(common.layout, "logs", target=task)["wanted_file"]
+        self._ears.watch(os.path.dirname(self._path), _IN_CREATE | _IN_MOVED_TO)
+
+    def run(self, on_interrupt: Callable[[], None] | None) -> dict[str, Any]:
+        while True:
+            try:
+                view = self._until_ended()
+            except Lost:
+                self._reconnect()
+            except KeyboardInterrupt:
+                if on_interrupt is None:
+                    raise
+                on_interrupt()
+                on_interrupt = None
+            else:
+                self._rest()
+                return view
+
+    def _reconnect(self) -> None:
+        from tmax.cli.submit import revive
+
+        self._drop_line()
+        revive(self._common)
+
+    def _until_ended(self) -> dict[str, Any]:
+        if self._line is None:
+            self._line = Line(self._common.layout, 0)
+            self._line.send("wait", {"ids": [self._task]})
+        poll = select.poll()
+        poll.register(self._line.fileno(), select.POLLIN)
+        if self._ears.fd >= 0:
+            poll.register(self._ears.fd, select.POLLIN)
+        while True:
+            self._show_new()
+            ready = {fd for fd, _ in poll.poll(None if self._ears.fd >= 0 else _BLIND_MS)}
+            if self._ears.fd in ready:
+                self._ears.drain()
+            if self._line.fileno() in ready:
+                view: dict[str, Any] = self._line.receive()["tasks"][0]
+                return view
+
+    def _show_new(self) -> None:
+        if self._file < 0 and not self._open():
+            return
+        while data := os.pread(self._file, _CHUNK_BYTES, self._printed_bytes):
+            if not self._still_named():
+                return
+            say.out_bytes(data)
+            self._printed_bytes += len(data)
+        if os.fstat(self._file).st_size < self._printed_bytes and self._still_named():
+            self._printed_bytes = 0  # a new attempt began a new log
+
+    def _open(self) -> bool:
+        try:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        self._ears.watch(self._path, _IN_MODIFY)
+        return True
+
+    def _still_named(self) -> bool:
+        """Whether the log is still the file that we read; lets go of it when it is not."""
+        try:
+            if os.path.samestat(os.lstat(self._path), os.fstat(self._file)):
+                return True
+        except FileNotFoundError:
+            pass  # the task ended with little output: its row has it
+        self._close_file()
+        return False
+
+    def _rest(self) -> None:
+        """The task has ended: print what was not printed yet, from where its output is kept now."""
+        answer = ask(self._common.layout, "logs", target=self._task)
+        if answer["file"]:
+            self._close_file()
+            self._show_new()
+            return
+        tail = a2b_base64(answer["tail"])
+        say.out_bytes(tail[self._printed_bytes :] if len(tail) >= self._printed_bytes else tail)
+
+    def _close_file(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _drop_line(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def close(self) -> None:
+        self._close_file()
+        self._drop_line()
+        self._ears.close()
+
+
+class _Ears:
+    """One inotify instance; ``fd`` is -1 when there is none to be had."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def watch(self, path: str, mask: int) -> None:
+        """Hear of changes of ``path``; what cannot be watched makes us blind, never deaf for ever."""
+        if self.fd >= 0 and self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask) < 0:
+            self.close()
+
+    def drain(self) -> None:
+        """Take what was heard; the files say the rest."""
+        try:
+            os.read(self.fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            pass  # heard before, read before
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

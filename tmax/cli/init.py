@@ -1,0 +1,143 @@
+"""``init``: settings, tmux, controller, workers ready; each phase with its milliseconds.
+
+answers already? --yes--> wait until it is ready, say so
+      no --> settings checked --> tmux checked --> launch (one of several at once starts it) --> phases ... ready
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tmax.cli import say
+from tmax.cli.ask import ask, stream
+from tmax.core.settings import Settings
+from tmax.errors import NoSwarm, UsageError
+from tmax.launch import ensure_controller
+from tmax.layout import private_folder
+
+
+class _Phases:
+    """Tells each phase as it ends, and keeps them for JSON."""
+
+    def __init__(self, common: say.Common) -> None:
+        self._common = common
+        self._from_s = self._last_s = time.monotonic()
+        self.list: list[dict[str, Any]] = []
+
+    def done(self, name: str) -> None:
+        """A phase of ours is over."""
+        now_s = time.monotonic()
+        self._tell(name, 1000 * (now_s - self._last_s))
+        self._last_s = now_s
+
+    def inside(self, name: str, ms: float) -> None:
+        """A part of the phase before, by the controller's clock."""
+        self._tell(f"  {name}", ms)
+
+    @property
+    def total_ms(self) -> float:
+        """Since the command began."""
+        return 1000 * (time.monotonic() - self._from_s)
+
+    def _tell(self, name: str, ms: float) -> None:
+        self.list.append({"phase": name.strip(), "ms": round(ms, 1)})
+        if not self._common.json and not self._common.quiet:
+            say.warn(f"{name:<16}{ms:8.0f} ms")
+
+
+def init(common: say.Common, *, workers: int | None, pool: int | None, preload: str | None, python: str | None, attach: bool) -> int:
+    """Start the swarm if it does not run, and return when it is ready.  Settings come from files, environment and these flags."""
+    phases = _Phases(common)
+    started = not _answers(common)
+    if started:
+        flags = {"swarm.workers": workers, "swarm.pool": pool, "swarm.preload": preload, "swarm.python": _interpreter(python)}
+        started = _start(common, flags, phases)
+    _wait_ready(common, phases, tell=started)
+    hello = ask(common.layout, "hello")
+    _report(common, hello, phases, started=started, asked=workers)
+    if attach:
+        from tmax.cli.reach import attach as look
+
+        return look(common, [])
+    return 0
+
+
+def _answers(common: say.Common) -> bool:
+    try:
+        ask(common.layout, "hello")
+    except NoSwarm:
+        return False
+    return True
+
+
+def _interpreter(python: str | None) -> str | None:
+    """Return the interpreter's full path, for a controller that works elsewhere.  Raises UsageError when there is none."""
+    if python is None:
+        return None
+    found = shutil.which(os.path.expanduser(python))
+    if found is None:
+        raise UsageError(f"there is no program {python!r}", hint="--python takes the path or the name of a Python interpreter")
+    return os.path.abspath(found)
+
+
+def _start(common: say.Common, flags: Mapping[str, object], phases: _Phases) -> bool:
+    """Check everything that can be checked before anything is started; then start.  False: another ``init`` was quicker."""
+    settings = _checked(flags)
+    private_folder(common.layout.state)
+    phases.done("settings")
+    from tmax.config import dump
+
+    with tempfile.TemporaryDirectory(prefix=".init-", dir=common.layout.state) as folder:
+        path = f"{folder}/settings.json"
+        dump(settings, path)
+        started = ensure_controller(common.layout, settings_path=path, forced=True)
+    phases.done("controller")
+    return started
+
+
+def _checked(flags: Mapping[str, object]) -> Settings:
+    from tmax.config import load
+    from tmax.engines.tmux import check
+
+    settings = load(flags).settings
+    check()
+    return settings
+
+
+def _wait_ready(common: say.Common, phases: _Phases, *, tell: bool) -> None:
+    """Return when all workers are ready, telling what the controller reports meanwhile."""
+    before_ms = phases.total_ms
+    last_ms = 0.0
+    for line in stream(common.layout, "ready"):
+        if tell and "phase" in line:
+            ms = float(line["ms"])
+            if ms <= before_ms:
+                phases.inside(line["phase"], ms - last_ms)
+            else:
+                phases.done(line["phase"])
+            last_ms = ms
+
+
+def _report(common: say.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None) -> None:
+    count, pid = hello["workers"], hello["pid"]
+    if common.json:
+        told = {"swarm": hello["swarm"], "started": started, "controller_pid": pid, "workers": count}
+        say.value({"schema_version": say.SCHEMA_VERSION, **told, "phases": phases.list, "ms": round(phases.total_ms, 1)})
+        return
+    if common.quiet:
+        return
+    plural = "" if count == 1 else "s"
+    if started:
+        say.out(f"ready: {count} worker{plural} in {phases.total_ms:.0f} ms (swarm {hello['swarm']}, controller pid {pid})\n")
+    else:
+        say.out(f"already running: {count} worker{plural} (swarm {hello['swarm']}, controller pid {pid})\n")
+        if asked and asked != count:
+            say.warn(
+                f"hint: it keeps its {count} worker{plural}; for {asked}: tmax down{common.flag}, then tmax init{common.flag} -n {asked}"
+            )
+    say.out(f"look at it with: tmax attach{common.flag} (dashboard), or tmax attach{common.flag} w1; tmux keys: C-b d leaves\n")

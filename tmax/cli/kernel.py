@@ -1,0 +1,52 @@
+"""``kernel``: submit one, wait for it, print what it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tmax.cli import options, outcome, say
+from tmax.cli.ask import ask
+from tmax.cli.ends import ended
+from tmax.cli.submit import accept, new_request_id
+from tmax.errors import Exit, UsageError
+
+KERNELS = ("eigvals", "matmul", "reduce")
+"""Known here so that a slip of the finger costs no place in the queue; a test holds it equal to the workers' table."""
+
+device = options.one_of("auto", "cpu", "cuda", "mps")
+backend = options.one_of("auto", "numpy", "torch")
+
+
+def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int, seed: int, **chosen: Any) -> int:
+    """Run kernel ``name`` on a worker; print its result.  Ctrl-C cancels it."""
+    if name not in KERNELS:
+        raise UsageError(f"unknown kernel {name!r}", hint=f"known kernels: {', '.join(KERNELS)}")
+    task = {"kind": "kernel", "kernel": name, "params": sizes, "repeat": repeat, "seed": seed, **chosen}
+    task_id = accept(common, task, new_request_id())
+    try:
+        ended(common, [task_id])
+    except KeyboardInterrupt:
+        ask(common.layout, "cancel", ids=[task_id])
+        return int(Exit.INTERRUPTED)
+    answer = ask(common.layout, "show", id=task_id)
+    found = answer["task"]
+    if found["state"] != "done" or common.json or common.quiet:
+        return outcome.show(common, found, answer["blobs"])
+    say.out(table(found["result"]))
+    return 0
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a result's fields, one a line."""
+    width = max(len(key) for key in result) + 2
+    return "".join(f"{key:<{width}}{_shown(one)}\n" for key, one in result.items())
+
+
+def _shown(one: object) -> str:
+    if isinstance(one, float):
+        return f"{one:.6g}"
+    if isinstance(one, dict):
+        return " ".join(f"{key}={_shown(value)}" for key, value in one.items())
+    if isinstance(one, list):
+        return " ".join(map(_shown, one))
+    return str(one)

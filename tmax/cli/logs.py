@@ -1,0 +1,83 @@
+"""``logs``: what a task printed, dead or alive; for a worker, what its pane shows."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64
+
+from tmax.cli import say
+from tmax.cli.ask import ask
+from tmax.cli.ends import ids_of
+from tmax.errors import NoSwarm, NotFound, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_CHUNK_BYTES = 1 << 20
+
+
+def logs(common: say.Common, words: Sequence[str], *, follow: bool = False) -> int:
+    """Print the output of a task, or a worker's pane; with ``follow`` go on until the task has ended."""
+    if follow and common.json:
+        raise UsageError("--follow and --json cannot be given together")
+    try:
+        answer = _found(common, words[0])
+    except NoSwarm as missing:
+        from tmax.cli import offline
+
+        answer = offline.logs(common, missing, words)
+    if follow and answer.get("task") and (answer.get("live") or "text" in answer):
+        from tmax.cli.follow import follow as follow_task
+
+        follow_task(common, answer["task"])
+        return 0
+    if common.json:
+        say.value({"schema_version": say.SCHEMA_VERSION, **_plain(answer)})
+    elif "text" in answer:
+        say.out(answer["text"].rstrip("\n") + "\n")
+    else:
+        print_output(answer)
+    return 0
+
+
+def _found(common: say.Common, word: str) -> dict[str, Any]:
+    """Ask about a worker of this name if there is one, else about the task that the word means."""
+    if word.isascii() and word.isdigit():
+        return ask(common.layout, "logs", target=int(word))
+    if not word.startswith("@"):
+        try:
+            return ask(common.layout, "logs", target=word)
+        except NotFound:
+            pass  # not a worker: perhaps a task's name
+    found = ids_of(common, [word])
+    if len(found) != 1:
+        raise UsageError(f"{word} means {len(found)} tasks", hint="logs shows one")
+    return ask(common.layout, "logs", target=found[0])
+
+
+def _plain(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer for a program: the output as text, where it lies, and no base64."""
+    kept = {key: one for key, one in answer.items() if key not in {"ok", "tail", "wanted_file"}}
+    if "tail" in answer:
+        kept["output"] = b"".join(output_of(answer)).decode("utf-8", "replace")
+    return kept
+
+
+def output_of(answer: dict[str, Any]) -> Any:
+    """Yield the output in pieces: from the log file, or the short output that the row holds."""
+    if not answer["file"]:
+        yield a2b_base64(answer["tail"])
+        return
+    try:
+        with open(answer["file"], "rb", buffering=0) as file:
+            while data := file.read(_CHUNK_BYTES):
+                yield data
+    except FileNotFoundError:
+        yield a2b_base64(answer["tail"])  # it was short, and has moved into the row meanwhile
+
+
+def print_output(answer: dict[str, Any]) -> None:
+    """Write the output to stdout, as the task wrote it."""
+    for data in output_of(answer):
+        say.out_bytes(data)

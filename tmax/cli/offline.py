@@ -1,0 +1,125 @@
+"""Reading verbs when no controller runs: take its lock, read the store, let go, and say so.
+
+Nobody can start a controller meanwhile, which is what keeps this from reading what is being written.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tmax.cli import say
+from tmax.controller.selectors import select
+from tmax.controller.views import task_view, to_plain, whole_story
+from tmax.core.model import Task
+from tmax.core.tables import ps_text
+from tmax.errors import NoSwarm, NotFound, TmaxError
+from tmax.storage.base import Reader
+from tmax.storage.store import open_for_reading
+
+WHY = "its controller is not running"
+
+
+def _never_started(common: say.Common) -> bool:
+    return not os.path.exists(common.layout.database)
+
+
+def _told(common: say.Common, missing: NoSwarm) -> None:
+    """Say that the answer comes from the store; raise when there is none."""
+    if _never_started(common):
+        raise NoSwarm(common.layout.swarm, "was never started") from missing
+    common.talk(f"note: swarm {common.layout.swarm!r} is not running; this is what its store says")
+
+
+def status(common: say.Common, missing: NoSwarm) -> int:
+    """Say what is missing, and what is kept; always exit 3."""
+    layout = common.layout
+    if _never_started(common):
+        raise NoSwarm(layout.swarm, "was never started") from missing
+    down = os.path.lexists(f"{layout.state}/down")
+    with open_for_reading(layout) as reader:
+        loaded = reader.loaded()
+    kept = len(loaded.tasks)
+    why = "was taken down" if down else "has no controller running"
+    why += f"; {kept} task{'s' if kept != 1 else ''} kept in its queue" if kept else ""
+    if common.json:
+        tasks = dict(loaded.counts)
+        for task in loaded.tasks:
+            tasks[task.state.value] = tasks.get(task.state.value, 0) + 1
+        say.value(
+            {
+                "schema_version": say.SCHEMA_VERSION,
+                "swarm": layout.swarm,
+                "running": False,
+                "down": down,
+                "controller_pid": None,
+                "workers": [],
+                "tasks": tasks,
+            }
+        )
+    raise NoSwarm(layout.swarm, why) from missing
+
+
+def ps(common: say.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> dict[str, Any]:
+    """Answer ``ps``."""
+    _told(common, missing)
+    with open_for_reading(common.layout) as reader:
+        live = sorted(reader.loaded().tasks, key=lambda task: task.id)
+        ended = reader.ended(limit, list(states) or None) if every or states else []
+    tasks = [task for task in (*live, *ended) if not states or task.state.value in states][:limit]
+    views = [task_view(task, "" if task.ended else WHY) for task in tasks]
+    if common.json or common.quiet:
+        return {"tasks": to_plain(views)}
+    look = common.look()
+    return {"text": ps_text(views, time.time(), look["width"], look["color"])}
+
+
+def _chosen(reader: Reader, words: Sequence[str]) -> list[Task]:
+    last = max(reader.last_ids(1), default=0)
+    ids = select(words, last, {}, reader)
+    if isinstance(ids, TmaxError):
+        raise ids
+    found = reader.tasks(ids)
+    unknown = [str(number) for number in ids if number not in found]
+    if unknown:
+        raise NotFound(f"no task {', '.join(unknown)}")
+    return [found[number] for number in ids]
+
+
+def ended(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> list[dict[str, Any]]:
+    """Answer ``wait`` when all these tasks have ended; else there is nobody who would end them: NoSwarm."""
+    _told(common, missing)
+    with open_for_reading(common.layout) as reader:
+        tasks = _chosen(reader, words)
+    if not all(task.ended for task in tasks):
+        raise missing
+    plain: list[dict[str, Any]] = to_plain([task_view(task) for task in tasks])
+    return plain
+
+
+def show(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
+    """Answer ``show``."""
+    _told(common, missing)
+    with open_for_reading(common.layout) as reader:
+        task = _chosen(reader, words)[0]
+    return {"task": whole_story(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
+
+
+def logs(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
+    """Answer ``logs`` of a task."""
+    _told(common, missing)
+    with open_for_reading(common.layout) as reader:
+        task = _chosen(reader, words)[0]
+    path = f"{common.layout.logs}/{task.id}.log"
+    tail = task.outcome.report.tail if task.outcome else b""
+    return {
+        "task": task.id,
+        "state": task.state.value,
+        "worker": task.ran_on,
+        "file": path if os.path.exists(path) else None,
+        "tail": base64.b64encode(tail).decode(),
+        "live": False,
+    }

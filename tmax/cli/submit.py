@@ -1,0 +1,122 @@
+"""``submit``: describe the task, have it accepted exactly once, print its number.
+
+    describe --> ask submit (request_id) --> ids
+                   no controller, or it ended before it answered --> start one (not when the swarm was taken down) --> ask again
+
+The same request id goes with each try, so that a task whose answer was lost is not accepted twice.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tmax.cli import say
+from tmax.cli.ask import ask
+from tmax.cli.codec import decode
+from tmax.errors import NoSwarm, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+TRIES = 5
+"""How many controllers may end under one submit before it gives up."""
+
+
+def submit(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
+    """Submit a command, or with ``py`` a Python function; print the task's id."""
+    request_id = request_id or new_request_id()
+    task_id = accept(common, task_of(words, **given), request_id)
+    if common.json:
+        say.value({"schema_version": say.SCHEMA_VERSION, "id": task_id, "request_id": request_id})
+    else:
+        say.out(f"{task_id}\n")
+        common.talk(f"accepted; follow it with: tmax logs{common.flag} -f {task_id}")
+    return 0
+
+
+def new_request_id() -> str:
+    """Return a request id that nobody else has."""
+    return os.urandom(12).hex()
+
+
+def task_of(words: Sequence[str], *, py: str = "", split: bool = False, **settings: Any) -> dict[str, Any]:
+    """Return the task that was typed, as the control socket takes it.  Raises UsageError."""
+    if py:
+        if split:
+            raise UsageError("--split is for commands, not for --py")
+        return {**python_task(py, words), **settings}
+    if not words:
+        raise UsageError("no command given", hint="tmax submit -- COMMAND [ARGUMENT ...], or: tmax submit --py MODULE:FUNCTION [JSON ...]")
+    shell = {"kind": "shell", "argv": list(words), "split": split, "cwd": working_folder(), "env": environment()}
+    return {**shell, **settings}
+
+
+def python_task(target: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return a call of ``MODULE:FUNCTION``; each word is an argument (see ``argument``), ``KEY=JSON`` a keyword."""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if equals and key.isidentifier():
+            kwargs[key] = argument(text)
+        else:
+            args.append(argument(word))
+    folder = working_folder()
+    path = [folder, *(os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one)]
+    return {"kind": "python", "target": target, "args": args, "kwargs": kwargs, "cwd": folder, "path": path, "env": environment()}
+
+
+def argument(word: str) -> Any:
+    """Return the JSON value of a word; the word itself when it is not JSON; for ``-`` the JSON value on stdin."""
+    if word == "-":
+        try:
+            return decode(sys.stdin.read())
+        except ValueError as error:
+            raise UsageError("stdin does not hold one JSON value") from error
+    try:
+        return decode(word)
+    except ValueError:
+        return word
+
+
+def working_folder() -> str:
+    """Return where we are.  Raises UsageError when that folder is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError("the working directory does not exist any more", hint="cd somewhere else first") from error
+
+
+def environment() -> dict[str, str]:
+    """Return our environment without tmux's own variables, which would make programs think they are in the pane we are in."""
+    return {key: text for key, text in os.environ.items() if not key.startswith("TMUX")}
+
+
+def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
+    """Have the task accepted exactly once and return its id.
+
+    Raises NoSwarm when there never was a swarm, when it was taken down, or when controllers keep ending.
+    """
+    layout = common.layout
+    for tries_left in reversed(range(TRIES)):
+        try:
+            ids: list[int] = ask(layout, "submit", tasks=[task], request_id=request_id)["ids"]
+            return ids[0]
+        except NoSwarm:
+            if not tries_left:
+                raise
+            revive(common)
+    raise AssertionError("the last try returns or raises")
+
+
+def revive(common: say.Common) -> None:
+    """Start a controller where one is missing; raises NoSwarm when there never was a swarm, or when it was taken down."""
+    layout = common.layout
+    if not os.path.exists(layout.settings):
+        raise NoSwarm(layout.swarm, "was never started")
+    from tmax.launch import ensure_controller
+
+    ensure_controller(layout)

@@ -1,0 +1,231 @@
+"""The verbs about tasks, as typer shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tmax.cli import ends, kernel, logs, options, reach, run, status, submit
+from tmax.cli.main import Dry, Words, verb
+from tmax.cli.say import Common
+
+Name = Annotated[str | None, typer.Option("--name", metavar="X", help="A name to find the task by.")]
+Priority = Annotated[
+    str | None,
+    typer.Option("--priority", "-p", metavar="LEVEL", parser=options.priority, help="low, normal, high or critical [default: normal]."),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="TIME", parser=options.seconds, help="End it after this time: 90, 30s, 30m, 1h30m.")
+]
+Grace = Annotated[
+    float | None, typer.Option("--grace", metavar="TIME", parser=options.seconds, help="Between asking it to end and killing it.")
+]
+Retries = Annotated[
+    int | None, typer.Option("--retries", metavar="N", parser=options.count, help="Run it again, up to N times, when it fails.")
+]
+Deliveries = Annotated[
+    int | None,
+    typer.Option(
+        "--deliveries", metavar="N", parser=options.count, help="Workers that may die under it; for a command: run it again then."
+    ),
+]
+Delivery = Annotated[
+    str | None,
+    typer.Option(
+        "--delivery",
+        metavar="HOW",
+        parser=options.delivery,
+        help="at-least-once (functions and kernels) or at-most-once (commands), when a worker dies.",
+    ),
+]
+RequestId = Annotated[
+    str | None, typer.Option("--request-id", metavar="R", help="A second submit with the same R gives the first one's task.")
+]
+Split = Annotated[bool, typer.Option("--split", help="Two pipes for stdout and stderr instead of one terminal.")]
+Py = Annotated[
+    str | None,
+    typer.Option("--py", metavar="MODULE:FUNCTION", help="Call this; words are JSON arguments, KEY=JSON keywords, - JSON on stdin."),
+]
+_TASK = "TASK"
+Tasks = Annotated[list[str], typer.Argument(metavar="TASK...", help="Ids, ranges (3-7), @ (the last), @~2, names.", show_default=False)]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in values.items() if value not in (None, False)}
+
+
+@verb(
+    "submit",
+    rest=True,
+    examples=(
+        ("tmax submit -- python train.py --lr 0.1", "queue a command"),
+        ("tmax submit --priority high --timeout 30m -- make", "before others, at most 30 minutes"),
+        ("tmax submit --py math:hypot 3 4", "queue a function with JSON arguments"),
+        ("id=$(tmax submit -q -- make)", "keep the id in a script"),
+    ),
+)
+def _submit(
+    common: Common,
+    words: Words = None,
+    name: Name = None,
+    priority: Priority = None,
+    timeout_s: Timeout = None,
+    grace_s: Grace = None,
+    retries: Retries = None,
+    deliveries: Deliveries = None,
+    delivery: Delivery = None,
+    request_id: RequestId = None,
+    split: Split = False,
+    py: Py = None,
+) -> int:
+    """Queue a command or a Python function and print its id.  It runs where you are, with your environment."""
+    settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
+    settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
+    return submit.submit(common, words or [], **given(**settings))
+
+
+@verb(
+    "run",
+    rest=True,
+    examples=(
+        ("tmax run -- make test", "as if you had run it here; Ctrl-C cancels it"),
+        ("tmax run --timeout 10m -- ./job", "ended after ten minutes (exit code 124)"),
+        ("tmax run --py json:dumps '[1, 2]'", "call a function and print its result"),
+    ),
+)
+def _run(
+    common: Common,
+    words: Words = None,
+    name: Name = None,
+    priority: Priority = None,
+    timeout_s: Timeout = None,
+    grace_s: Grace = None,
+    retries: Retries = None,
+    deliveries: Deliveries = None,
+    delivery: Delivery = None,
+    request_id: RequestId = None,
+    split: Split = False,
+    py: Py = None,
+) -> int:
+    """Submit, show the output as it comes, and leave with the command's own exit code (128 + n for signal n)."""
+    settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
+    settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
+    return run.run(common, words or [], **given(**settings))
+
+
+@verb(
+    "kernel",
+    examples=(
+        ("tmax kernel matmul --n 4096 --device auto", "one product of 4096 x 4096 matrices"),
+        ("tmax kernel eigvals --n 100 --batch 8", "eigenvalues of eight matrices"),
+        ("tmax kernel reduce --n 100000000 --json", "the sum of 10^8 numbers, as JSON"),
+    ),
+)
+def _kernel(
+    common: Common,
+    kernel_name: Annotated[str, typer.Argument(metavar="NAME", help="matmul, eigvals or reduce.", show_default=False)],
+    n: Annotated[int | None, typer.Option("--n", parser=options.count, metavar="N", help="Size.")] = None,
+    m: Annotated[int | None, typer.Option("--m", parser=options.count, metavar="N", help="Rows, where they differ.")] = None,
+    k: Annotated[int | None, typer.Option("--k", parser=options.count, metavar="N", help="Inner size of a product.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", parser=options.count, metavar="N", help="How many at once.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="T", help="float64, float32, float16, bfloat16 [default: float64].")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", parser=kernel.device, metavar="D", help="auto, cpu, cuda or mps [default: auto].")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", parser=kernel.backend, metavar="B", help="auto, numpy or torch [default: auto].")
+    ] = None,
+    repeat: Annotated[int | None, typer.Option("--repeat", parser=options.count, metavar="K", help="Timed runs [default: 1].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", parser=options.count, metavar="N", help="Of the inputs [default: 0].")] = None,
+    timeout_s: Timeout = None,
+    priority: Priority = None,
+) -> int:
+    """Run a numeric kernel on a worker, timed with the device synchronised, and print what it took."""
+    sizes = given(n=n, m=m, k=k, batch=batch)
+    chosen = given(dtype=dtype, device=device, backend=backend, timeout_s=timeout_s, priority=priority)
+    return kernel.kernel(common, kernel_name, sizes, repeat=1 if repeat is None else repeat, seed=seed or 0, **chosen)
+
+
+@verb(
+    "wait",
+    examples=(
+        ("tmax wait 7 9-12", "exit 0 when all succeeded, 1 when one did not"),
+        ("tmax wait --timeout 10m @ || echo $?", "75: the time is over, the task goes on"),
+    ),
+)
+def _wait(
+    common: Common,
+    words: Tasks,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", metavar="TIME", parser=options.seconds, help="Wait at most so long; then exit 75.")
+    ] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Return as soon as one did not succeed.")] = False,
+    ignore_failures: Annotated[bool, typer.Option("--ignore-failures", help="Exit 0 also when one did not succeed.")] = False,
+) -> int:
+    """Wait until tasks have ended."""
+    return ends.wait(common, words, timeout_s=timeout_s, fail_fast=fail_fast, ignore_failures=ignore_failures)
+
+
+@verb("result", examples=(("tmax result @", "the result of the last task"), ("tmax result 7 --json", "with its whole story")))
+def _result(common: Common, word: Annotated[str, typer.Argument(metavar=_TASK, show_default=False)]) -> int:
+    """Print what a task returned; its traceback and exit 1 when it failed."""
+    return ends.result(common, [word])
+
+
+@verb("logs", examples=(("tmax logs -f @", "follow the last task to its end"), ("tmax logs w2", "what the worker's pane shows")))
+def _logs(
+    common: Common,
+    word: Annotated[str, typer.Argument(metavar="TASK|WORKER", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
+) -> int:
+    """Print what a task printed, while it runs or long after; or what a worker's pane shows."""
+    return logs.logs(common, [word], follow=follow)
+
+
+@verb("cancel", examples=(("tmax cancel 7 9-12", "end these"), ("tmax cancel --dry-run train", "which task has this name?")))
+def _cancel(common: Common, words: Tasks, dry_run: Dry = False) -> int:
+    """End tasks: TERM (an exception, in Python), a grace, then KILL."""
+    return ends.cancel(common, words, dry_run=dry_run)
+
+
+@verb("ps", examples=(("tmax ps", "what runs and waits"), ("tmax ps --failed", "what went wrong"), ("tmax ps -aq --limit 5", "ids only")))
+def _ps(
+    common: Common,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Ended tasks too.")] = False,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="S[,S]", parser=options.states, help=f"Only these: {', '.join(options.STATES)}.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only failed, dead and interrupted ones.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-l", metavar="N", parser=options.count, help="At most N; 0: no limit [default: 50].")
+    ] = None,
+) -> int:
+    """List tasks."""
+    return status.ps(common, every=every, state=state or "", failed=failed, limit=limit)
+
+
+@verb(
+    "attach",
+    examples=(
+        ("tmax attach", "the dashboard"),
+        ("tmax attach w3", "a worker; C-b d leaves it"),
+        ("tmax attach -r 41", "whoever runs task 41, hands off"),
+    ),
+)
+def _attach(
+    common: Common,
+    word: Annotated[str | None, typer.Argument(metavar="[WORKER|TASK|dashboard]", show_default=False)] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", "-r", help="Look, do not touch.")] = False,
+) -> int:
+    """Look at a worker, a task's worker, or the dashboard, in tmux."""
+    return reach.attach(common, [word] if word else [], read_only=read_only)
+
+
+@verb("tmux", rest=True, examples=(("tmax tmux list-sessions", "any tmux command, on the swarm's own server"),))
+def _tmux(common: Common, words: Words = None) -> int:
+    """Run tmux itself on the swarm's own server."""
+    return reach.tmux(common, words or [])
