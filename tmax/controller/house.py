@@ -280,7 +280,7 @@ class Controller:
         self._exit = code
         self.server.close()
         if self.down:
-                atomic_write(f"{self.layout.state}/down", b"")
+            atomic_write(f"{self.layout.state}/down", b"")
         self.engine.close(sessions=self.down)
         try:
             self.store.close(snapshot=self.down)

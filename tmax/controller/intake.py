@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import msgspec
+
 from tmax.control.protocol import BulkTask
 from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.settings import TaskSettings
@@ -126,6 +128,14 @@ def _size_bytes(job: Job) -> int:
     return size_bytes + len(inline) + sum(map(len, job.path))
 
 
+def _writable(job: Job, *texts: str) -> None:
+    """Refuse what no frame and no row can hold: half a surrogate in a text, an integer over 64 bits."""
+    try:
+        msgspec.msgpack.encode((job, texts))
+    except (OverflowError, UnicodeEncodeError, ValueError) as error:
+        raise UsageError(f"a value cannot be kept: {error}", hint="names and numbers must be UTF-8 text and at most 64 bits") from error
+
+
 def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
     if not isinstance(given, dict) or given.get("kind") not in _KINDS:
@@ -136,6 +146,7 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     if delivery is None and isinstance(job, ShellJob) and "deliveries" in given:
         delivery = "at-least-once"  # who says how many workers may die under it wants it run again
     _checked(job, name, priority, delivery)
+    _writable(job, name, request_id)
     return NewTask(
         job=job,
         request_id=request_id,

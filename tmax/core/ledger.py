@@ -27,6 +27,10 @@ MOVES: dict[TaskState, frozenset[TaskState]] = {
 """From each state, where a task may go.  A worker may report an end before its ``Started`` was read: hence SENT to the ends."""
 
 
+RECENT_REQUESTS = 10_000
+"""Request ids of ended tasks remembered here; older ones are looked up in the store."""
+
+
 class IllegalMove(AssertionError):
     """A task was to go where it may not: our bug.  Carries the task and its last moves."""
 
@@ -46,6 +50,7 @@ class Ledger:
         self.counts: Counter[str] = Counter({state.value: 0 for state in TaskState})
         self.counts.update(ended or {})
         self.counts.update(task.state.value for task in self.tasks.values())
+        self._recent: deque[str] = deque()
         self._new: dict[int, Task] = {}
         self._moved: dict[int, Task] = {}
         self._ended: list[Task] = []
@@ -83,7 +88,10 @@ class Ledger:
             del self.tasks[task.id]
             self._ended.append(task)
             if task.request_id:
-                del self.requests[task.request_id]
+                # Kept a while: a second submit may have asked the store just before this task was written there.
+                self._recent.append(task.request_id)
+                if len(self._recent) > RECENT_REQUESTS:
+                    self.requests.pop(self._recent.popleft(), None)
         else:
             self.tasks[task.id] = task
         return task

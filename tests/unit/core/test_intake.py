@@ -61,6 +61,9 @@ def test_who_says_deliveries_of_a_shell_task_wants_it_delivered_again() -> None:
         {"kind": "kernel", "kernel": "matmul", "device": "tpu"},
         {"kind": "kernel", "kernel": "matmul", "params": {"n": [1]}},
         {"kind": "kernel", "kernel": "matmul", "repeat": 0},
+        {"kind": "kernel", "kernel": "matmul", "params": {"n": 2**70}},
+        {"kind": "kernel", "kernel": "half \ud800"},
+        {"kind": "shell", "argv": ["x"], "name": "half \ud800"},
     ],
 )
 def test_what_is_wrong_is_refused(given: dict[str, Any]) -> None:
