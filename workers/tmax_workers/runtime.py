@@ -72,6 +72,7 @@ class Worker:
         self._threads = options.threads
         for folder in (options.state, options.logs, options.blobs):
             os.makedirs(folder, mode=0o700, exist_ok=True)
+        _keep_descriptors_to_ourselves()
         self._signal_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._gate = Gate()
         self._set_signals()
@@ -234,6 +235,16 @@ class Worker:
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
     """The wakeup descriptor has told the IO thread already."""
+
+
+def _keep_descriptors_to_ourselves() -> None:
+    """Whatever we were started with besides 0, 1 and 2 is not for the programs that tasks start."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # the descriptor of this very listing
 
 
 def _end_with_all_of_it() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from tests.integration.workers.harness import PYTHON, Bench, call, run, sh
+from tests.integration.workers.harness import PYTHON, ROOT, Bench, call, run, sh
 from tests.wait import wait_until
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Recalled, Started, Stored
@@ -22,11 +22,13 @@ def sleep() -> None:
     threading.Event().wait(60)
 
 
-def test_the_pane_tells_the_story(bench: Bench):
-    bench.start("--preload", "json,no_such_module,wave")
+def test_the_pane_tells_the_story(bench: Bench, folder: Path):
+    (folder / "breaks.py").write_text("raise RuntimeError('not today')\n")
+    bench.start("--preload", "json,no_such_module,breaks,wave", env={"PYTHONPATH": f"{ROOT}/workers:{ROOT}/pipes:{folder}"})
     hello = bench.greet()
     assert hello.preloaded == ("json", "wave")
     assert hello.missing[0].startswith("no_such_module: ModuleNotFoundError")
+    assert hello.missing[1] == "breaks: RuntimeError: not today"
     bench.wait_screen("not imported: no_such_module")
     bench.wait_screen("tmax w1 in swarm dev")
     bench.wait_screen("preloaded json, wave; threads 1")

@@ -221,6 +221,16 @@ def test_a_background_child_that_prints_does_not_delay_the_end(worker: Bench):
     worker.done(2)
 
 
+def test_a_program_inherits_its_terminal_and_nothing_else(bench: Bench):
+    kept = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(kept, True)
+    bench.start()
+    os.close(kept)
+    bench.greet()
+    bench.say(run(1, shell("ls", "/proc/self/fd")))
+    assert tail(bench, 1).split() == ["0", "1", "2", "3"], "3 is that of ls itself"
+
+
 def test_window_size_follows_the_pane(worker: Bench):
     import fcntl
     import struct
