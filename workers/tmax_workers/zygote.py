@@ -34,6 +34,7 @@ from tmax_pipes.places import start_ticks
 from tmax_workers import threads, zygote_child
 from tmax_workers.loop import ENDED, READ, WRITE, Loop
 from tmax_workers.options import BadOptions, parse
+from tmax_workers.own_code import fingerprint
 from tmax_workers.preload import preload
 from tmax_workers.shown import Shown, locate
 from tmax_workers.stale import Sources
@@ -75,11 +76,13 @@ class Loaded:
     modules: dict[str, str]
     missing: tuple[str, ...]
     broken: str
+    code: str
     shown: Shown
 
 
 def load(wanted: Sequence[str]) -> Loaded:
     """Import everything, with one thread for each library; never raises for a module of ``wanted``."""
+    code = fingerprint()
     os.environ.update(threads.env_for(1))  # read by the libraries at import: more would be threads before the first fork
     for name in ALWAYS:
         importlib.import_module(name)
@@ -95,7 +98,7 @@ def load(wanted: Sequence[str]) -> Loaded:
     if not shown.mark[1]:
         broken = broken or "its environment has no room for the mark of a worker"
     modules = {name: str(getattr(sys.modules[name], "__version__", "")) for name in found}
-    return Loaded(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, shown=shown)
+    return Loaded(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
 
 
 def _crowd(what: str) -> str:
@@ -148,7 +151,6 @@ class Zygote:
         """By pid."""
         self._untold: dict[int, Ended] = {}
         self._refused: set[int] = set()
-        self._used: set[int] = set()
         self._retired = False
         self._ends = False
         self._alone_since: float | None = None
@@ -257,9 +259,8 @@ class Zygote:
         order = to_zygote(line)
         if isinstance(order, Greet):
             self._controllers.add(peer.fd)
+            self._refused.clear()  # another controller, or even another store: it says itself what it does not want
             self._say(peer, line_of(self._about()))
-            for ended in self._untold.values():
-                self._say(peer, line_of(ended))
         elif isinstance(order, Heard):
             self._untold.pop(order.life, None)
         elif isinstance(order, Cancel):
@@ -274,12 +275,14 @@ class Zygote:
         return Ready(
             pid=os.getpid(),
             version=VERSION,
-            python=".".join(map(str, sys.version_info[:3])),
+            code=loaded.code,
+            python=sys.executable,
             wanted=loaded.wanted,
             modules=loaded.modules,
             missing=loaded.missing,
             broken=self._broken,
             children=tuple(Child(worker.life, pid, worker.ticks) for pid, worker in self._children.items()),
+            ended=tuple(self._untold.values()),
         )
 
     def _cancel(self, life: int) -> None:
@@ -306,7 +309,7 @@ class Zygote:
         except (BadOptions, ValueError) as error:
             self._say(peer, f"gone {error}\n".encode())
             return False
-        if life in self._refused or life in self._used:
+        if life in self._refused or any(worker.life == life for worker in self._children.values()):
             self._say(peer, b"gone this life is not wanted any more\n")
             return False
         if why := self._why_not():
@@ -316,7 +319,6 @@ class Zygote:
             return False
         if peer.has_hung_up():
             return False
-        self._used.add(life)
         return self._fork_now(peer, request, life)
 
     def _why_not(self) -> str:
@@ -338,7 +340,6 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            self._used.discard(life)
             self._tell(NotForked(life, f"cannot fork: {error.strerror}"))
             self._say(peer, f"refused cannot fork: {error.strerror}\n".encode())
             return False
@@ -402,12 +403,23 @@ def main(args: Sequence[str]) -> int:
         print(f"error: not a zygote's command line\nhint: it is started by the controller: {USAGE}", file=sys.stderr)
         return 64
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    listener = socket.socket(fileno=int(given["--fd"]))
-    os.set_inheritable(listener.fileno(), False)
+    listener = _only(int(given["--fd"]))
     zygote = _prepare(listener, [name for name in given.get("--preload", "").split(",") if name], float(given.get("--orphan-ttl-s", "900")))
     birth = zygote.serve()
     del zygote
     return 0 if birth is None else zygote_child.live(birth)
+
+
+def _only(fd: int) -> socket.socket:
+    """Return the socket we were given; whatever else was left open to us would be in every worker too."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != fd:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the listing's own
+    os.set_inheritable(fd, False)
+    return socket.socket(fileno=fd)
 
 
 def _prepare(listener: socket.socket, wanted: Sequence[str], orphan_ttl_s: float) -> Zygote:

@@ -17,8 +17,7 @@ import signal
 import sys
 import termios
 from dataclasses import dataclass
-from io import TextIOWrapper
-
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 
 import tmax_workers.__main__ as worker_main
 from tmax_workers.shown import MARK, Shown
@@ -91,8 +90,9 @@ def _take_pane(fds: tuple[int, int, int, int]) -> None:
 
 def _stream(fd: int) -> TextIOWrapper:
     """A text stream like the one an interpreter makes at its start, on a terminal."""
-    raw = open(fd, "rb" if fd == 0 else "wb", closefd=False)
-    return TextIOWrapper(raw, errors="backslashreplace" if fd == 2 else None, line_buffering=True)
+    raw = FileIO(fd, "rb" if fd == 0 else "wb", closefd=False)
+    buffer = BufferedReader(raw) if fd == 0 else BufferedWriter(raw)
+    return TextIOWrapper(buffer, errors="backslashreplace" if fd == 2 else None, line_buffering=True)
 
 
 def _take_environment(env: dict[bytes, bytes]) -> None:

@@ -64,12 +64,25 @@ class Child(msgspec.Struct, frozen=True):
     """Start time of the process in clock ticks since boot: pid + ticks is its identity."""
 
 
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """A worker has ended, as ``wait4`` told its parent; kept, and said again in ``Ready``, until a controller says ``Heard``."""
+
+    life: int
+    pid: int
+    signal: int | None
+    status: int | None
+    peak_rss_bytes: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Everything is imported."""
 
     pid: int
     version: int
+    code: str
+    """``own_code.fingerprint()`` when it started."""
     python: str
+    """Path of its interpreter."""
     wanted: tuple[str, ...]
     """Modules it was told to import."""
     modules: dict[str, str]
@@ -79,6 +92,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     broken: str = ""
     """Why it cannot fork at all; empty: it can."""
     children: tuple[Child, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    """Ends that no controller has ``Heard`` yet."""
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
@@ -100,16 +115,6 @@ class Stale(msgspec.Struct, frozen=True, tag="stale"):
     """These files were imported and have changed since: it forks no more, start another one."""
 
     files: tuple[str, ...]
-
-
-class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """A worker has ended, as ``wait4`` told its parent; said again to each controller until one says ``Heard``."""
-
-    life: int
-    pid: int
-    signal: int | None
-    status: int | None
-    peak_rss_bytes: int
 
 
 FromZygote: TypeAlias = Ready | Forked | NotForked | Stale | Ended

@@ -1,0 +1,166 @@
+"""The engine's line to one zygote: orders out, reports in.
+
+::
+
+    start(listener) --> process     connect(path) --> ZygoteLink --Greet--> Ready, Forked, Ended ... --> on_said(link, message)
+                                                      end-of-file                                    --> on_lost(link)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from tmax.engines import leftovers
+from tmax.engines.control_mode import scrubbed
+from tmax.layout import Layout
+from tmax.reactor import Reactor
+from tmax_pipes.places import start_ticks
+from tmax_workers.shown import MARK, ROOM
+from tmax_workers.threads import env_for
+from tmax_workers.zygote_wire import End, FromZygote, Greet, Ready, ToZygote, from_zygote, line_of
+
+_READ_BYTES = 256 * 1024
+_FD = 3
+
+
+def listen(path: str) -> socket.socket:
+    """Return a socket that listens at ``path`` (0600), in place of what was there.  OSError when that is impossible."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass  # nobody has listened here
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(4096)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def start(
+    layout: Layout, listener: socket.socket, *, python: str, preload: Sequence[str], orphan_ttl_s: float, env: Mapping[str, str]
+) -> int:
+    """Start a zygote that serves ``listener``; return its pid, which is ours to wait for.  OSError when that is impossible."""
+    argv = [python, "-P", "-m", "tmax_workers.zygote", "--fd", str(_FD), "--swarm", layout.swarm, "--state", layout.state]
+    argv += ["--orphan-ttl-s", f"{orphan_ttl_s:g}", *(["--preload", ",".join(preload)] if preload else [])]
+    log = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    actions = [
+        # First: the others may be given its number.
+        (os.POSIX_SPAWN_DUP2, listener.fileno(), _FD),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, layout.log, log, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    given = {**scrubbed(env), **env_for(1), MARK.decode(): ROOM}
+    return os.posix_spawn(python, argv, given, file_actions=actions, setsid=True)
+
+
+class ZygoteLink:
+    """One connection; all callbacks come on the reactor's thread."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        path: str,
+        *,
+        on_said: Callable[[ZygoteLink, FromZygote], None],
+        on_lost: Callable[[ZygoteLink], None],
+    ) -> None:
+        """Connect and say ``Greet``.  OSError when nobody listens."""
+        self._reactor = reactor
+        self._on_said = on_said
+        self._on_lost = on_lost
+        self._unsent = bytearray()
+        self._rest = b""
+        self.ready: Ready | None = None
+        """What it said of itself; None: it still imports."""
+        self.pid = 0
+        """Of the zygote; 0: not known yet."""
+        self._ticks = 0
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
+        self._socket.setblocking(False)
+        reactor.on_readable(self._socket.fileno(), self._on_readable)
+        self.say(Greet())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be spoken to."""
+        return self._socket.fileno() >= 0
+
+    def say(self, message: ToZygote) -> None:
+        """Send an order, now or when there is room; to a zygote that has ended it is dropped."""
+        if self.is_open:
+            self._unsent += line_of(message)
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()  # it has ended, which is read next
+        self._reactor.on_writable(self._socket.fileno(), self._write if self._unsent else None)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._heard(line)
+        if not data and self.is_open:
+            self.close()
+            self._on_lost(self)
+
+    def _heard(self, line: bytes) -> None:
+        try:
+            message = from_zygote(line)
+        except msgspec.DecodeError:
+            return  # of another version; it is replaced as soon as it has said which, or said nothing
+        if isinstance(message, Ready):
+            self.ready = message
+            self.pid, self._ticks = message.pid, start_ticks(message.pid)
+        self._on_said(self, message)
+
+    def wait_ready(self, timeout_s: float) -> Ready | None:
+        """Wait for ``Ready``: only while nothing else has begun.  None when it does not come in time, or never will."""
+        end = time.monotonic() + timeout_s
+        while self.ready is None and self.is_open and (left_s := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left_s)[0]:
+                self._on_readable()
+        return self.ready
+
+    def end(self, timeout_s: float) -> None:
+        """End the zygote, and wait until it has ended; by force after ``timeout_s``.  Its children live on."""
+        self.say(End())
+        fd = leftovers.open_pidfd(self.pid, self._ticks)
+        self.close()
+        if fd >= 0:
+            if not leftovers.has_ended(fd, timeout_s):
+                leftovers.kill(fd)
+                leftovers.has_ended(fd, 1.0)
+            os.close(fd)
+
+    def close(self) -> None:
+        """Hang up; twice is harmless."""
+        if self.is_open:
+            self._reactor.forget(self._socket.fileno())
+            self._socket.close()

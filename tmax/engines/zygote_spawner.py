@@ -1,0 +1,355 @@
+"""Workers forked from one process that has imported everything: milliseconds and a few megabytes each.
+
+::
+
+    open: a zygote of an earlier controller answers, and fits --> taken over
+          none                                                --> listen, start one; panes may ask while it still imports
+    pane(life): the stub --> the zygote forks --> Forked --> on_worker(life, pid)         Ended --> end_of(life)
+    it was killed                              --> another one on the same socket; its workers live on
+    its code or the user's modules changed     --> it retires with its last child; another one for what comes
+    it cannot (a module starts threads, it dies at once) --> exec from now on; panes that wait start by themselves
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from tmax.core.settings import Settings
+from tmax.engines import leftovers, zygote_link
+from tmax.engines.leftovers import VARIABLE
+from tmax.engines.machine import preload_of
+from tmax.engines.process_end import ProcessEnd
+from tmax.engines.spawner import ExecSpawner, PaneCommand, Spawner, worker_argv, worker_env
+from tmax.engines.zygote_link import ZygoteLink
+from tmax.layout import Layout
+from tmax.reactor import Reactor
+from tmax_pipes.places import start_ticks
+from tmax_workers import own_code
+from tmax_workers import stub as stub_module
+from tmax_workers.zygote_wire import VERSION, Cancel, Ended, Forked, FromZygote, Heard, NotForked, Ready, Retire, Stale
+
+LOG = logging.getLogger("tmax.engines")
+
+GREET_LIMIT_S = 2.0
+"""A zygote that was there before has so long to answer; otherwise it is left to retire."""
+RESTARTS = 3
+RESTARTS_WITHIN_S = 60.0
+"""One that dies more often than that is not started again."""
+
+AskPane = Callable[[int, Callable[[ProcessEnd | None], None]], None]
+
+
+def spawner_for(
+    reactor: Reactor, layout: Layout, settings: Settings, *, threads: int, env: Mapping[str, str], ask_pane: AskPane
+) -> Spawner:
+    """Return the spawner that the settings ask for; ``auto`` is the zygote on Linux, else exec."""
+    wanted = settings.swarm.spawner
+    if wanted == "zygote" or (wanted == "auto" and sys.platform == "linux"):
+        return ZygoteSpawner(reactor, layout, settings, threads=threads, env=env, ask_pane=ask_pane)
+    return ExecSpawner(layout, settings, threads=threads, ask_pane=ask_pane)
+
+
+class ZygoteSpawner:
+    """See ``spawner.Spawner`` for what each method promises."""
+
+    def __init__(
+        self, reactor: Reactor, layout: Layout, settings: Settings, *, threads: int, env: Mapping[str, str], ask_pane: AskPane
+    ) -> None:
+        """``env``: of the zygote; the environment of the workers comes from their panes."""
+        self._reactor = reactor
+        self._layout = layout
+        self._settings = settings
+        self._threads = threads
+        self._env = env
+        self._exec = ExecSpawner(layout, settings, threads=threads, ask_pane=ask_pane)
+        self._ask_pane = ask_pane
+        self._python = shutil.which(settings.swarm.python) or settings.swarm.python or sys.executable
+        self._on_worker: Callable[[int, int], None] = _nobody_listens
+        self._listener: socket.socket | None = None
+        self._link: ZygoteLink | None = None
+        """To the zygote that forks now."""
+        self._retired: list[ZygoteLink] = []
+        self._processes: dict[int, int] = {}
+        """Zygotes we started ourselves: pid -> pidfd."""
+        self._started_at: list[float] = []
+        self.trouble = ""
+        """Why workers are started by exec; empty: they are forked."""
+        self._pane_pids: dict[int, int] = {}
+        self._stubs: dict[int, int] = {}
+        """Life -> pidfd of its pane's process, until it is known which process is the worker."""
+        self._by_exec: set[int] = set()
+        self._forked: dict[int, ZygoteLink] = {}
+        self._ends: dict[int, tuple[ZygoteLink, Ended]] = {}
+        self._waiting: dict[int, Callable[[ProcessEnd | None], None]] = {}
+
+    # -- Spawner -----------------------------------------------------------------------------------
+
+    def open(self, on_worker: Callable[[int, int], None]) -> None:
+        """As ``Spawner.open``; never raises: what cannot be forked is started by exec."""
+        self._on_worker = on_worker
+        if not self._take_over():
+            self._start()
+
+    def pane(self, life: int) -> PaneCommand:
+        """As ``Spawner.pane``."""
+        if self.trouble:
+            self._by_exec.add(life)
+            return self._exec.pane(life)
+        env = worker_env(self._layout, life, self._threads)
+        # The mark is the worker's alone: with it the stub would be killed as a leftover, before it could show how the worker ended.
+        mark = f"{VARIABLE}={env.pop(VARIABLE)}"
+        stub = [self._python, "-I", "-S", str(stub_module.__file__), self._layout.zygote, mark, "--"]
+        command = worker_argv(self._layout, self._settings, life, self._threads)
+        return PaneCommand(argv=[*stub, self._python, *command[1:]], env=env)
+
+    def worker_of(self, life: int, pane_pid: int) -> int:
+        """As ``Spawner.worker_of``."""
+        if life in self._by_exec:
+            return pane_pid
+        self._pane_pids[life] = pane_pid
+        if life not in self._forked:
+            self._watch_stub(life, pane_pid)
+        return 0
+
+    def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
+        """As ``Spawner.end_of``; the zygote was the parent, or tmux."""
+        link = self._forked.get(life)
+        if life in self._ends:
+            self._tell_end(life, tell)
+        elif link is not None and link.is_open:
+            self._waiting[life] = tell
+        elif link is not None:
+            self._forget(life)
+            tell(None)
+        else:
+            self._cancel(life)
+            self._forget(life)
+            if pid:
+                self._ask_pane(life, tell)
+            else:
+                tell(None)
+
+    def close(self, *, everything: bool) -> None:
+        """As ``Spawner.close``."""
+        links = [*self._retired, *([self._link] if self._link is not None else [])]
+        self._link, self._retired = None, []
+        for link in links:
+            if everything:
+                link.end(timeout_s=2.0)
+            link.close()
+        self._stop_listening(remove=everything)
+        for life in list(self._stubs):
+            self._forget_stub(life)
+        for pid, fd in list(self._processes.items()):
+            if everything:  # also one that never got as far as to answer
+                leftovers.kill(fd)
+                leftovers.has_ended(fd, 1.0)
+            self._reap(pid)
+
+    # -- zygotes -----------------------------------------------------------------------------------
+
+    def _take_over(self) -> bool:
+        """Find the zygote of an earlier controller; one that does not fit, or does not answer, is told to retire."""
+        try:
+            link = self._new_link()
+        except OSError:
+            return False
+        ready = link.wait_ready(GREET_LIMIT_S)
+        if ready is not None and link.is_open and self._fits(ready):
+            self._link = link
+            return True
+        if link.is_open:
+            LOG.info("the earlier zygote retires: %s", "it does not answer" if ready is None else "it does not fit any more")
+            self._retire(link)
+        return False
+
+    def _fits(self, ready: Ready) -> bool:
+        return not ready.broken and (ready.version, ready.code, ready.python, ready.wanted) == (
+            VERSION,
+            own_code.fingerprint(),
+            self._python,
+            preload_of(self._settings),
+        )
+
+    def _new_link(self) -> ZygoteLink:
+        return ZygoteLink(self._reactor, self._layout.zygote, on_said=self._said, on_lost=self._lost)
+
+    def _start(self) -> None:
+        """Start a zygote on the socket we have, or on a new one."""
+        try:
+            self._listener = self._listener or zygote_link.listen(self._layout.zygote)
+            pid = zygote_link.start(
+                self._layout,
+                self._listener,
+                python=self._python,
+                preload=preload_of(self._settings),
+                orphan_ttl_s=self._settings.worker.orphan_ttl_s,
+                env=self._env,
+            )
+            self._started_at.append(self._reactor.now())
+            self._processes[pid] = os.pidfd_open(pid)
+            self._reactor.on_readable(self._processes[pid], partial(self._zygote_ended, pid))
+            self._link = self._new_link()
+            self._link.pid = pid
+        except OSError as error:
+            self._give_up(f"it cannot be started: {error.strerror}")
+
+    def _zygote_ended(self, pid: int) -> None:
+        """One of ours has ended.  A connection in the backlog of a socket that we hold too would never tell."""
+        self._reap(pid)
+        link = self._link
+        if link is not None and link.pid == pid:
+            link.close()
+            self._lost(link)
+
+    def _reap(self, pid: int) -> None:
+        fd = self._processes.pop(pid, -1)
+        if fd < 0:
+            return
+        self._reactor.forget(fd)
+        os.close(fd)
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # waited for by somebody else of this process
+
+    def _retire(self, link: ZygoteLink | None) -> None:
+        """This zygote forks no more; it stays for its children's ends."""
+        if link is self._link:
+            self._link = None
+        if link is not None and link.is_open:
+            link.say(Retire())
+            self._retired.append(link)
+
+    def _lost(self, link: ZygoteLink) -> None:
+        """This zygote has ended; its workers live on, and nobody will know how they end."""
+        for life in [life for life, parent in self._forked.items() if parent is link and life in self._waiting]:
+            self._waiting.pop(life)(None)
+            self._forget(life)
+        if link in self._retired:
+            self._retired.remove(link)
+        if link is not self._link:
+            return
+        self._link = None
+        now = self._reactor.now()
+        self._started_at = [at for at in self._started_at if now - at < RESTARTS_WITHIN_S]
+        if link.ready is None:
+            self._give_up(f"it ended before it was ready; see {self._layout.log}")
+        elif len(self._started_at) > RESTARTS:
+            self._give_up(f"it ended {len(self._started_at)} times within {RESTARTS_WITHIN_S:g} s")
+        else:
+            LOG.warning("the zygote (process %d) has ended; its workers live on, another one is started", link.pid)
+            self._start()
+
+    def _give_up(self, why: str) -> None:
+        LOG.warning("workers are started one by one (exec), not forked from the zygote: %s", why)
+        self.trouble = why
+        self._retire(self._link)
+        self._stop_listening(remove=True)  # panes that wait for an answer notice, and start by themselves
+
+    def _stop_listening(self, *, remove: bool) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if remove:
+            try:
+                os.unlink(self._layout.zygote)
+            except FileNotFoundError:
+                pass  # it was never there, or removed with its folder
+
+    # -- what a zygote says ------------------------------------------------------------------------
+
+    def _said(self, link: ZygoteLink, message: FromZygote) -> None:
+        if isinstance(message, Ready):
+            self._is_ready(link, message)
+        elif isinstance(message, Forked):
+            self._forked[message.life] = link
+            self._forget_stub(message.life)
+            self._on_worker(message.life, message.pid)
+        elif isinstance(message, NotForked):
+            self._not_forked(message)
+        elif isinstance(message, Ended):
+            self._has_ended(link, message)
+        elif link is self._link:
+            self._is_stale(message)
+
+    def _is_ready(self, link: ZygoteLink, ready: Ready) -> None:
+        for child in ready.children:
+            self._forked[child.life] = link
+        for ended in ready.ended:
+            self._has_ended(link, ended)
+        if ready.broken and link is self._link and not self.trouble:
+            self._give_up(ready.broken)
+        for missing in ready.missing:
+            LOG.warning("the zygote could not import %s", missing)
+
+    def _is_stale(self, message: Stale) -> None:
+        LOG.info("%s changed since the zygote imported it: another zygote is started", ", ".join(message.files))
+        self._retire(self._link)
+        self._start()  # on the same socket, if we hold it: panes that ask meanwhile wait
+
+    def _has_ended(self, link: ZygoteLink, ended: Ended) -> None:
+        self._ends[ended.life] = (link, ended)
+        if ended.life in self._waiting:
+            self._tell_end(ended.life, self._waiting.pop(ended.life))
+
+    def _not_forked(self, message: NotForked) -> None:
+        """Unless it was cancelled, the pane's process becomes the worker by itself."""
+        if message.why == "cancelled":
+            return
+        self._by_exec.add(message.life)
+        pane_pid = self._pane_pids.get(message.life)
+        self._forget_stub(message.life)
+        if pane_pid:
+            self._on_worker(message.life, pane_pid)
+
+    # -- lives -------------------------------------------------------------------------------------
+
+    def _watch_stub(self, life: int, pane_pid: int) -> None:
+        """A stub that ends before there is a worker ends the life: otherwise only the start's time limit would."""
+        fd = leftovers.open_pidfd(pane_pid, start_ticks(pane_pid))
+        if fd < 0:
+            self._reactor.call_soon(lambda: self._on_worker(life, pane_pid))
+            return
+        self._stubs[life] = fd
+        self._reactor.on_readable(fd, lambda: self._stub_ended(life, pane_pid))
+
+    def _stub_ended(self, life: int, pane_pid: int) -> None:
+        self._forget_stub(life)
+        if life not in self._forked:
+            # The pane's process was all there was of this life, or it became the worker and has announced itself.
+            self._on_worker(life, pane_pid)
+
+    def _forget_stub(self, life: int) -> None:
+        fd = self._stubs.pop(life, -1)
+        if fd >= 0:
+            self._reactor.forget(fd)
+            os.close(fd)
+
+    def _tell_end(self, life: int, tell: Callable[[ProcessEnd | None], None]) -> None:
+        link, ended = self._ends[life]
+        link.say(Heard(life))
+        self._forget(life)
+        tell(ProcessEnd(signal=ended.signal, exit_code=ended.status, peak_rss_bytes=ended.peak_rss_bytes))
+
+    def _cancel(self, life: int) -> None:
+        """A life without a process known to us is over: it must not get one."""
+        if life not in self._by_exec and self._link is not None:
+            self._link.say(Cancel(life))
+
+    def _forget(self, life: int) -> None:
+        self._forget_stub(life)
+        self._forked.pop(life, None)
+        self._ends.pop(life, None)
+        self._pane_pids.pop(life, None)
+        self._by_exec.discard(life)
+
+
+def _nobody_listens(_life: int, _pid: int) -> None:
+    """Before ``open``."""
