@@ -9,6 +9,7 @@ Pure: values in, text out.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = ("kernel", "python", "shell")
+AMOUNT = re.compile(r"-|[0-9.]+( [%a-zA-Z/]+)?")
+"""What is set to the right in a table: a number with its unit, or none."""
 SAME = 1e-9
 """Relative difference up to which two checksums of a kernel count as the same: threads add in another order."""
 
@@ -191,9 +194,9 @@ def kernel_rows(records: Iterable[Record]) -> list[list[str]]:
     for record in records:
         if record.figures:
             one = record.figures
-            sizes = " ".join(f"{key}={value}" for key, value in one["sizes"].items())
-            groups.setdefault((one["kernel"], sizes, one["backend"], one["device_name"]), []).append(one)
-    rows = [["kernel", "sizes", "with", "on", "tasks", "one run", "rate"]]
+            shapes = " @ ".join("x".join(map(str, shape)) for shape in one["shape"])
+            groups.setdefault((one["kernel"], shapes, one["backend"], one["device_name"]), []).append(one)
+    rows = [["kernel", "of", "with", "on", "tasks", "one run", "rate"]]
     for key, group in groups.items():
         ms = 1000 * statistics.median(one["median_s"] for one in group)
         unit, name = ("gflops", "GFLOP/s") if "gflops" in group[0] else ("gb_per_s", "GB/s")
@@ -205,14 +208,11 @@ def kernel_rows(records: Iterable[Record]) -> list[list[str]]:
 def closing(run: Run) -> list[str]:
     """The totals, what failed, and what differs."""
     whole = sum(figures_of(kind, run.records).seconds for kind in KINDS)
-    lines = [f"The swarm took {whole:.1f} s for all three, one kind after the other."]
+    lines = [f"The swarm: {whole:.1f} s for all three, one kind after the other."]
     if run.plain:
-        lines.append(
-            f"One process: examples/plain.py did the same work in {run.plain['total_s']:.1f} s, of which {run.plain['import_s']:.1f} s "
-            "were imports that warm workers have behind them."
-        )
+        lines.append(f"One process (examples/plain.py): {run.plain['total_s']:.1f} s, of which {run.plain['import_s']:.1f} s are imports.")
     else:
-        lines.append("One process: examples/plain.py failed, so there is nothing to compare with.")
+        lines.append("One process (examples/plain.py): failed, so there is nothing to compare with.")
     lines += [
         f"FAILED: task {one.id} ({one.kind}, {one.label[:60]}): {one.state}: {one.why or 'no reason was recorded'}"
         for one in run.failed[:10]
@@ -231,7 +231,7 @@ def count(number: int, what: str) -> str:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell; numbers to the right, words to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:]) for column in zip(*rows, strict=True)]
+    right = [all(AMOUNT.fullmatch(cell) for cell in column[1:]) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(row, widths, right, strict=True)]

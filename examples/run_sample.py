@@ -43,7 +43,7 @@ LINE_S = 2.0
 
 
 class Progress:
-    """How far a step is: a bar that is drawn over on a terminal, a line now and then elsewhere."""
+    """How far a step is: a bar that is drawn over on a terminal, a line now and then elsewhere.  ``total`` 0: not known."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what = what
@@ -56,8 +56,8 @@ class Progress:
         """Say that so many are done; called as often as one likes."""
         seconds = time.monotonic() - self._began
         if self._live:
-            bar = f"[{'#' * (24 * done // self._total):<24}]"
-            line = f"  {self._what:<8} {bar} {done}/{self._total}  {seconds:.0f} s"
+            bar = f"[{'#' * (24 * done // self._total):<24}] {done}/{self._total}" if self._total else "..."
+            line = f"  {self._what:<8} {bar}  {seconds:.0f} s"
             print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
         elif done != self._shown and time.monotonic() - self._said >= LINE_S:
             print(f"  {self._what:<8} {done}/{self._total}", flush=True)
@@ -177,7 +177,7 @@ def run_on(swarm: Swarm, layout: Layout, job: Work) -> dict[str, list[Future[Any
 def run_plain(with_torch: bool) -> dict[str, Any] | None:
     """Run ``examples/plain.py`` with this interpreter and return its figures; None when it failed (it has said why)."""
     command = [sys.executable, "-m", "examples.plain", "--json", *([] if with_torch else ["--no-torch"])]
-    progress = Progress("plain", 1)
+    progress = Progress("plain", 0)
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as program:
         try:
             while True:
@@ -201,7 +201,7 @@ def attach_line() -> str:
     """Return the one line that says how to attach."""
     beside = Path(sys.executable).parent / "tmax"
     command = "tmax" if shutil.which("tmax") or not beside.exists() else shlex.quote(str(beside))
-    return f"The swarm stays up.  Watch it: {command} attach   (a worker: {command} attach w1; leave with Ctrl-b d; end it: {command} down)"
+    return f"The swarm stays up; look at it: {command} attach   (one worker: attach w1; C-b d leaves; down ends it)"
 
 
 def run(with_torch: bool) -> int:

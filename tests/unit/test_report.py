@@ -19,7 +19,7 @@ FIGURES = {
     "kernel": "matmul",
     "backend": "numpy",
     "device_name": "cpu",
-    "sizes": {"n": 4},
+    "shape": [[4, 4], [4, 4]],
     "median_s": 0.002,
     "gflops": 31.25,
     "checksum": 5.0,
@@ -76,11 +76,11 @@ def test_the_report_says_it_all() -> None:
         "python   1   0   0\n"
         "shell    0   0   2\n"
         "\n"
-        "kernel  sizes  with   on   tasks  one run          rate\n"
-        "matmul  n=4    numpy  cpu      2   3.0 ms  23.4 GFLOP/s\n"
+        "kernel  of         with   on   tasks  one run          rate\n"
+        "matmul  4x4 @ 4x4  numpy  cpu      2   3.0 ms  23.4 GFLOP/s\n"
         "\n"
-        "The swarm took 5.5 s for all three, one kind after the other.\n"
-        "One process: examples/plain.py did the same work in 8.0 s, of which 0.5 s were imports that warm workers have behind them.\n"
+        "The swarm: 5.5 s for all three, one kind after the other.\n"
+        "One process (examples/plain.py): 8.0 s, of which 0.5 s are imports.\n"
     )
 
 
@@ -111,7 +111,7 @@ def test_a_different_result_is_told_and_the_run_is_not_ok() -> None:
 def test_without_the_plain_process_nothing_is_claimed() -> None:
     run = replace(RUN, plain=None)
     assert not run.ok
-    assert "examples/plain.py failed, so there is nothing to compare with" in report(run)
+    assert "(examples/plain.py): failed, so there is nothing to compare with" in report(run)
     assert [line.split()[-2:] for line in report(run).splitlines()[3:6]] == [["-", "-"]] * 3
 
 
@@ -173,11 +173,11 @@ def test_records_are_read_from_what_show_answers() -> None:
 
 
 def test_kernels_are_grouped_and_bandwidth_is_named_so() -> None:
-    band = {"kernel": "reduce", "backend": "torch", "device_name": "cpu", "sizes": {"n": 9}, "median_s": 0.1, "gb_per_s": 12.0}
+    band = {"kernel": "reduce", "backend": "torch", "device_name": "cpu", "shape": [[9]], "median_s": 0.1, "gb_per_s": 12.0}
     rows = kernel_rows([*RECORDS, record(7, "kernel", "w1", 1.0, 2.0, 0.1, figures=band)])
     assert rows[1:] == [
-        ["matmul", "n=4", "numpy", "cpu", "2", "3.0 ms", "23.4 GFLOP/s"],
-        ["reduce", "n=9", "torch", "cpu", "1", "100.0 ms", "12.0 GB/s"],
+        ["matmul", "4x4 @ 4x4", "numpy", "cpu", "2", "3.0 ms", "23.4 GFLOP/s"],
+        ["reduce", "9", "torch", "cpu", "1", "100.0 ms", "12.0 GB/s"],
     ]
     assert kernel_rows(RECORDS[2:]) == []
 
