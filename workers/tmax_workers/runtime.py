@@ -41,7 +41,7 @@ from tmax_workers.loop import Loop
 from tmax_workers.options import Options
 from tmax_workers.pane import Pane, speaks_utf8
 from tmax_workers.preload import Preloaded, preload
-from tmax_workers.stale import Sources
+from tmax_workers.stale import sources
 from tmax_workers.state import WorkerState
 from tmax_workers.surroundings import Surroundings
 from tmax_workers.terminal import Terminal
@@ -81,7 +81,7 @@ class Worker:
         self._inotify = Inotify()
         self._capture = Capture(options.logs, options.life, self._watch)
         self._loop = Loop()
-        self._sources = Sources()
+        self._sources = sources()
         self._preloaded = self._preload()
         self._surroundings = Surroundings(self._set_wakeup)
         self._desk = Desk(self._new_state())

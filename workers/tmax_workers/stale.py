@@ -10,6 +10,7 @@ User modules are those with a source file outside the interpreter, site-packages
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import sys
@@ -62,6 +63,14 @@ class Sources:
         mark = _mark_of(path)
         if mark is not None:
             self._marks[path] = mark if _compiled_from(module, path) else _ALWAYS
+
+
+@functools.cache
+def sources() -> Sources:
+    """Return the one of this process.  A forked worker goes on with its parent's: to look at two thousand modules again would
+    copy the pages of all of them, 9 MB a worker.
+    """
+    return Sources()
 
 
 def _mark_of(path: str) -> tuple[int, int] | None:

@@ -37,7 +37,7 @@ from tmax_workers.options import BadOptions, parse
 from tmax_workers.own_code import fingerprint
 from tmax_workers.preload import preload
 from tmax_workers.shown import Shown, locate
-from tmax_workers.stale import Sources
+from tmax_workers.stale import sources
 from tmax_workers.zygote_child import Birth
 from tmax_workers.zygote_peer import Peer
 from tmax_workers.zygote_wire import (
@@ -142,7 +142,7 @@ class Zygote:
         self._loaded = loaded
         self._broken = loaded.broken
         self._orphan_ttl_s = orphan_ttl_s
-        self._sources = Sources()
+        self._sources = sources()
         self._sources.note()
         self._loop = Loop()
         self._peers: dict[int, Peer] = {}
