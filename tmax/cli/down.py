@@ -1,8 +1,12 @@
-"""``down``: running tasks are finished (``--now``: ended), workers end, the queue stays."""
+"""``down``: running tasks are finished (``--now``: ended), workers end, the queue stays.
+
+Returns when the controller's process has ended: only then is its store closed and whole, and its lock free.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 from typing import Any
 
 from tmax.cli import say
@@ -10,39 +14,58 @@ from tmax.cli.ask import Lost, ask, stream
 from tmax.cli.submit import revive
 from tmax.errors import NoSwarm
 
+_CLOSE_S = 30.0
+"""For the controller to close its store and make its copy of it."""
+
 
 def down(common: say.Common, *, now: bool, dry_run: bool) -> int:
     """Take the swarm down and say how many tasks its queue keeps.  A swarm that is down already is no error."""
-    layout = common.layout
-    mark = f"{layout.state}/down"
     try:
         counts = _counts(common)
     except NoSwarm:
-        if os.path.lexists(mark):
+        if os.path.lexists(f"{common.layout.state}/down"):
             return _already(common)
         # Its controller was killed: the workers live on, and only a controller ends them in order.
         revive(common)
         counts = _counts(common)
     if dry_run:
         return _dry(common, counts, now=now)
-    answer: dict[str, Any] = {"queued": counts["queued"], "running": 0}
+    controller = _watch(counts["controller_pid"])
+    queued = _stop(common, counts["queued"], now=now)
+    if controller >= 0:
+        select.select([controller], [], [], _CLOSE_S)
+        os.close(controller)
+    _report(common, queued)
+    return 0
+
+
+def _watch(pid: int) -> int:
+    """Return a descriptor that becomes readable when this process has ended; -1 when it has."""
     try:
-        for line in stream(layout, "down", now=now):
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def _stop(common: say.Common, queued: int, *, now: bool) -> int:
+    """Ask for the end and tell how it goes; return how many tasks are kept."""
+    try:
+        for line in stream(common.layout, "down", now=now):
             if line.get("phase"):
                 _tell(common, line, now=now)
             else:
-                answer = line
+                queued = int(line.get("queued", 0))
     except Lost:
-        if not os.path.lexists(mark):
+        if not os.path.lexists(f"{common.layout.state}/down"):
             raise
-    _report(common, answer)
-    return 0
+    return queued
 
 
 def _counts(common: say.Common) -> dict[str, Any]:
     snapshot = ask(common.layout, "status")["snapshot"]
     tasks = snapshot["tasks"]
     return {
+        "controller_pid": snapshot["controller_pid"],
         "workers": len(snapshot["workers"]),
         "running": tasks.get("running", 0) + tasks.get("sent", 0),
         "queued": tasks.get("ready", 0) + tasks.get("waiting", 0),
@@ -84,8 +107,7 @@ def _tell(common: say.Common, line: dict[str, Any], *, now: bool) -> None:
         say.warn(str(line["phase"]))
 
 
-def _report(common: say.Common, answer: dict[str, Any]) -> None:
-    queued = answer.get("queued", 0)
+def _report(common: say.Common, queued: int) -> None:
     if common.json:
         say.value({"schema_version": say.SCHEMA_VERSION, "down": True, "was_running": True, "queued": queued})
     elif not common.quiet:

@@ -9,6 +9,7 @@ and of it only what costs nothing (no ``json``, ``re``, ``enum``, ``dataclasses`
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tmax.cli import options, say
@@ -20,9 +21,25 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; nothing but an exit code leaves here."""
+    """Run the command line and return its exit code; nothing but an exit code leaves here.
+
+    Without ``argv`` this is the whole process, and it ends here: tearing an interpreter down takes a sixth of its life.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _run(words), json="--json" in _before_dashes(words), debug="--debug" in _before_dashes(words))
+    code = guarded(lambda: _run(words), json="--json" in _before_dashes(words), debug="--debug" in _before_dashes(words))
+    if argv is None:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    try:
+        sys.stdout.flush()  # typer's help is in there
+    except BrokenPipeError:
+        code = say.pipe_gone()
+    except (AttributeError, OSError):
+        pass  # closed, or never there: nobody reads it
+    os._exit(code)
 
 
 def _before_dashes(words: list[str]) -> list[str]:
