@@ -247,6 +247,11 @@ def shell_run(task: int, script: str, attempt: int = 1) -> Run:
     return Run(task=task, attempt=attempt, job=ShellJob(argv=(b"sh", b"-c", script.encode())))
 
 
+def waiting_run(task: int, path: Path) -> Run:
+    """Return a Run that ends once ``path`` exists."""
+    return shell_run(task, f"while [ ! -e {path} ]; do sleep 0.02; done")
+
+
 def kill9(pid: int) -> None:
     """As the kernel's memory killer does."""
     os.kill(pid, signal.SIGKILL)

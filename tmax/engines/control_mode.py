@@ -31,6 +31,8 @@ SESSION = "ctl"
 """The hidden session this client is attached to; its pane waits and never wakes."""
 
 TIMEOUT_S = 2.0
+OPEN_LIMIT_S = 5.0
+"""For the first answer: a server has to start, on a machine that may be busy with an ``init`` of many."""
 REOPEN_MAX_S = 5.0
 _READ_BYTES = 256 * 1024
 _GONE = ["the tmux client has ended"]
@@ -107,7 +109,7 @@ class ControlMode:
     ) -> None:
         """``on_open(server_pid)`` is called each time a client has been opened again after it ended."""
         self._reactor = reactor
-        self._argv = ["tmux", "-S", socket, "-f", config, "-C", "new-session", "-A", "-s", SESSION, "-x", "80", "-y", "24", "--", "cat"]
+        self._argv = ["tmux", "-S", socket, "-f", config, "-C", *_JOIN, "--", "cat"]
         self._env = scrubbed(env)
         self._on_notice = on_notice
         self._on_open = on_open
@@ -125,13 +127,14 @@ class ControlMode:
         """The last line that was neither an answer nor a notification: why a client ended."""
         self.server_pid = 0
         self.version = ""
+        self.open_limit_s = OPEN_LIMIT_S
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def open(self, timeout_s: float = 10.0) -> None:
+    def open(self) -> None:
         """Start the client, and the server when there is none; raises TmuxError with a hint when that fails."""
         self._spawn()
-        identity = self.call([_IDENTITY], timeout_s)[0]
+        identity = self.call([_IDENTITY], self.open_limit_s)[0]
         self._known(identity)
 
     def _spawn(self) -> None:
@@ -279,7 +282,7 @@ class ControlMode:
 
     def _ended(self) -> None:
         self._drop_client()
-        self._fail_open(_GONE)
+        self._fail_open([self.last_words] if self.last_words else _GONE)
         self._open.clear()
         if not self._closed:
             self._retry_later()
@@ -331,6 +334,7 @@ class ControlMode:
         self._open.clear()
 
 
+_JOIN = ("new-session", "-A", "-s", SESSION, "-f", "no-output", "-x", "80", "-y", "24")
 _IDENTITY = command("display-message", "-p", "#{pid} #{version}")
 
 

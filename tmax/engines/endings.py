@@ -7,7 +7,7 @@
       2. what it left running is found, killed, and seen to be gone            (leftovers.py)
       3. its parent is asked how it ended                                     (spawner.py: tmux, or the forking process)
       4. its last words, when it never got ready or fell over
-      5. its session gives up the name, its FIFOs are removed
+      5. its session gives up the name, its FIFOs are removed, what its task had printed becomes that task's log
       6. LifeEnded: from now on its tasks may run elsewhere
 
 Steps 3 and 4 together have ``ASK_LIMIT_S``: a tmux that hangs delays a death by that, and no more.
@@ -101,6 +101,7 @@ class Endings:
             LOG.warning("life %d (%s), the last lines of its pane:\n%s", life.life, life.worker, "\n".join(lines))
         self._sessions.bury(life.life)
         places.forget(self._layout.workers, life.life)
+        self._keep_output(life)
         told = cause or cause_of(life, end)
         if lines and not life.greeted:
             told = f"{told}: {lines[-1].strip()}"
@@ -114,6 +115,15 @@ class Endings:
                 peak_rss_bytes=max(life.peak_rss_bytes, end.peak_rss_bytes if end else 0),
             )
         )
+
+    def _keep_output(self, life: Life) -> None:
+        """What its task had printed is not lost with it."""
+        from tmax_workers.capture import rescue  # imports ctypes, which no start shall wait for
+
+        try:
+            rescue(self._layout.logs, life.life, life.running)
+        except OSError as error:
+            LOG.warning("life %d: its last output could not be kept: %s", life.life, error)
 
 
 class _Once:
@@ -138,6 +148,8 @@ def cause_of(life: Life, end: ProcessEnd | None) -> str:
     """Return the cause for people: ours when the end is the one we gave it, else what the kernel said."""
     if life.doomed and (end is None or (end.exit_code is None and end.signal in {None, signal.SIGKILL})):
         return life.doomed
+    if end is None and life.paneless:
+        return "left, because its session was closed"
     return describe(end)
 
 

@@ -24,7 +24,9 @@ class Life:
     told: bool = False
     """``LifeStarted`` was told, now or by an earlier controller."""
     greeted: bool = False
-    """It has said Hello to us at least once."""
+    """It has said Hello to us, or was known to an earlier controller."""
+    paneless: bool = False
+    """Its session was closed, or went down with tmux."""
     creating: bool = False
     """tmux was asked for its session and has not answered."""
     ending: bool = False
@@ -40,15 +42,21 @@ class Life:
     searches: int = 0
     groups: dict[Key, Group] = field(default_factory=dict)
     """Process groups of running tasks."""
+    running: int = 0
+    """The task that runs, by what it said; 0: none."""
     peak_rss_bytes: int = 0
 
     def note(self, message: Message) -> None:
-        """Remember what its death will need: groups that run, and the most memory it was seen with."""
-        if isinstance(message, Started) and message.group:
-            ticks = start_ticks(message.group)
-            self.groups[message.task, message.attempt] = Group(group=message.group, ticks=ticks, since_ticks=self.ticks)
+        """Remember what its death will need: what runs and in which group, and the most memory it was seen with."""
+        if isinstance(message, Started):
+            self.running = message.task
+            if message.group:
+                ticks = start_ticks(message.group)
+                self.groups[message.task, message.attempt] = Group(group=message.group, ticks=ticks, since_ticks=self.ticks)
         elif isinstance(message, Done | Failed | Recalled):
             self.groups.pop((message.task, message.attempt), None)
+            if self.running == message.task:
+                self.running = 0
         elif isinstance(message, Beat):
             self.peak_rss_bytes = max(self.peak_rss_bytes, message.rss_bytes)
 

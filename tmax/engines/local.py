@@ -30,7 +30,6 @@ from tmax.engines.lives import Life
 from tmax.engines.machine import threads_of
 from tmax.engines.sessions import Found, NewSession, Sessions
 from tmax.engines.spawner import ExecSpawner, Spawner
-from tmax.errors import TmuxError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes import places
@@ -166,10 +165,7 @@ class LocalEngine:
         if sessions and (left := leftovers.end_all(mark_prefix(self._layout))):
             LOG.error("%d processes do not end, although they were killed", left)
         self._spawner.close(everything=sessions)
-        try:
-            self._sessions.close(end_server=sessions)
-        except TmuxError as error:
-            LOG.error("the tmux server did not end when asked: %s", error.message)
+        self._sessions.close(end_server=sessions)
         if sessions:
             self._remove_files()
 
@@ -261,13 +257,19 @@ class LocalEngine:
         for number in lives:
             life = self._lives.get(number)
             if life is not None and life.told and not life.ending:
-                self._emit(LifePaneless(life=number))
+                self._tell_paneless(life)
+
+    def _tell_paneless(self, life: Life) -> None:
+        life.paneless = True
+        self._emit(LifePaneless(life=life.life))
 
     # -- adopting ----------------------------------------------------------------------------------
 
     def _take_over(self, found: adoption.Match) -> None:
         record = found.record
-        life = self._lives[record.life] = Life(record.life, record.worker, pid=found.pid, ticks=found.ticks, told=bool(record.pid))
+        is_known = bool(record.pid)
+        life = Life(record.life, record.worker, pid=found.pid, ticks=found.ticks, told=is_known, greeted=is_known)
+        self._lives[record.life] = life
         if found.pane is not None:
             self._sessions.take(life.life, session_id=found.pane.session_id, pane_id=found.pane.pane_id, name=found.pane.name)
             if found.pane.name != record.worker:
@@ -282,7 +284,7 @@ class LocalEngine:
         if life.ending:
             return
         if found.pane is None:
-            self._emit(LifePaneless(life=life.life))
+            self._tell_paneless(life)
         if found.place is not None:
             self._contact.connect(life, found.place)
         else:

@@ -13,13 +13,19 @@ Everything is aimed at by the ids tmux gave (``$3``, ``%5``): a name as target a
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tmax.engines import tmux_version
 from tmax.engines.control_mode import ControlMode, command
+from tmax.engines.leftovers import has_ended, kill, open_pidfd
 from tmax.engines.process_end import ProcessEnd, signal_number
+from tmax.errors import TmuxError
 from tmax.reactor import Reactor
+from tmax_pipes.places import start_ticks
 
 LOG = logging.getLogger("tmax.engines")
 
@@ -27,6 +33,7 @@ MONITOR = "tmax"
 """The session with the dashboard and the log."""
 
 DEAD_KEPT = 3
+END_LIMIT_S = 2.0
 _DEAD = "-dead-"
 _TRIES = 9
 """Looks for a dead pane, 2 ms after the first and then each twice as late: half a second in all."""
@@ -97,8 +104,7 @@ class Sessions:
         self.control.open()
         tmux_version.require(self.control.version)
         self._server_pid = self.control.server_pid
-        lines = [_NO_OUTPUT, command("list-panes", "-a", "-F", _PANES), _LIST_CLIENTS]
-        _, panes, clients = self.control.call(lines)
+        panes, clients = self.control.call([command("list-panes", "-a", "-F", _PANES), _LIST_CLIENTS])
         self._count_viewers(True, clients)
         return [found for found in map(_found, panes) if found is not None]
 
@@ -181,17 +187,26 @@ class Sessions:
 
     def _ask_end(self, pane_id: str, tell: Callable[[ProcessEnd | None], None], tries: int) -> None:
         def answered(ok: bool, lines: list[str]) -> None:
-            dead, _, rest = (lines[0] if ok and lines else "").partition(" ")
-            if dead == "1":
-                status, _, number = rest.partition("/")
-                tell(ProcessEnd(exit_code=int(status) if status.isdigit() else None, signal=signal_number(number)))
-            elif dead == "0" and tries > 1:
-                # The pidfd is quicker than tmux, which waits for SIGCHLD and for the end of the pane's output.
-                self._reactor.after(0.002 * 2 ** (_TRIES - tries), lambda: self._ask_end(pane_id, tell, tries - 1))
+            dead, status, number = (lines[0] if ok and lines else "//").split("/")
+            end = ProcessEnd(exit_code=int(status) if status.isdigit() else None, signal=signal_number(number))
+            is_known = end.exit_code is not None or end.signal is not None
+            if (dead == "1" and is_known) or not dead or tries <= 1:
+                tell(end if is_known else None)
             else:
-                tell(None)
+                self._reactor.after(0.002 * 2 ** (_TRIES - tries), lambda: self._ask_end(pane_id, tell, tries - 1))
 
-        self.control.send(command("display-message", "-p", "-t", pane_id, "#{pane_dead} #{pane_dead_status}/#{pane_dead_signal}"), answered)
+        self._nudge()
+        # Both are waited for: pane_dead comes with the end of its output, the status with SIGCHLD; either may be first.
+        line = command("display-message", "-p", "-t", pane_id, "#{pane_dead}/#{pane_dead_status}/#{pane_dead_signal}")
+        self.control.send(line, answered)
+
+    def _nudge(self) -> None:
+        """Have tmux look at its children.  tmux 3.3a was seen to miss every third SIGCHLD; the zombie then stays and its status is not told."""
+        if self._server_pid:
+            try:
+                os.kill(self._server_pid, signal.SIGCHLD)
+            except ProcessLookupError:
+                pass  # the server has ended; our client will be told
 
     def bury(self, life: int) -> None:
         """Rename the session of a dead life so that its name is free; only the last DEAD_KEPT dead ones are kept."""
@@ -248,7 +263,6 @@ class Sessions:
 
     def _on_reopened(self, server_pid: int) -> None:
         """Our client ended and there is a new one: on the same server, or on a new one that knows nothing."""
-        self.control.send(_NO_OUTPUT)
         if server_pid != self._server_pid:
             LOG.warning("the tmux server was lost; the workers go on without panes until they are replaced")
             self._server_pid = server_pid
@@ -269,16 +283,35 @@ class Sessions:
         self.control.send(line, lambda _ok, lines: self.control.batch(_monitor_lines(windows, lines), _complain))
 
     def close(self, *, end_server: bool) -> None:
-        """Let go of tmux; with ``end_server`` end it and all its sessions.  Twice is harmless.  TmuxError when it does not end."""
+        """Let go of tmux; with ``end_server`` end it and all its sessions, also when it hangs.  Twice is harmless."""
+        self._panes.clear()
+        server = _server_pidfd(self.control.server_pid) if end_server else -1
         try:
-            if end_server:
+            if server >= 0:
                 self.control.call(["kill-server"])
+        except TmuxError as error:
+            LOG.warning("the tmux server is killed, as it does not end when asked: %s", error.message)
         finally:
             self.control.close()
-        self._panes.clear()
+            if server >= 0:
+                _see_it_end(server)
 
 
-_NO_OUTPUT = command("refresh-client", "-f", "no-output")
+def _server_pidfd(pid: int) -> int:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8")
+        return open_pidfd(pid, start_ticks(pid)) if name.startswith("tmux") else -1
+    except OSError:
+        return -1
+
+
+def _see_it_end(fd: int) -> None:
+    if not has_ended(fd, END_LIMIT_S):
+        kill(fd)
+        has_ended(fd, END_LIMIT_S)
+    os.close(fd)
+
+
 _LIST_CLIENTS = command("list-clients", "-F", "#{client_control_mode} #{client_session}")
 _LIST_PANES = command("list-panes", "-a", "-F", "#{pane_id}")
 

@@ -1,0 +1,253 @@
+"""Workers without processes: the worker's own state machine and job table, here and now, on the loop's thread.
+
+::
+
+    say([...]) --> inbox of the life --call_soon--> WorkerState.handle --> Say:   emitted as LifeGreeted / LifeSaid
+                                                                      --> Begin: the job runs, the loop waits for it
+                                                                      --> Exit:  LifeEnded
+
+For tests and ``--inline``.  What it cannot do: end a Python task that runs (nobody is there to ask), survive one that
+ends the process, run two at once.  Shell commands are ended when their time is over, as in a real worker.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+
+from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeStarted
+from tmax.core.model import LifeRecord
+from tmax.core.settings import Settings
+from tmax.layout import Layout
+from tmax.reactor import Reactor
+from tmax_pipes.jobs import PythonJob, ShellJob
+from tmax_pipes.messages import PROTOCOL, TAIL_BYTES, Done, Failed, Hello, Message, Report, Run, ToWorker, Who
+from tmax_pipes.places import start_ticks
+from tmax_workers import events as local
+from tmax_workers.capture import log_of
+from tmax_workers.events import Begin, Cancel, Do, Exit, JobEnded, KillTask, Say, Tick
+from tmax_workers.failures import failure_of
+from tmax_workers.kinds import table
+from tmax_workers.kinds.python import Output
+from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
+from tmax_workers.loop import Loop
+from tmax_workers.memory import own_usage
+from tmax_workers.state import WorkerState
+from tmax_workers.surroundings import Surroundings
+
+_SIZE = (50, 200)
+
+
+class _Life:
+    """One pretended worker."""
+
+    def __init__(self, state: WorkerState, worker: str) -> None:
+        self.state = state
+        self.worker = worker
+        self.inbox: deque[local.Event] = deque()
+        self.greeted = False
+        self.scheduled = False
+
+
+class InlineEngine:
+    """See ``base.Engine`` for what each method promises.  Every job runs inside this process, one at a time."""
+
+    def __init__(self, layout: Layout, settings: Settings, reactor: Reactor, *, epoch: int) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._reactor = reactor
+        self._epoch = epoch
+        self._emit: Callable[[Event], None] = lambda _event: None
+        self._lives: dict[int, _Life] = {}
+        self._surroundings: Surroundings | None = None
+
+    # -- Engine ------------------------------------------------------------------------------------
+
+    def open(self, emit: Callable[[Event], None]) -> None:
+        """Make ready; the folders of the layout exist already."""
+        self._emit = emit
+        self._surroundings = Surroundings(lambda: None)
+
+    def start(self, lives: Sequence[tuple[int, str]]) -> None:
+        """As ``Engine.start``."""
+        for number, worker in lives:
+            self._lives[number] = life = _Life(WorkerState(self._greeting(number), now=time.monotonic()), worker)
+            life.state.offset_s = time.time() - time.monotonic()
+            pid, ticks = life.state.greeting.pid, life.state.greeting.ticks
+            started = LifeStarted(life=number, pid=pid, ticks=ticks, session="")
+            self._soon(number, life, lambda started=started: self._emit(started))  # type: ignore[misc]
+            self._hand(number, life, self._who(life))
+
+    def adopt(self, records: Sequence[LifeRecord]) -> None:
+        """Workers of an earlier controller ended with it."""
+        for record in records:
+            if record.alive:
+                ended = LifeEnded(life=record.life, cause="ran inside its controller, which ended")
+                self._reactor.call_soon(lambda ended=ended: self._emit(ended))  # type: ignore[misc]
+
+    def name(self, life: int, worker: str) -> None:
+        """As ``Engine.name``."""
+        known = self._lives.get(life)
+        if known is not None:
+            known.worker = worker
+            self._hand(life, known, self._who(known))
+
+    def say(self, life: int, messages: Sequence[ToWorker]) -> None:
+        """As ``Engine.say``."""
+        known = self._lives.get(life)
+        if known is not None:
+            self._hand(life, known, *messages)
+
+    def kill(self, life: int, why: str) -> None:
+        """As ``Engine.kill``: no job runs while this is called, so what goes is what had not begun."""
+        known = self._lives.get(life)
+        if known is not None:
+            self._soon(life, known, lambda: self._end(life, known, why, None))
+
+    def session_of(self, life: int) -> tuple[str, str]:
+        """There are no sessions."""
+        return "", ""
+
+    def close(self, *, sessions: bool) -> None:
+        """Forget the workers; twice is harmless."""
+        self._lives.clear()
+
+    # -- one worker --------------------------------------------------------------------------------
+
+    def _greeting(self, life: int) -> Hello:
+        pid = os.getpid()
+        version = ".".join(map(str, sys.version_info[:3]))
+        return Hello(life=life, pid=pid, ticks=start_ticks(pid), protocol=PROTOCOL, python=version)
+
+    def _who(self, life: _Life) -> Who:
+        return Who(epoch=self._epoch, swarm=self._layout.swarm, worker=life.worker, beat_s=self._settings.worker.beat_s)
+
+    def _soon(self, number: int, life: _Life, call: Callable[[], None]) -> None:
+        """Call later, if this life is still there: nothing is emitted from within a method of ours."""
+
+        def later() -> None:
+            if self._lives.get(number) is life:
+                call()
+
+        self._reactor.call_soon(later)
+
+    def _hand(self, number: int, life: _Life, *events: local.Event) -> None:
+        life.inbox.extend(events)
+        if not life.scheduled:
+            life.scheduled = True
+            self._soon(number, life, lambda: self._turn(number, life))
+
+    def _turn(self, number: int, life: _Life) -> None:
+        """Take in what has arrived, and run at most one job; the loop gets its turn before the next."""
+        life.scheduled = False
+        begun: Run | None = None
+        while life.inbox and begun is None and self._lives.get(number) is life:
+            for do in life.state.handle(life.inbox.popleft(), time.monotonic()):
+                begun = self._perform(number, life, do) or begun
+        if begun is not None and self._lives.get(number) is life:
+            life.inbox.appendleft(JobEnded(self._run(life, begun)))
+        if life.inbox:
+            self._hand(number, life)
+
+    def _perform(self, number: int, life: _Life, do: Do) -> Run | None:
+        if isinstance(do, Say):
+            self._said(number, life, do.message)
+        elif isinstance(do, Exit):
+            self._end(number, life, "exited with 0", 0)
+        elif isinstance(do, Begin):
+            return do.run
+        return None
+
+    def _said(self, number: int, life: _Life, message: Message) -> None:
+        if isinstance(message, Hello):
+            is_new, life.greeted = not life.greeted, True
+            self._emit(LifeGreeted(life=number, hello=message, reconnected=is_new))
+        else:
+            self._emit(LifeSaid(life=number, message=message))  # type: ignore[arg-type]  # a state says nothing that is for a worker
+
+    def _end(self, number: int, life: _Life, why: str, exit_code: int | None) -> None:
+        if self._lives.get(number) is life:
+            del self._lives[number]
+            self._emit(LifeEnded(life=number, cause=why, exit_code=exit_code, peak_rss_bytes=own_usage().peak_rss_bytes))
+
+    # -- one job -----------------------------------------------------------------------------------
+
+    def _run(self, life: _Life, run: Run) -> Done | Failed:
+        return self._run_shell(life, run) if isinstance(run.job, ShellJob) else self._run_here(run)
+
+    def _run_here(self, run: Run) -> Done | Failed:
+        assert not isinstance(run.job, ShellJob)
+        assert self._surroundings is not None
+        printed = io.StringIO()
+        before, started_at, began = own_usage(), time.time(), time.monotonic()
+        output, failure = Output(), None
+        try:
+            with redirect_stdout(printed), redirect_stderr(printed):
+                self._surroundings.enter(run.job if isinstance(run.job, PythonJob) else PythonJob(call=b"", label=""), _marks(run))
+                output = table.call(run.job, self._layout.blobs)
+        except (Exception, SystemExit) as error:  # whatever a user's task raises is its result; Ctrl-C is a person's, and goes on
+            failure = failure_of(error, self._layout.blobs)
+        finally:
+            self._surroundings.leave()
+        after = own_usage()
+        report = Report(
+            started_at=started_at,
+            duration_s=time.monotonic() - began,
+            cpu_s=max(0.0, after.cpu_s - before.cpu_s),
+            peak_rss_bytes=after.peak_rss_bytes,
+            device=output.device,
+            strategy=output.strategy,
+            **self._kept(run, printed.getvalue().encode("utf-8", "backslashreplace")),  # type: ignore[arg-type]
+        )
+        if failure is not None:
+            return Failed(run.task, run.attempt, report, failure)
+        return Done(run.task, run.attempt, report, output.result, output.form)
+
+    def _kept(self, run: Run, printed: bytes) -> dict[str, int | bytes]:
+        """Keep what was printed as a worker does: short in the report, long in the task's log."""
+        if len(printed) > TAIL_BYTES:
+            with open(log_of(self._layout.logs, run.task), "ab") as log:
+                log.write(printed)
+        return {"output_bytes": len(printed), "tail": printed if len(printed) <= TAIL_BYTES else b""}
+
+    def _run_shell(self, life: _Life, run: Run) -> Done | Failed:
+        outcomes: list[Done | Failed] = []
+        loop = Loop()
+        try:
+            env = {b"TMAX_WORKER": life.worker.encode(), b"TMAX_SWARM": self._layout.swarm.encode()}
+            shell = ShellRun(run, Place(logs=self._layout.logs, env=env, size=_SIZE), loop, _unseen, outcomes.append)
+        except NotStarted as error:
+            loop.close()
+            return Failed(run.task, run.attempt, Report(started_at=time.time()), error.failure)
+        try:
+            while not outcomes:
+                self._shell_turn(life, shell, loop)
+        finally:
+            loop.close()
+        return outcomes[0]
+
+    def _shell_turn(self, life: _Life, shell: ShellRun, loop: Loop) -> None:
+        """Wait for the program, or for the end of its time: the state machine says what then."""
+        times = [time_s for time_s in (life.state.next_deadline(), shell.deadline()) if time_s is not None]
+        loop.turn(max(0.0, min(times) - time.monotonic()) if times else None)
+        now = time.monotonic()
+        shell.tick(now)
+        due = life.state.next_deadline()
+        for do in life.state.handle(Tick(), now) if due is not None and now >= due else []:
+            if isinstance(do, Cancel):
+                shell.cancel()
+            elif isinstance(do, KillTask):
+                shell.kill()
+
+
+def _marks(run: Run) -> dict[bytes, bytes]:
+    return {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
+
+
+def _unseen(_output: bytes) -> None:
+    """There is no pane to show it in."""
