@@ -43,7 +43,7 @@ def test_several_inits_at_once_give_one_swarm(box: Box) -> None:
 
 def test_down_ends_everything_keeps_the_queue_and_init_goes_on_with_it(box: Box) -> None:
     box.init(1)
-    running = box.submit("--", "sleep", "0.5")
+    running = box.submit("--", "sleep", "2")
     queued = [box.submit("--", "true") for _ in range(3)]
     wait_until(lambda: box.task(running)["state"] == "running")
     told = box.tmax("down")

@@ -18,6 +18,10 @@ _CLOSE_S = 30.0
 """For the controller to close its store and make its copy of it."""
 
 
+END_S = 10.0
+"""Longest wait for the controller's process to be gone after it has said that everything stopped."""
+
+
 def down(common: say.Common, *, now: bool, dry_run: bool) -> int:
     """Take the swarm down and say how many tasks its queue keeps.  A swarm that is down already is no error."""
     try:
@@ -66,6 +70,7 @@ def _counts(common: say.Common) -> dict[str, Any]:
     tasks = snapshot["tasks"]
     return {
         "controller_pid": snapshot["controller_pid"],
+        "pid": snapshot["controller_pid"],
         "workers": len(snapshot["workers"]),
         "running": tasks.get("running", 0) + tasks.get("sent", 0),
         "queued": tasks.get("ready", 0) + tasks.get("waiting", 0),
@@ -86,7 +91,7 @@ def _already(common: say.Common) -> int:
 
 def _dry(common: say.Common, counts: dict[str, Any], *, now: bool) -> int:
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "dry_run": True, **counts})
+        say.value({"schema_version": say.SCHEMA_VERSION, "dry_run": True, **{key: counts[key] for key in ("workers", "running", "queued")}})
     else:
         fate = "ended" if now else "finished"
         say.out(

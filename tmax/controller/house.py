@@ -58,6 +58,9 @@ LOG = logging.getLogger("tmax.controller")
 RETRY_FULL_S = 1.0
 """Between attempts to commit on a full disk; nothing is told to anybody meanwhile."""
 
+ANSWER_S = 0.05
+"""How long the last answers of a swarm that is down may take to leave."""
+
 TRIM_S = 600.0
 """Between looks for ended tasks above the number kept."""
 
@@ -90,6 +93,7 @@ class Controller:
         self.clients = Clients(self)
         self.epoch = 0
         self.down = False
+        self._gone = False
         self._events: list[Event] = []
         self._committing = False
         self._settled: list[Callable[[], None]] = []
@@ -170,8 +174,8 @@ class Controller:
         """Turn until the swarm is down or this process is asked to go; return the exit code."""
         self.reactor.after(TRIM_S, self._trim)
         while self._exit is None:
-            self.reactor.run_once(0.0 if self._events and not self._committing else None)
-            if self._events and not self._committing and self._exit is None:
+            self.reactor.run_once(0.0 if self._events and not self._committing and not self._gone else None)
+            if self._events and not self._committing and not self._gone:
                 self._turn()
         return self._exit
 
@@ -268,17 +272,24 @@ class Controller:
             self.emit(Leaving(now=now))
 
     def _on_empty(self) -> None:
+        """Everything has stopped: let go of all that a next controller will take, and only then say that it is done."""
         self.down = True
+        self._let_go()
         self.clients.on_down()
-        # The answers must leave before the socket does; a reader that is slow has until the next line of its own making.
-        self.reactor.after(0.05, lambda: self._finish(0))
+        self.reactor.after(ANSWER_S, lambda: self._finish(0))
 
     def _finish(self, code: int) -> None:
-        """End this process; with the swarm down its sessions and runtime files go too, otherwise workers live on."""
-        if self._exit is not None:
+        """End this process; unless the swarm is down, its workers live on."""
+        if self._exit is None:
+            self._exit = code
+            self._let_go()
+            self.server.close()
+            LOG.info("controller ended (%s)", "swarm down" if self.down else f"exit {code}, workers live on")
+
+    def _let_go(self) -> None:
+        if self._gone:
             return
-        self._exit = code
-        self.server.close()
+        self._gone = True
         if self.down:
             atomic_write(f"{self.layout.state}/down", b"")
         self.engine.close(sessions=self.down)
@@ -291,4 +302,3 @@ class Controller:
             if self.layout.swarm.startswith("tmp-"):
                 shutil.rmtree(self.layout.state, ignore_errors=True)
         self.lock.close()
-        LOG.info("controller ended (%s)", "swarm down" if self.down else f"exit {code}, workers live on")

@@ -85,7 +85,7 @@ def test_ctrl_c_reaches_a_worker_whose_main_thread_computes(worker: Bench):
 
 def test_ctrl_c_cancels_a_program_too(worker: Bench):
     worker.say(run(1, sh("sleep 60")))
-    worker.wait_screen("▶ 1")
+    worker.wait(Started, lambda one: one.group)
     worker.type(b"\x03")
     worker.wait_screen("press again")
     worker.type(b"\x03")
