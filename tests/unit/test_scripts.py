@@ -134,6 +134,21 @@ def test_wrong_usage_is_2(bare: Path) -> None:
     assert set_up(bare, "--no-torch", "--torch-any").returncode == 2
 
 
+@pytest.mark.parametrize("folder", ["a b", "x" * 130, 'quo"te $HOME', "plain"])
+def test_the_command_starts_wherever_the_checkout_lies(tmp_path: Path, folder: str) -> None:
+    """As pip leaves it: the interpreter's path in the first line, which the kernel cannot read if it has a space."""
+    setup = script("setup")
+    python = tmp_path / folder / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    entry = tmp_path / folder / "tmax"
+    entry.write_text(f'#!{python}\n"""Says what it was given."""\nimport sys\nprint(sys.argv[1:])\n')
+    entry.chmod(0o755)
+    setup.mend_entry(entry, python)
+    done = subprocess.run([str(entry), "a b", "$c"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['a b', '$c']\n", "")
+
+
 PLAIN = {"torch": "2.15.0", "numpy": "2.4.6"}
 WITH_GPU = {**PLAIN, "nvidia-cudnn-cu13": "9", "triton": "3"}
 
