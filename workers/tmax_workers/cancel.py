@@ -2,11 +2,14 @@
 
 ::
 
-    IO thread: ask(key) --SIGUSR1--> main thread, between two bytecodes: is that task still in the user's code?
+    IO thread: ask(key), again(key)... --SIGUSR1--> main thread, between two bytecodes: is that task still in the user's code?
                                                        yes -> TaskCancelled is raised there (it also ends time.sleep)
                                                        no  -> nothing
 
 Code that swallows it, or stays in C, is ended with the process when its grace is over.
+
+Why again: the interpreter only notes a signal and acts on it between two bytecodes.  One that comes in the instant before
+a blocking call is noted, and the call blocks all the same; the next signal interrupts it.
 """
 
 from __future__ import annotations
@@ -53,6 +56,13 @@ class Gate:
         """Interrupt this task, if it is inside, or as soon as it is."""
         self._wanted = key
         signal.pthread_kill(self._main, signal.SIGUSR1)
+
+    def again(self, key: Key) -> bool:
+        """Signal once more if this task was asked to end and has not been reached; return whether it was so."""
+        waits = self._wanted == key
+        if waits:
+            signal.pthread_kill(self._main, signal.SIGUSR1)
+        return waits
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Handle SIGUSR1 on the main thread."""

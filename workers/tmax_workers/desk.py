@@ -53,7 +53,6 @@ class Desk:
         self.broken = False
         """The controller stopped reading: the IO thread is to make a new connection."""
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.gone = False
         self._woken = False
 
     # -- both threads ------------------------------------------------------------------------------
@@ -65,8 +64,8 @@ class Desk:
         """
         mine: Run | None = None
         for event in events:
-            if self.gone:
-                return None
+            if self.state.is_gone:
+                break  # what still came in with the last words is for the next worker
             for do in self.state.handle(event, time.monotonic()):
                 if isinstance(do, Say):
                     self._say(do.message)

@@ -51,6 +51,8 @@ LOOK_S = 0.02
 """Output of a task is copied to the pane at most so often."""
 SHORT_LOOK_S = 0.02
 """While tasks follow one another without a word to this thread, it looks so often which one runs."""
+ASK_AGAIN_S = 0.05
+"""A task that was asked to end is signalled so often until the interpreter has acted on it (``cancel.py`` says why)."""
 FIRST_BEAT_S = 0.1
 """A task that ends sooner needs no heartbeat."""
 
@@ -93,6 +95,7 @@ class IoThread:
         self._control_watch = -1
         self._control_name = ""
         self._look_at: float | None = None
+        self._ask_again_at: float | None = None
         self._beat_s = 2.0
         self._beat_at: float | None = None
         self._told_busy = False
@@ -131,7 +134,7 @@ class IoThread:
 
     def _wait_s(self, now: float) -> float | None:
         assert self._connection is not None
-        times = [self._pane.deadline(), self._connection.deadline(), self._look_at, self._beat_at]
+        times = [self._pane.deadline(), self._connection.deadline(), self._look_at, self._beat_at, self._ask_again_at]
         if self._shell is not None:
             times.append(self._shell.deadline())
         with self._desk.lock:
@@ -162,6 +165,7 @@ class IoThread:
         if desk.broken:
             self._reconnect()
         self._follow_orders()
+        self._ask_again(now)
         self._show_notes(now)
         if self._pane.lost and not self._left:
             self._pane_is_gone()
@@ -230,6 +234,7 @@ class IoThread:
                     self._shell.cancel()
                 else:
                     self._gate.ask((order.task, order.attempt))
+                    self._ask_again_at = time.monotonic() + ASK_AGAIN_S
             elif isinstance(order, KillTask):
                 if self._shell is not None:
                     self._shell.kill()
@@ -262,10 +267,18 @@ class IoThread:
         self._terminal.settle()
         with self._desk.lock:
             self._desk.flush()
-            self._desk.gone, self._desk.wire = True, None
+            self._desk.wire = None
             self._connection.close()
         self._capture.close()
         self._on_exit(order)
+
+    def _ask_again(self, now: float) -> None:
+        if self._ask_again_at is None or now < self._ask_again_at:
+            return
+        with self._desk.lock:
+            run = self._desk.state.running
+        waits = run is not None and self._gate.again((run.task, run.attempt))
+        self._ask_again_at = now + ASK_AGAIN_S if waits else None
 
     # -- pane and terminal -------------------------------------------------------------------------
 

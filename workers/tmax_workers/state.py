@@ -12,9 +12,8 @@ r"""What a worker knows and decides: no clock, no file, no process in here.
 Results are kept (in the link) until ``Stored``.  What is said without a connection may be dropped: after the next
 ``Who`` the ``Hello`` and the link say all that matters again.
 
-A task that runs in this process and ignores its cancellation can only be ended with the process.  Its ``Failed`` is
-said first, then everything waits for ``Stored`` (``Dying``), then the process goes: so the controller hears why
-before it sees the death.
+A task in this process that ignores its cancellation can only be ended with the process.  Its ``Failed`` is said first,
+then everything waits for ``Stored`` (``Dying``), then the process goes: the controller hears why before it sees the death.
 """
 
 from __future__ import annotations
@@ -179,6 +178,11 @@ class WorkerState:
     def is_orphan(self, now: float) -> bool:
         """Whether no controller was there for so long that this worker finishes what it runs and leaves."""
         return self.alone_since is not None and now - self.alone_since >= self._orphan_ttl_s
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether ``Exit`` was said."""
+        return isinstance(self.phase, Gone)
 
     @property
     def running(self) -> Run | None:
@@ -365,11 +369,10 @@ class WorkerState:
 
     def _take_turn(self) -> None:
         run = self.queue.pop(next(iter(self.queue)))
+        self._say(Started(run.task, run.attempt, at=self._now + self.offset_s))
         if run.ask:
             self.phase = Asking(run=run)
-            self._say(Started(run.task, run.attempt, at=self._now + self.offset_s))
         else:
-            self._say(Started(run.task, run.attempt, at=self._now + self.offset_s))
             self._begin(run)
 
     def _begin(self, run: Run) -> None:
