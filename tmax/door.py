@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Self
 
+from tmax.config import dump
 from tmax.control.client import Client, connect, open_socket
 from tmax.core.settings import Settings
 from tmax.errors import NoSwarm, TmaxError
@@ -45,8 +46,6 @@ class Door:
             self._make(settings)
 
     def _make(self, settings: Settings) -> None:
-        from tmax.config import dump  # pydantic comes with it: a permanent swarm needs none of it here
-
         private_folder(self.layout.state)
         dump(settings, self.layout.settings)
         try:
@@ -65,6 +64,10 @@ class Door:
 
         Raises SwarmGone when the swarm is not to come back, otherwise as ``ensure_controller`` does.
         """
+        self._reopen()
+        return open_socket(self.layout)
+
+    def _reopen(self) -> None:
         with self._lock:
             self._refuse_if_gone()
             try:
@@ -74,7 +77,6 @@ class Door:
                 raise
             if self.temporary:
                 self._become_owner()
-            return open_socket(self.layout)
 
     def _refuse_if_gone(self) -> None:
         if self._closed:
@@ -97,8 +99,12 @@ class Door:
             return client.controller_pid
 
     def ask(self) -> Client:
-        """Return a client for people's verbs."""
-        return connect(self.layout)
+        """Return a client for people's verbs; raises as ``reach`` does."""
+        try:
+            return connect(self.layout)
+        except NoSwarm:
+            self._reopen()
+            return connect(self.layout)
 
     def end(self, *, now: bool) -> None:
         """Leave; a temporary swarm is taken down (``now``: without waiting for what runs) and its folders go.  Twice is harmless."""

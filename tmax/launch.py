@@ -61,7 +61,7 @@ def ensure_controller(
             if answers(layout):
                 return False
             _refuse_if_down(layout, forced)
-            _start(layout, settings_path, end_s, module)
+            _start(layout, settings_path, end_s, module, forced=forced)
     except Timeout as error:
         raise WaitTimedOut(
             f"another start of swarm {layout.swarm!r} did not end in {timeout_s:g} s", hint=f"the lock is {layout.init_lock}"
@@ -88,14 +88,15 @@ def _refuse_if_down(layout: Layout, forced: bool) -> None:
         raise NoSwarm(layout.swarm, "was taken down")
 
 
-def _start(layout: Layout, settings_path: str | None, end_s: float, module: str) -> None:
+def _start(layout: Layout, settings_path: str | None, end_s: float, module: str, *, forced: bool) -> None:
     if settings_path is not None:
         _put_settings(settings_path, layout.settings)
-    try:
+    if forced:
         # Before the start: a ``down`` that follows at once must not have its mark removed.
-        os.unlink(down_mark(layout))
-    except FileNotFoundError:
-        pass  # it was not taken down
+        try:
+            os.unlink(down_mark(layout))
+        except FileNotFoundError:
+            pass  # it was not taken down
     reader, writer = os.pipe()
     try:
         log_from = _spawn(layout, writer, module)

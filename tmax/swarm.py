@@ -22,11 +22,12 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from tmax.config import load
 from tmax.control.courier import Courier
 from tmax.core.settings import Settings
 from tmax.core.snapshot import Snapshot, WorkerView
 from tmax.door import Door
-from tmax.errors import UsageError
+from tmax.errors import NoSwarm, UsageError
 from tmax.failures import SwarmGone
 from tmax.layout import locate
 from tmax.outcomes import Settler
@@ -39,9 +40,10 @@ class Swarm(Submits, _StandardExecutor):
     """A temporary swarm: made here, ready when this returns, gone when it is shut down or this process ends.
 
     ``workers``: how many (None: one a core).  ``preload``: modules imported before work arrives.  ``pool``: warm workers kept beside.
-    ``durability``: ``full`` or ``normal``.  ``dashboard``: whether its monitor runs.  ``settings``: everything else; what is given
-    beside it goes first.  ``swarm``: its name, beginning with ``tmp-`` (None: made up).
-    Raises WaitTimedOut when its workers are not ready in ``settings.swarm.start_timeout_s``, and what else keeps it from starting.
+    ``durability``: ``full`` or ``normal``.  ``dashboard``: whether its monitor runs.  ``settings``: everything else (None: as
+    configured by files and environment); what is given beside it goes first.  ``swarm``: its name, beginning with ``tmp-`` (None: made up).
+    Raises ConfigError, WaitTimedOut when its workers are not ready in ``settings.swarm.start_timeout_s``, and what else keeps it from
+    starting.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Swarm(Submits, _StandardExecutor):
             raise UsageError(
                 f"a temporary swarm's name begins with {_TEMPORARY!r}, not {name!r}", hint=f"Swarm.connect({name!r}) for a permanent one"
             )
-        base = settings or Settings()
+        base = settings or load().settings
         size = replace(
             base.swarm,
             workers=base.swarm.workers if workers is None else workers,
@@ -105,18 +107,25 @@ class Swarm(Submits, _StandardExecutor):
 
     def status(self) -> Snapshot:
         """Return a picture of the swarm, now."""
-        with self._door.ask() as client:
-            return msgspec.convert(client.request("status")["snapshot"], Snapshot)
+        return msgspec.convert(self._ask("status")["snapshot"], Snapshot)
 
     def workers(self) -> tuple[WorkerView, ...]:
         """Return its workers, now."""
-        with self._door.ask() as client:
-            return msgspec.convert(client.request("workers")["workers"], tuple[WorkerView, ...])
+        return msgspec.convert(self._ask("workers")["workers"], tuple[WorkerView, ...])
+
+    def _ask(self, verb: str) -> dict[str, object]:
+        try:
+            with self._door.ask() as client:
+                return client.request(verb)
+        except NoSwarm:
+            # It ended between our question and its answer: the next one answers as well.
+            with self._door.ask() as client:
+                return client.request(verb)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks; ``wait`` for those that are under way, then leave (a temporary swarm ends).
 
-        ``cancel_futures``: cancel those not handed to a worker.  Without ``wait`` the same happens behind.  Twice is harmless.
+        ``cancel_futures``: cancel those not begun.  Without ``wait`` the same happens behind.  Twice is harmless.
         """
         self._outbox.shut = True
         if cancel_futures:

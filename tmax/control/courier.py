@@ -48,7 +48,11 @@ _FRAME_BYTES = 1024 * 1024
 _WATCH_IDS = 100_000
 _READ_BYTES = 256 * 1024
 _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
-_QUEUED = frozenset({"waiting", "ready"})
+_NOT_BEGUN = frozenset({"waiting", "ready", "sent"})
+"""``sent``: it waits at a worker behind another task.  Should it begin between our look and our word, it is ended."""
+
+_SETTLE_S = 2.0
+"""So long ``cancel`` waits for what a worker says about a task that was sent ahead."""
 
 
 class Courier:
@@ -279,10 +283,11 @@ class Courier:
     # -- taking back -------------------------------------------------------------------------------
 
     def withdraw(self, futures: list[TaskFuture[Any]]) -> None:
-        """Cancel those of these futures whose tasks no worker has been given; the others stay as they are.
+        """Cancel those of these futures whose tasks have not begun; the others stay as they are.
 
         The swarm being out of reach counts as "not cancelled".
         """
+        here = threading.current_thread() is self._reader
         with self._lock:
             unsent = {
                 future for future in futures if future.bulk_task is not None and self._unsent.pop(future.bulk_task.seq, None) is not None
@@ -292,34 +297,34 @@ class Courier:
                 del self._unaccepted[future.bulk_task.seq]
                 self._unaccepted_bytes -= _size_of(future.bulk_task.job)
             self._changed.notify_all()
-            if threading.current_thread() is not self._reader:
+            if not here:
                 on_their_way = [future for future in futures if future.bulk_task is not None and future not in unsent]
                 self._changed.wait_for(lambda: all(future.bulk_task is None or future.done() for future in on_their_way), 5.0)
         for future in unsent:
             future.cancelled_by_swarm()
         self._close_books(len(unsent))
-        self._cancel_queued({future.task_id: future for future in futures if future.task_id is not None and not future.done()})
+        ending = self._cancel_waiting({future.task_id: future for future in futures if future.task_id is not None and not future.done()})
+        if not here:
+            wait(ending, _SETTLE_S)
 
-    def _cancel_queued(self, wanted: Mapping[int, TaskFuture[Any]]) -> None:
+    def _cancel_waiting(self, wanted: Mapping[int, TaskFuture[Any]]) -> list[TaskFuture[Any]]:
+        """Ask the swarm to cancel what has not begun; return those whose ends are still to be told."""
         if not wanted:
-            return
+            return []
         try:
             with self._ask() as client:
                 client.answer_s = 10.0
-                queued = [number for number, was, _ in _cancel(client, list(wanted), dry_run=True) if was in _QUEUED]
-                taken = [number for number, _, now in _cancel(client, queued, dry_run=False) if now == "cancelled"] if queued else []
-        except (TmaxError, OSError):
-            return
-        self._mark_cancelled([wanted[number] for number in taken])
-
-    def _mark_cancelled(self, futures: Sequence[TaskFuture[Any]]) -> None:
+                waiting = [number for number, was, _ in _cancel(client, list(wanted), dry_run=True) if was in _NOT_BEGUN]
+                answers = _cancel(client, waiting, dry_run=False) if waiting else []
+        except (TmaxError, OSError, SwarmGone):
+            return []
+        gone = [wanted[number] for number, _, now in answers if now == "cancelled"]
         with self._lock:
-            ours = [future for future in futures if self._accepted.pop(future.task_id or 0, None) is not None]
+            ours = [future for future in gone if self._accepted.pop(future.task_id or 0, None) is not None]
         for future in ours:
             future.cancelled_by_swarm()
         self._close_books(len(ours))
-        if threading.current_thread() is not self._reader:
-            wait(futures, 5.0)  # the reader thread may be about to say it of the others
+        return [wanted[number] for number, _, _ in answers if not wanted[number].done()]
 
     # -- the end -----------------------------------------------------------------------------------
 

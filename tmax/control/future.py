@@ -15,7 +15,7 @@ class Withdraws(Protocol):
     """Who can take tasks back."""
 
     def withdraw(self, futures: list[TaskFuture[Any]], /) -> None:
-        """Cancel those whose tasks no worker has been given."""
+        """Cancel those whose tasks have not begun."""
 
 
 class TaskFuture(Future[T]):
@@ -35,9 +35,10 @@ class TaskFuture(Future[T]):
         self.kind = kind
 
     def cancel(self) -> bool:
-        """Take the task back when it has not been handed to a worker; return whether it is cancelled.
+        """Take the task back when it has not begun; return whether it is cancelled.
 
-        Asks the swarm, so it takes a moment.  What runs is left alone, as every executor does: ``tmax cancel`` ends it.
+        Asks the swarm, so it takes a moment.  What runs is left alone, as every executor does (``tmax cancel`` ends it);
+        a task sent ahead to a worker that begins at this very moment is ended.
         """
         if not self.done():
             self.courier.withdraw([self])

@@ -66,7 +66,7 @@ def test_an_importable_function_travels_by_name() -> None:
 
 def test_what_cannot_be_pickled_says_so() -> None:
     with pytest.raises(TypeError, match="pickle"):
-        dump_call(os.path.join, ((x for x in ()),), {})
+        dump_call(os.path.join, ((x for x in [1]),), {})
 
 
 def test_a_module_registered_by_value_is_sent_by_value() -> None:
