@@ -42,6 +42,7 @@ class FeedMoved(Message):
 class Dashboard(App[None], inherit_bindings=False):
     """A swarm on one screen."""
 
+    TITLE = "tmax"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [

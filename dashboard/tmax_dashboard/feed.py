@@ -112,7 +112,7 @@ class ControlFeed:
                     self._say(_picture_of(answer))
                 why = ""
             except Exception as error:  # whatever it is, the dashboard's task is to say so and to try again
-                why = str(error) or type(error).__name__
+                why = _told(error)
             if not self._stopping.is_set():
                 self._say(Picture(contact="gone", snapshot=self.take().snapshot, why=why))
             self._stopping.wait(wait_s)
@@ -142,7 +142,7 @@ class ControlFeed:
         try:
             found = self._log(worker, task)
         except Exception as error:  # as above: a log that cannot be had is said, not a reason to end
-            why = str(error) or type(error).__name__
+            why = _told(error)
             found = Log(title=f"no log of {worker}", lines=log_lines(why.encode(errors="replace")), stamp=why)
         return None if found.stamp == known else found
 
@@ -165,6 +165,11 @@ class ControlFeed:
         with connect(self._layout, _CONNECT_S) as client:
             client.answer_s = _CONNECT_S
             return client.request("logs", target=target)
+
+
+def _told(error: Exception) -> str:
+    hint = getattr(error, "hint", "")
+    return f"{str(error) or type(error).__name__}{': ' if hint else ''}{hint}"
 
 
 def _picture_of(answer: dict[str, object]) -> Picture:

@@ -30,4 +30,4 @@ _STYLES = {
 @lru_cache(256)
 def style(*words: str) -> Style:
     """Return the style of these words laid over each other, the last one on top; KeyError for a word that is unknown."""
-    return Style.combine(_STYLES[word] for word in words)
+    return Style.combine([_STYLES[""], *(_STYLES[word] for word in words)])

@@ -77,11 +77,11 @@ class Grid(Widget):
 
     def page(self, by: int) -> None:
         """Move by pages."""
-        self._move_to(self._at + by * max(1, self._room))
+        self._move_to(self._at + by * self._room)
 
     @property
     def _room(self) -> int:
-        return max(0, self.size.height - 1)
+        return max(1, self.size.height - 1)
 
     def _move_to(self, at: int, *, seen: bool = True) -> None:
         at = max(0, min(at, len(self._rows) - 1))
@@ -116,11 +116,13 @@ class Grid(Widget):
         row = self._rows[index]
         over = ["cursor"] if self._has_cursor and index == self._at else []
         over += ["dim"] if self._stale else []
-        blank = Segment(" ", style(row.style, *over))
+        blank = Segment(" ", style(*over))
         segments = [blank]
         for number, _, wide in placed:
             cell = row.cells[number]
-            segments.append(Segment(pad(cell.text, wide, right=self._columns[number].right), style(cell.style, row.style, *over)))
+            # One colour for the whole bar: a green cell in reverse would look like a second selection.
+            words = [*over] if "cursor" in over else [cell.style, row.style, *over]
+            segments.append(Segment(pad(cell.text, wide, right=self._columns[number].right), style(*words)))
             segments.append(blank)
         return Strip(segments).adjust_cell_length(width)
 

@@ -10,7 +10,7 @@ from tmax_dashboard.rows import Line, Span
 from tmax_dashboard.widgets.lines import Lines
 
 _KEYS = (
-    ("Enter", "attach to the selected worker (prefix d leaves tmux, prefix L comes back here)"),
+    ("Enter", "attach to the selected worker; prefix L comes back, prefix d leaves"),
     ("l", "log of its task, or of its last one"),
     ("j k ↓ ↑", "select a worker; also PgDn PgUp Home End"),
     ("q", "leave (in the monitor session: detach, the dashboard stays)"),
@@ -22,7 +22,7 @@ _WORDS = (
     ("waiting", "not yet: a retry's pause runs"),
     ("sent", "with a worker, not begun"),
     ("dead", "its worker died under it too often"),
-    ("lat", "seconds from submit to result, last 1,000 tasks: median, slowest 1 %"),
+    ("lat", "submit to result, last 1,000 tasks: half and 99 % are faster"),
     ("commit", "median of one write to the store that is on disk when it returns"),
     ("deaths", "workers that ended unasked since the controller started"),
     ("cpu %", "of one core; memory is what is resident"),
