@@ -18,6 +18,7 @@ import sys
 import termios
 from dataclasses import dataclass
 from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from typing import TextIO
 
 import tmax_workers.__main__ as worker_main
 from tmax_workers.shown import MARK, Shown
@@ -83,16 +84,16 @@ def _take_pane(fds: tuple[int, int, int, int]) -> None:
     for fd in fds:
         if fd > 2:
             os.close(fd)
-    sys.stdin = sys.__stdin__ = _stream(0)  # type: ignore[misc]  # a new process would have its own
-    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = _stream(0, sys.stdin)  # type: ignore[misc]  # a new process would have its own
+    sys.stdout = sys.__stdout__ = _stream(1, sys.stdout)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2, sys.stderr)  # type: ignore[misc]
 
 
-def _stream(fd: int) -> TextIOWrapper:
-    """A text stream like the one an interpreter makes at its start, on a terminal."""
+def _stream(fd: int, like: TextIO) -> TextIOWrapper:
+    """A text stream as an interpreter makes it at its start, on a terminal; it encodes ``like`` the zygote's."""
     raw = FileIO(fd, "rb" if fd == 0 else "wb", closefd=False)
     buffer = BufferedReader(raw) if fd == 0 else BufferedWriter(raw)
-    return TextIOWrapper(buffer, errors="backslashreplace" if fd == 2 else None, line_buffering=True)
+    return TextIOWrapper(buffer, encoding=like.encoding, errors=like.errors, line_buffering=True)
 
 
 def _take_environment(env: dict[bytes, bytes]) -> None:
