@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 
 from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeStarted
 from tmax.core.model import LifeRecord
@@ -65,6 +66,7 @@ class InlineEngine:
         self._emit: Callable[[Event], None] = lambda _event: None
         self._lives: dict[int, _Life] = {}
         self._surroundings: Surroundings | None = None
+        self._closed = False
 
     # -- Engine ------------------------------------------------------------------------------------
 
@@ -80,15 +82,14 @@ class InlineEngine:
             life.state.offset_s = time.time() - time.monotonic()
             pid, ticks = life.state.greeting.pid, life.state.greeting.ticks
             started = LifeStarted(life=number, pid=pid, ticks=ticks, session="")
-            self._soon(number, life, lambda started=started: self._emit(started))  # type: ignore[misc]
+            self._soon(number, life, partial(self._emit, started))
             self._hand(number, life, self._who(life))
 
     def adopt(self, records: Sequence[LifeRecord]) -> None:
         """Workers of an earlier controller ended with it."""
         for record in records:
             if record.alive:
-                ended = LifeEnded(life=record.life, cause="ran inside its controller, which ended")
-                self._reactor.call_soon(lambda ended=ended: self._emit(ended))  # type: ignore[misc]
+                self._reactor.call_soon(partial(self._tell_end, record.life, "ran inside its controller, which ended", None))
 
     def name(self, life: int, worker: str) -> None:
         """As ``Engine.name``."""
@@ -107,7 +108,8 @@ class InlineEngine:
         """As ``Engine.kill``: no job runs while this is called, so what goes is what had not begun."""
         known = self._lives.get(life)
         if known is not None:
-            self._soon(life, known, lambda: self._end(life, known, why, None))
+            del self._lives[life]  # from now on nothing of it is heard
+            self._reactor.call_soon(lambda: self._tell_end(life, why, None))
 
     def session_of(self, life: int) -> tuple[str, str]:
         """There are no sessions."""
@@ -115,7 +117,11 @@ class InlineEngine:
 
     def close(self, *, sessions: bool) -> None:
         """Forget the workers; twice is harmless."""
+        self._closed = True
         self._lives.clear()
+        if self._surroundings is not None:
+            self._surroundings.close()
+            self._surroundings = None
 
     # -- one worker --------------------------------------------------------------------------------
 
@@ -173,6 +179,10 @@ class InlineEngine:
     def _end(self, number: int, life: _Life, why: str, exit_code: int | None) -> None:
         if self._lives.get(number) is life:
             del self._lives[number]
+            self._tell_end(number, why, exit_code)
+
+    def _tell_end(self, number: int, why: str, exit_code: int | None) -> None:
+        if not self._closed:
             self._emit(LifeEnded(life=number, cause=why, exit_code=exit_code, peak_rss_bytes=own_usage().peak_rss_bytes))
 
     # -- one job -----------------------------------------------------------------------------------

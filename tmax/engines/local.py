@@ -155,9 +155,7 @@ class LocalEngine:
         return (pane.name, pane.pane_id) if pane is not None else ("", "")
 
     def close(self, *, sessions: bool) -> None:
-        """As ``Engine.close``."""
-        if self._closed:
-            return
+        """As ``Engine.close``; what was let go of can still be ended by a second call."""
         self._closed = True
         for life in self._lives.values():
             self._let_go(life, end=sessions)
@@ -318,8 +316,9 @@ class LocalEngine:
     def announced(self, life: int, place: str, pid: int) -> None:
         """A worker says, through the control socket, where its FIFOs are; ``pid`` is the peer's, from the kernel."""
         known = self._lives.get(life)
-        if known is None:
-            self._end_stranger(life, pid)
+        if known is None or self._closed:
+            if not self._closed:
+                self._end_stranger(life, pid)
             return
         self._on_worker(life, pid)
         found = self._contact.place_in(known, place) if known.pid == pid else None
@@ -352,6 +351,8 @@ class LocalEngine:
             Path(path).unlink(missing_ok=True)
         try:
             os.rmdir(self._layout.workers)
+        except FileNotFoundError:
+            pass  # closed before
         except OSError as error:
             LOG.warning("%s stays: %s", self._layout.workers, error)
 

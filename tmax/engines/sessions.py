@@ -286,15 +286,21 @@ class Sessions:
         """Let go of tmux; with ``end_server`` end it and all its sessions, also when it hangs.  Twice is harmless."""
         self._panes.clear()
         server = _server_pidfd(self.control.server_pid) if end_server else -1
+        if server >= 0:
+            asked = self._ask_server_to_end()
+            if not asked or not has_ended(server, END_LIMIT_S):
+                kill(server)
+                has_ended(server, END_LIMIT_S)
+            os.close(server)
+        self.control.close()
+
+    def _ask_server_to_end(self) -> bool:
         try:
-            if server >= 0:
-                self.control.call(["kill-server"])
+            self.control.call(["kill-server"])
         except TmuxError as error:
             LOG.warning("the tmux server is killed, as it does not end when asked: %s", error.message)
-        finally:
-            self.control.close()
-            if server >= 0:
-                _see_it_end(server)
+            return False
+        return True
 
 
 def _server_pidfd(pid: int) -> int:
@@ -303,13 +309,6 @@ def _server_pidfd(pid: int) -> int:
         return open_pidfd(pid, start_ticks(pid)) if name.startswith("tmux") else -1
     except OSError:
         return -1
-
-
-def _see_it_end(fd: int) -> None:
-    if not has_ended(fd, END_LIMIT_S):
-        kill(fd)
-        has_ended(fd, END_LIMIT_S)
-    os.close(fd)
 
 
 _LIST_CLIENTS = command("list-clients", "-F", "#{client_control_mode} #{client_session}")

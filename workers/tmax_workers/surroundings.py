@@ -63,6 +63,10 @@ class Surroundings:
         if "asyncio" in sys.modules:
             self._set_wakeup()  # an event loop takes it for its own and leaves none
 
+    def close(self) -> None:
+        """Let go of the folder a task would be brought back to; for an owner whose process lives on."""
+        os.close(self._home)
+
     def _restore_env(self) -> None:
         now = _environ().copy()
         for name in now.keys() - self._env.keys():

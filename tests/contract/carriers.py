@@ -1,0 +1,158 @@
+"""The engines under one handle: orders in, events out, and a watch over the order of events."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.contract.hostile import HostileEngine
+from tests.engine_rig import SETTINGS, Rig
+from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeSilent, LifeStarted
+from tmax.engines.base import Engine
+from tmax.engines.inline import InlineEngine
+from tmax.layout import Layout, private_folder
+from tmax.reactor import Reactor
+from tmax_pipes.link import ControllerLink
+from tmax_pipes.messages import Done, Hello, ToWorker
+
+
+class Watch:
+    """Takes the events of an engine and fails at the first one that the contract forbids."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.story: dict[int, str] = defaultdict(lambda: "asked")
+        self.closed = False
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        assert not self.closed, f"{event} after close"
+        life = event.life  # type: ignore[union-attr]
+        before = self.story[life]
+        assert before != "ended", f"{event} after the end of life {life}"
+        if isinstance(event, LifeStarted):
+            assert before == "asked", f"started twice: {event}"
+            self.story[life] = "silent"
+        elif isinstance(event, LifeGreeted):
+            assert before in ("silent", "talking"), f"greeted before it started: {event}"
+            assert event.reconnected == (before == "silent"), f"{event} while {before}"
+            self.story[life] = "talking"
+        elif isinstance(event, LifeSilent):
+            assert before == "talking", f"{event} while {before}"
+            self.story[life] = "silent"
+        elif isinstance(event, LifeSaid):
+            assert before == "talking", f"{event} while {before}"
+            assert not isinstance(event.message, Hello)
+        elif isinstance(event, LifeEnded):
+            assert event.cause
+            self.story[life] = "ended"
+
+
+class Carrier:
+    """One engine.  Acts for the scheduler in one thing: says again, after a reconnect, what a link remembers."""
+
+    engine: Engine
+
+    def __init__(self) -> None:
+        self.watch = Watch()
+        self.links: dict[int, ControllerLink] = defaultdict(ControllerLink)
+        self._seen = 0
+
+    def turn(self) -> None:
+        """Let something happen."""
+        raise NotImplementedError
+
+    def work_unheard(self, life: int, until: Callable[[], bool]) -> None:
+        """Let a worker go on without hearing it."""
+        raise NotImplementedError
+
+    def say(self, life: int, *messages: ToWorker) -> None:
+        for message in messages:
+            self.links[life].sent(message)
+        self.engine.say(life, messages)
+
+    def until(self, true: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+        end = time.monotonic() + timeout_s
+        while not (value := true()):
+            assert time.monotonic() < end, "not true; events:\n" + "\n".join(map(repr, self.watch.events[-30:]))
+            self.turn()
+            for event in self.watch.events[self._seen :]:
+                self._seen += 1
+                if isinstance(event, LifeSaid):
+                    self.links[event.life].heard(event.message)
+                elif isinstance(event, LifeGreeted) and event.reconnected:
+                    self.engine.say(event.life, self.links[event.life].again(event.hello))  # type: ignore[arg-type]
+        return value
+
+    def of(self, kind: type[Any], life: int = 0) -> list[Any]:
+        return [event for event in self.watch.events if isinstance(event, kind) and life in (0, event.life)]
+
+    def done(self, life: int = 0) -> set[int]:
+        return {event.message.task for event in self.of(LifeSaid, life) if isinstance(event.message, Done)}
+
+    def start(self, *lives: int) -> None:
+        self.engine.start([(life, f"w{life}") for life in lives])
+        self.until(lambda: all(self.of(LifeGreeted, life) for life in lives))
+
+    def close(self) -> None:
+        self.engine.close(sessions=True)
+
+
+class InlineCarrier(Carrier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="tmi-", dir="/tmp"))
+        layout = Layout("inline", str(self.root / "state"), str(self.root / "run"))
+        for folder in (layout.state, layout.logs, layout.blobs, layout.runtime):
+            private_folder(folder)
+        self.layout = layout
+        self.reactor = Reactor()
+        self.engine = InlineEngine(layout, SETTINGS, self.reactor, epoch=1)
+        self.engine.open(self.watch)
+
+    def turn(self) -> None:
+        self.reactor.run_once(0.02)
+
+    def close(self) -> None:
+        super().close()
+        self.reactor.close()
+        shutil.rmtree(self.root)
+
+
+class LocalCarrier(Carrier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rig = Rig()
+        self.rig.events = self.watch.events
+        self.rig._listen()
+        self.engine = self.rig.engine
+        self.engine.open(self.watch)
+
+    def turn(self) -> None:
+        self.rig.reactor.run_once(0.1)
+
+    def work_unheard(self, life: int, until: Callable[[], bool]) -> None:
+        from tests.wait import wait_until
+
+        wait_until(until)
+
+    def close(self) -> None:
+        self.rig.close()
+
+
+class HostileCarrier(Carrier):
+    def __init__(self, seed: int = 0, **odds: float) -> None:
+        super().__init__()
+        self.engine: HostileEngine = HostileEngine(seed, **odds)
+        self.engine.open(self.watch)
+
+    def turn(self) -> None:
+        self.engine.step()
+
+    def work_unheard(self, life: int, until: Callable[[], bool]) -> None:
+        self.engine.work_unheard(life)
