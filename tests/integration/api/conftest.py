@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -35,8 +36,10 @@ def swarm() -> Iterator[Swarm]:
 def script(box: Box) -> Callable[..., subprocess.Popen[str]]:
     """Start a Python script of its own (its functions belong to ``__main__``), in the box."""
 
+    numbers = itertools.count()
+
     def start(code: str, **options: Any) -> subprocess.Popen[str]:
-        path = Path(box.root / "script.py")
+        path = Path(box.root / f"script{next(numbers)}.py")  # one file each: another may just be starting
         path.write_text(textwrap.dedent(code))
         env = {**box.env, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{box.env['PYTHONPATH']}"}
         return subprocess.Popen(
