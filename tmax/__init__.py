@@ -5,7 +5,8 @@ Public names are loaded when first used, so that ``import tmax`` costs next to n
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from tmax.version import __version__
+
 __all__ = ["Executor", "Swarm", "__version__"]
 
 # Type checkers know this name; importing it from typing would cost more than half a bare interpreter's start.

@@ -1,11 +1,11 @@
-"""What is said on the control socket.
+r"""What is said on the control socket.
 
 One Unix socket, peers of our own user only.  The first byte of a connection decides its language for good:
 
 **JSON lines** (people's verbs).  A request is one line ``{"verb": NAME, ...}``; an answer is one line
 ``{"ok": true, ...}`` or ``{"error": {"code", "message", "hint"}}``.  A verb that streams sends lines with
 ``"more": true`` and ends with one without it.  Text from a person's shell (arguments, folders, environment) is
-``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\\udcXX``).
+``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\udcXX``).
 With ``"text": true`` an answer carries ``"text"`` instead of values, ready to be printed (``"width"``: columns, 0: no limit;
 ``"color"``: true when the reader's terminal shows colours).
 

@@ -11,12 +11,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tmax import __version__
 from tmax.controller.views import explain, task_view
 from tmax.core.events import TasksEnded
 from tmax.core.model import TaskState, WorkerState
 from tmax.core.roster import Life
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+from tmax.version import __version__
 from tmax_pipes.jobs import label_of
 
 if TYPE_CHECKING:

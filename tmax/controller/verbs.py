@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tmax import __version__
 from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkRequest, BulkSubmit, BulkWatch
 from tmax.control.server import Ask, Peer
 from tmax.controller.clients import Waiter, bulk_end
@@ -17,9 +16,10 @@ from tmax.controller.selectors import select
 from tmax.controller.views import explain, task_view, to_plain, whole_story
 from tmax.core import tables
 from tmax.core.events import CancelAsked, HoldSet, Submitted
-from tmax.core.model import NewTask, Task
+from tmax.core.model import NewTask, Task, TaskState
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
+from tmax.version import __version__
 
 if TYPE_CHECKING:
     from tmax.controller.house import Controller
@@ -234,7 +234,10 @@ class Verbs:
         limit = ask.fields.get("limit")
         limit = limit if isinstance(limit, int) and limit > 0 else 50
         states = ask.fields.get("state")
-        wanted = set(states if isinstance(states, list) else [states]) if states else None
+        wanted = set(states.split(",")) if isinstance(states, str) and states else None
+        if wanted and not wanted.issubset(TaskState):
+            unknown = ", ".join(sorted(wanted.difference(TaskState)))
+            raise UsageError(f"no task is ever {unknown}", hint=f"states: {' '.join(TaskState)}")
         live = [*self._house.painter.running(), *self._house.painter.waiting(limit)]
         live = [view for view in live if wanted is None or view.state in wanted]
         if wanted is None and not ask.fields.get("all"):
