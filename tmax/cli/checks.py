@@ -18,12 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tmax import __version__
 from tmax.cli.ask import ask
 from tmax.core.tables import size
 from tmax.errors import NoSwarm, TmaxError
 from tmax.layout import SUN_PATH_BYTES, Layout
 from tmax.storage.place import NETWORK, file_system_of
+from tmax.version import __version__
 
 State = Literal["ok", "warn", "fail"]
 _PACKAGES = (

@@ -28,6 +28,6 @@ def doctor(common: say.Common) -> int:
             continue
         mark = f"\x1b[{_TINTS[check.state]}m{check.state:<4}\x1b[0m" if color else f"{check.state:<4}"
         say.out(
-            f"{mark}  {check.name:<12}{say.harmless(check.detail)}\n" + (f"      type: {say.harmless(check.hint)}\n" if check.hint else "")
+            f"{mark}  {check.name:<16}{say.harmless(check.detail)}\n" + (f"      type: {say.harmless(check.hint)}\n" if check.hint else "")
         )
     return int(Exit.FAILED if failed else Exit.OK)

@@ -10,8 +10,8 @@ import select
 from typing import Any
 
 from tmax.cli import say
+from tmax.cli.again import revive
 from tmax.cli.ask import Lost, ask, stream
-from tmax.cli.submit import revive
 from tmax.errors import NoSwarm
 
 _CLOSE_S = 30.0

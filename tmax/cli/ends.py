@@ -45,17 +45,19 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
     """Return these tasks once all have ended; goes on with the next controller when this one ends.  Raises WaitTimedOut after ``timeout_s``."""
     import time
 
+    from tmax.cli.again import TRIES, revive
+
     end_s = None if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+    for tries_left in reversed(range(TRIES)):
+        fields = {} if end_s is None else {"timeout_s": max(0.0, end_s - time.monotonic())}
         try:
-            fields: dict[str, Any] = {} if left_s is None else {"timeout_s": left_s}
             tasks: list[dict[str, Any]] = ask(common.layout, "wait", 0, ids=ids, fail_fast=fail_fast, **fields)["tasks"]
             return tasks
         except Lost:
-            from tmax.cli.submit import revive
-
+            if not tries_left:
+                raise
             revive(common)
+    raise AssertionError("the last try returns or raises")
 
 
 def how(task: dict[str, Any]) -> str:

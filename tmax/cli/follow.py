@@ -17,7 +17,9 @@ import select
 from binascii import a2b_base64
 
 from tmax.cli import say
-from tmax.cli.ask import Line, Lost, ask
+from tmax.cli.again import TRIES, ask_again, revive
+from tmax.cli.ask import Line
+from tmax.errors import NoSwarm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +34,15 @@ _BLIND_MS = 200
 """Without inotify (a user's instances can be used up) we look this often."""
 
 
-def follow(common: say.Common, task: int, on_interrupt: Callable[[], None] | None = None) -> dict[str, Any]:
-    """Print what ``task`` prints, from the beginning, until it has ended; return its TaskView.
+def follow(
+    common: say.Common, task: int, on_interrupt: Callable[[], None] | None = None, put: Callable[[bytes], object] = say.out_bytes
+) -> dict[str, Any]:
+    """Give ``put`` what ``task`` prints, from the beginning, until it has ended; return its TaskView.
 
     ``on_interrupt``: called at the first Ctrl-C instead of leaving; a second one leaves.  Goes on with the next
     controller when this one ends.
     """
-    follower = _Follower(common, task)
+    follower = _Follower(common, task, put)
     try:
         return follower.run(on_interrupt)
     finally:
@@ -46,21 +50,23 @@ def follow(common: say.Common, task: int, on_interrupt: Callable[[], None] | Non
 
 
 class _Follower:
-    def __init__(self, common: say.Common, task: int) -> None:
+    def __init__(self, common: say.Common, task: int, put: Callable[[bytes], object]) -> None:
         self._common = common
+        self._put = put
         self._task = task
+        self._tries_left = TRIES
         self._printed_bytes = 0
         self._file = -1
         self._ears = _Ears()
         self._line: Line | None = None
-        self._path = ask(common.layout, "logs", target=task)["wanted_file"]
+        self._path = ask_again(common, "logs", target=task)["wanted_file"]
         self._ears.watch(os.path.dirname(self._path), _IN_CREATE | _IN_MOVED_TO)
 
     def run(self, on_interrupt: Callable[[], None] | None) -> dict[str, Any]:
         while True:
             try:
                 view = self._until_ended()
-            except Lost:
+            except NoSwarm:
                 self._reconnect()
             except KeyboardInterrupt:
                 if on_interrupt is None:
@@ -72,9 +78,10 @@ class _Follower:
                 return view
 
     def _reconnect(self) -> None:
-        from tmax.cli.submit import revive
-
         self._drop_line()
+        self._tries_left -= 1
+        if not self._tries_left:
+            raise NoSwarm(self._common.layout.swarm, "keeps ending")
         revive(self._common)
 
     def _until_ended(self) -> dict[str, Any]:
@@ -100,7 +107,7 @@ class _Follower:
         while data := os.pread(self._file, _CHUNK_BYTES, self._printed_bytes):
             if not self._still_named():
                 return
-            say.out_bytes(data)
+            self._put(data)
             self._printed_bytes += len(data)
         if os.fstat(self._file).st_size < self._printed_bytes and self._still_named():
             self._printed_bytes = 0  # a new attempt began a new log
@@ -125,13 +132,13 @@ class _Follower:
 
     def _rest(self) -> None:
         """The task has ended: print what was not printed yet, from where its output is kept now."""
-        answer = ask(self._common.layout, "logs", target=self._task)
+        answer = ask_again(self._common, "logs", target=self._task)
         if answer["file"]:
             self._close_file()
             self._show_new()
             return
         tail = a2b_base64(answer["tail"])
-        say.out_bytes(tail[self._printed_bytes :] if len(tail) >= self._printed_bytes else tail)
+        self._put(tail[self._printed_bytes :] if len(tail) >= self._printed_bytes else tail)
 
     def _close_file(self) -> None:
         if self._file >= 0:

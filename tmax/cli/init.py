@@ -47,7 +47,7 @@ class _Phases:
     def _tell(self, name: str, ms: float) -> None:
         self.list.append({"phase": name.strip(), "ms": round(ms, 1)})
         if not self._common.json and not self._common.quiet:
-            say.warn(f"{name:<16}{ms:8.0f} ms")
+            say.out(f"{name:<16}{ms:8.0f} ms\n")
 
 
 def init(common: say.Common, *, workers: int | None, pool: int | None, preload: str | None, python: str | None, attach: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tmax.cli import options, outcome, say
-from tmax.cli.ask import ask
+from tmax.cli.again import ask_again
 from tmax.cli.ends import ended
 from tmax.cli.submit import accept, new_request_id
 from tmax.errors import Exit, UsageError
@@ -26,9 +26,9 @@ def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int,
     try:
         ended(common, [task_id])
     except KeyboardInterrupt:
-        ask(common.layout, "cancel", ids=[task_id])
+        ask_again(common, "cancel", ids=[task_id])
         return int(Exit.INTERRUPTED)
-    answer = ask(common.layout, "show", id=task_id)
+    answer = ask_again(common, "show", id=task_id)
     found = answer["task"]
     if found["state"] != "done" or common.json or common.quiet:
         return outcome.show(common, found, answer["blobs"])

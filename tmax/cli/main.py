@@ -12,9 +12,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tmax import __version__
 from tmax.cli import options, say
 from tmax.errors import Exit, UsageError
+from tmax.version import __version__
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "": (
@@ -27,6 +27,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """By verb: what to type, and what it does."""
 
+WORDS: dict[str, str] = {}
+"""By verb: what stands behind its options."""
+
 CommonOptions: dict[str, Any] = {
     "swarm": Annotated[str | None, typer.Option("--swarm", metavar="S", help="The swarm [default: $TMAX_SWARM, else default].")],
     "json": Annotated[bool, typer.Option("--json", help="Data as one JSON value; errors too.")],
@@ -38,12 +41,16 @@ CommonOptions: dict[str, Any] = {
     ],
 }
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND...", help="The program and its arguments.", show_default=False)]
+Words = Annotated[list[str] | None, typer.Argument(metavar="COMMAND", hidden=True)]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 class _ExamplesFirst:
-    """Help that begins with what to type."""
+    """Help that begins with what to type, and reads the same under every version of typer."""
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        words = "VERB ..." if isinstance(self, TyperGroup) else WORDS[ctx.info_name]
+        formatter.write_usage(ctx.command_path, f"[OPTIONS] {words}".rstrip())
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         super().format_help_text(ctx, formatter)  # type: ignore[misc]  # of the command or group it is mixed into
@@ -61,24 +68,28 @@ class _Group(_ExamplesFirst, TyperGroup):
     pass
 
 
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
 app = typer.Typer(
     cls=_Group,
     rich_markup_mode=None,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=_SETTINGS,
     help="A durable swarm of warm, attachable tmux workers for kernels, Python callables and shell commands.",
 )
 
 
-def verb(name: str, *, rest: bool = False, examples: Sequence[tuple[str, str]] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Register a verb: ``function(common, ...)`` with the common options added.  ``rest``: options end at its first word."""
+def verb(name: str, words: str = "", *, examples: Sequence[tuple[str, str]]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a verb: ``function(common, ...)`` with the common options added.
+
+    ``words``: what stands behind its options, for its help; with ``--`` before it, options end at the first word.
+    """
 
     def register(function: Callable[..., int]) -> Callable[..., int]:
         EXAMPLES[name] = tuple(examples)
-        settings = {"allow_interspersed_args": False} if rest else {}
-        app.command(name, cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, **settings})(
-            _with_common(function)
-        )
+        WORDS[name] = words
+        settings = {**_SETTINGS, "allow_interspersed_args": False} if words.startswith("--") else _SETTINGS
+        app.command(name, cls=_Command, context_settings=settings)(_with_common(function))
         return function
 
     return register

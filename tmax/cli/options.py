@@ -195,9 +195,16 @@ def _options(
         if option.read is None:
             values[option.name] = True
         elif equals or at + 1 < len(argv):
-            values[option.name] = option.read(text if equals else argv[at + 1])
+            values[option.name] = _read(option.read, flag, text if equals else argv[at + 1])
             at += not equals
         else:
             return None
         at += 1
     return at
+
+
+def _read(read: Callable[[str], Any], flag: str, text: str) -> Any:
+    try:
+        return read(text)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error.message}", error.hint) from None

@@ -6,7 +6,7 @@ Ctrl-C once: the task is cancelled, what it still prints is shown, exit 130.   T
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import ask
+from tmax.cli.again import ask_again
 from tmax.cli.submit import accept, new_request_id, task_of
 from tmax.errors import Exit
 
@@ -18,41 +18,49 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 _TIMED_OUT = 124
 """As ``timeout`` has it."""
+_SAID_ITSELF = frozenset({"exit", "signal", "cancelled"})
+"""Ends that need no words of ours: the command has said why, or the person knows."""
 
 
 def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
-    """Submit a command (or with ``py`` a function) and stay with it; return its exit code, 128 + n for signal n."""
-    from tmax.cli.follow import follow
+    """Submit a command (or with ``py`` a function) and stay with it; return its exit code, 128 + n for signal n.
+
+    With ``json`` nothing is shown until it has ended; then everything, as one value.
+    """
+    from tmax.cli.follow import follow  # before the task exists: from then on Ctrl-C must reach it
 
     task_id = accept(common, task_of(words, **given), request_id or new_request_id())
     common.talk(f"task {task_id}")
-    cancelled = []
+    cancelled: list[int] = []
 
     def cancel() -> None:
         cancelled.append(task_id)
         common.talk(f"\ncancelling task {task_id}; Ctrl-C again to leave at once")
-        ask(common.layout, "cancel", ids=[task_id])
+        ask_again(common, "cancel", ids=[task_id])
 
-    follow(common, task_id, cancel)
-    answer = ask(common.layout, "show", id=task_id)
+    output: list[bytes] = []
+    try:
+        follow(common, task_id, cancel, output.append if common.json else say.out_bytes)
+    except KeyboardInterrupt:
+        if not cancelled:
+            cancel()
+        raise
+    answer = ask_again(common, "show", id=task_id)
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "task": say.with_iso(answer["task"])})
-    return int(Exit.INTERRUPTED) if cancelled else finish(common, answer["task"], answer["blobs"])
+        answer["task"]["output"] = b"".join(output).decode("utf-8", "replace")
+    code = finish(common, answer["task"], answer["blobs"])
+    return int(Exit.INTERRUPTED) if cancelled else code
 
 
 def finish(common: say.Common, task: dict[str, Any], blobs: str) -> int:
     """Print the result of a function, or why there is none; return the exit code that tells how ``task`` ended."""
     from tmax.cli import outcome
 
-    if task["state"] == "done":
-        if task["kind"] != "shell" and not common.json:
-            outcome.show(common, task, blobs)
-        return 0
-    code = exit_code(task)
-    own = (task.get("failure") or {}).get("kind") in {"exit", "signal"}
-    if not own and not common.json:  # a command that fails has said why itself
+    if common.json or (task["state"] == "done" and task["kind"] != "shell"):
+        outcome.show(common, task, blobs)
+    elif task["state"] != "done" and (task.get("failure") or {}).get("kind") not in _SAID_ITSELF:
         outcome.complain(task, common.flag)
-    return code
+    return 0 if task["state"] == "done" else exit_code(task)
 
 
 def exit_code(task: dict[str, Any]) -> int:

@@ -12,17 +12,14 @@ import os
 import sys
 
 from tmax.cli import say
-from tmax.cli.ask import ask
+from tmax.cli.again import ask_again
 from tmax.cli.codec import decode
-from tmax.errors import NoSwarm, UsageError
+from tmax.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
-
-TRIES = 5
-"""How many controllers may end under one submit before it gives up."""
 
 
 def submit(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
@@ -96,27 +93,6 @@ def environment() -> dict[str, str]:
 
 
 def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
-    """Have the task accepted exactly once and return its id.
-
-    Raises NoSwarm when there never was a swarm, when it was taken down, or when controllers keep ending.
-    """
-    layout = common.layout
-    for tries_left in reversed(range(TRIES)):
-        try:
-            ids: list[int] = ask(layout, "submit", tasks=[task], request_id=request_id)["ids"]
-            return ids[0]
-        except NoSwarm:
-            if not tries_left:
-                raise
-            revive(common)
-    raise AssertionError("the last try returns or raises")
-
-
-def revive(common: say.Common) -> None:
-    """Start a controller where one is missing; raises NoSwarm when there never was a swarm, or when it was taken down."""
-    layout = common.layout
-    if not os.path.exists(layout.settings):
-        raise NoSwarm(layout.swarm, "was never started")
-    from tmax.launch import ensure_controller
-
-    ensure_controller(layout)
+    """Have the task accepted exactly once and return its id.  Raises as ``ask_again`` does."""
+    ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
+    return ids[0]

@@ -47,8 +47,7 @@ Py = Annotated[
     str | None,
     typer.Option("--py", metavar="MODULE:FUNCTION", help="Call this; words are JSON arguments, KEY=JSON keywords, - JSON on stdin."),
 ]
-_TASK = "TASK"
-Tasks = Annotated[list[str], typer.Argument(metavar="TASK...", help="Ids, ranges (3-7), @ (the last), @~2, names.", show_default=False)]
+Tasks = Annotated[list[str], typer.Argument(metavar="TASK", hidden=True)]
 
 
 def given(**values: Any) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def given(**values: Any) -> dict[str, Any]:
 
 @verb(
     "submit",
-    rest=True,
+    "-- COMMAND ...",
     examples=(
         ("tmax submit -- python train.py --lr 0.1", "queue a command"),
         ("tmax submit --priority high --timeout 30m -- make", "before others, at most 30 minutes"),
@@ -88,7 +87,7 @@ def _submit(
 
 @verb(
     "run",
-    rest=True,
+    "-- COMMAND ...",
     examples=(
         ("tmax run -- make test", "as if you had run it here; Ctrl-C cancels it"),
         ("tmax run --timeout 10m -- ./job", "ended after ten minutes (exit code 124)"),
@@ -117,6 +116,7 @@ def _run(
 
 @verb(
     "kernel",
+    "NAME",
     examples=(
         ("tmax kernel matmul --n 4096 --device auto", "one product of 4096 x 4096 matrices"),
         ("tmax kernel eigvals --n 100 --batch 8", "eigenvalues of eight matrices"),
@@ -125,7 +125,7 @@ def _run(
 )
 def _kernel(
     common: Common,
-    kernel_name: Annotated[str, typer.Argument(metavar="NAME", help="matmul, eigvals or reduce.", show_default=False)],
+    kernel_name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
     n: Annotated[int | None, typer.Option("--n", parser=options.count, metavar="N", help="Size.")] = None,
     m: Annotated[int | None, typer.Option("--m", parser=options.count, metavar="N", help="Rows, where they differ.")] = None,
     k: Annotated[int | None, typer.Option("--k", parser=options.count, metavar="N", help="Inner size of a product.")] = None,
@@ -144,7 +144,7 @@ def _kernel(
     timeout_s: Timeout = None,
     priority: Priority = None,
 ) -> int:
-    """Run a numeric kernel on a worker, timed with the device synchronised, and print what it took."""
+    """Run a numeric kernel (matmul, eigvals, reduce) on a worker and print what it took.  The device is synchronised for the timing."""
     sizes = given(n=n, m=m, k=k, batch=batch)
     chosen = given(dtype=dtype, device=device, backend=backend, timeout_s=timeout_s, priority=priority)
     return kernel.kernel(common, kernel_name, sizes, repeat=1 if repeat is None else repeat, seed=seed or 0, **chosen)
@@ -152,6 +152,7 @@ def _kernel(
 
 @verb(
     "wait",
+    "TASK ...",
     examples=(
         ("tmax wait 7 9-12", "exit 0 when all succeeded, 1 when one did not"),
         ("tmax wait --timeout 10m @ || echo $?", "75: the time is over, the task goes on"),
@@ -166,29 +167,33 @@ def _wait(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Return as soon as one did not succeed.")] = False,
     ignore_failures: Annotated[bool, typer.Option("--ignore-failures", help="Exit 0 also when one did not succeed.")] = False,
 ) -> int:
-    """Wait until tasks have ended."""
+    """Wait until tasks have ended.  TASK: an id, a range (3-7), @ (the last), @~2 (two before it), or a name."""
     return ends.wait(common, words, timeout_s=timeout_s, fail_fast=fail_fast, ignore_failures=ignore_failures)
 
 
-@verb("result", examples=(("tmax result @", "the result of the last task"), ("tmax result 7 --json", "with its whole story")))
-def _result(common: Common, word: Annotated[str, typer.Argument(metavar=_TASK, show_default=False)]) -> int:
+@verb("result", "TASK", examples=(("tmax result @", "the result of the last task"), ("tmax result 7 --json", "with its whole story")))
+def _result(common: Common, word: Annotated[str, typer.Argument(metavar="TASK", hidden=True)]) -> int:
     """Print what a task returned; its traceback and exit 1 when it failed."""
     return ends.result(common, [word])
 
 
-@verb("logs", examples=(("tmax logs -f @", "follow the last task to its end"), ("tmax logs w2", "what the worker's pane shows")))
+@verb(
+    "logs",
+    "TASK|WORKER",
+    examples=(("tmax logs -f @", "follow the last task to its end"), ("tmax logs w2", "what the worker's pane shows")),
+)
 def _logs(
     common: Common,
-    word: Annotated[str, typer.Argument(metavar="TASK|WORKER", show_default=False)],
+    word: Annotated[str, typer.Argument(metavar="TASK|WORKER", hidden=True)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
 ) -> int:
     """Print what a task printed, while it runs or long after; or what a worker's pane shows."""
     return logs.logs(common, [word], follow=follow)
 
 
-@verb("cancel", examples=(("tmax cancel 7 9-12", "end these"), ("tmax cancel --dry-run train", "which task has this name?")))
+@verb("cancel", "TASK ...", examples=(("tmax cancel 7 9-12", "end these"), ("tmax cancel --dry-run train", "which task has this name?")))
 def _cancel(common: Common, words: Tasks, dry_run: Dry = False) -> int:
-    """End tasks: TERM (an exception, in Python), a grace, then KILL."""
+    """End tasks: TERM (an exception, in Python), a grace, then KILL.  TASK: 7, 3-7, @ (the last), @~2, or a name."""
     return ends.cancel(common, words, dry_run=dry_run)
 
 
@@ -210,6 +215,7 @@ def _ps(
 
 @verb(
     "attach",
+    "[WORKER|TASK|dashboard]",
     examples=(
         ("tmax attach", "the dashboard"),
         ("tmax attach w3", "a worker; C-b d leaves it"),
@@ -218,14 +224,14 @@ def _ps(
 )
 def _attach(
     common: Common,
-    word: Annotated[str | None, typer.Argument(metavar="[WORKER|TASK|dashboard]", show_default=False)] = None,
+    word: Annotated[str | None, typer.Argument(metavar="WORKER|TASK|dashboard", hidden=True)] = None,
     read_only: Annotated[bool, typer.Option("--read-only", "-r", help="Look, do not touch.")] = False,
 ) -> int:
     """Look at a worker, a task's worker, or the dashboard, in tmux."""
     return reach.attach(common, [word] if word else [], read_only=read_only)
 
 
-@verb("tmux", rest=True, examples=(("tmax tmux list-sessions", "any tmux command, on the swarm's own server"),))
+@verb("tmux", "-- [TMUX COMMAND ...]", examples=(("tmax tmux list-sessions", "any tmux command, on the swarm's own server"),))
 def _tmux(common: Common, words: Words = None) -> int:
     """Run tmux itself on the swarm's own server."""
     return reach.tmux(common, words or [])

@@ -220,7 +220,7 @@ def _swarm_line(snapshot: Snapshot) -> str:
     words.append(f"up {duration(snapshot.uptime_s)}")
     words.append(f"controller pid {snapshot.controller_pid}")
     if snapshot.held:
-        words.append("queue held (tmax resume)")
+        words.append("queue held")
     if snapshot.draining:
         words.append("going down")
     return f"{printable(snapshot.swarm)}: " + ", ".join(words)

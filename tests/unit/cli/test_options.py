@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+from typer.main import get_command
+
+from tmax.cli import options, tasks  # noqa: F401 - tasks registers its verbs
+from tmax.cli.main import app
+from tmax.cli.options import parse
+from tmax.errors import UsageError
+
+
+def test_the_fast_table_and_typer_know_the_same_options() -> None:
+    """A flag that only one of them knows would change its meaning with whatever else stands on the line."""
+    from tmax.cli import doctor, swarm  # noqa: F401 - they register theirs
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name, verb in options.VERBS.items():
+        typers = {(flag, not param.is_flag) for param in commands[name].params if param.param_type_name == "option" for flag in param.opts}
+        fast = {(flag, option.read is not None) for option in (*verb.options, *options.COMMON) for flag in option.flags}
+        assert fast == typers, name
+
+
+def test_the_fast_table_names_functions_that_take_its_options() -> None:
+    import importlib
+    import inspect
+
+    for verb in options.VERBS.values():
+        module, _, name = verb.call.partition(":")
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+        for option in verb.options:
+            assert anything or option.name in parameters, (name, option.name)
+
+
+@pytest.mark.parametrize(
+    "line, verb, words, own",
+    [
+        ("", "status", [], {}),
+        ("--swarm x", "status", [], {}),
+        ("ps -a --limit 5", "ps", [], {"every": True, "limit": 5}),
+        ("ps --limit=5", "ps", [], {"limit": 5}),
+        ("submit -- ls -l --json", "submit", ["ls", "-l", "--json"], {}),
+        ("submit ls -l --name x", "submit", ["ls", "-l", "--name", "x"], {}),
+        ("submit --name -x -- a -- b", "submit", ["a", "--", "b"], {"name": "-x"}),
+        ("submit --py m:f - 3", "submit", ["-", "3"], {"py": "m:f"}),
+        ("submit --timeout 1h30m -- x", "submit", ["x"], {"timeout_s": 5400.0}),
+        ("wait 1 2 --timeout 3 @", "wait", ["1", "2", "@"], {"timeout_s": 3.0}),
+        ("wait -- -x", "wait", ["-x"], {}),
+        ("logs -f @~2", "logs", ["@~2"], {"follow": True}),
+        ("attach", "attach", [], {}),
+        ("attach -r w1", "attach", ["w1"], {"read_only": True}),
+        ("--json cancel 3-7 --dry-run", "cancel", ["3-7"], {"dry_run": True}),
+    ],
+)
+def test_lines_that_are_understood(line: str, verb: str, words: list[str], own: dict[str, object]) -> None:
+    parsed = parse(line.split())
+    assert parsed is not None
+    assert (parsed.verb, parsed.words, parsed.own) == (verb, words, own)
+
+
+def test_common_options_may_stand_on_both_sides() -> None:
+    parsed = parse(["--swarm", "a", "ps", "--json", "--swarm", "b", "-q"])
+    assert parsed is not None
+    assert parsed.common == {"swarm": "b", "json": True, "quiet": True}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--help", "-h", "ps -h", "init -n 2", "nope", "ps --nope", "ps extra", "result", "result 1 2", "wait", "ps -aq", "ps --all=1", "ps --limit",
+     "attach a b", "- ps", "--swarm", "status --", "--version"],
+)  # fmt: skip
+def test_lines_that_are_left_to_typer(line: str) -> None:
+    if line == "status --":
+        assert parse(line.split()) is not None
+    else:
+        assert parse(line.split()) is None
+
+
+@pytest.mark.parametrize(
+    "line", ["ps --limit x", "ps --state nope", "submit --priority urgent -- x", "wait 1 --timeout soon", "ps --color red"]
+)
+def test_values_that_are_not_allowed_are_said(line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(line.split())
+    assert next(word for word in line.split() if word.startswith("--")) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text, value", [("0", 0.0), ("90", 90.0), ("1.5", 1.5), ("250ms", 0.25), ("30m", 1800.0), ("1h30m", 5400.0), ("2d", 172800.0)]
+)
+def test_durations(text: str, value: float) -> None:
+    assert options.seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1x", "-1", "1h x", "m", "1.2.3", "1e3", "inf", "nan"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError):
+        options.seconds(text)
+
+
+def test_kernel_names_are_those_the_workers_know() -> None:
+    from tmax.cli.kernel import KERNELS
+    from tmax_workers.kernels.table import KERNELS as KNOWN
+
+    assert set(KERNELS) == set(KNOWN)
+
+
+def test_states_are_those_of_the_model() -> None:
+    from tmax.core.model import TaskState
+
+    assert set(options.STATES) == {state.value for state in TaskState}
