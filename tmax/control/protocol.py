@@ -15,7 +15,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 | ``ready`` | ``timeout_s`` | streams ``{"phase", "ms"}``; ends when all workers are ready, or with an error |
 | ``status`` | ``text width color`` | ``snapshot`` |
 | ``workers`` | ``text width color`` | ``workers`` (list of WorkerView), |
-| ``ps`` | ``all state limit text width color`` | ``tasks`` (list of TaskView); ``state``: names with commas (``failed,dead``), empty: those not ended, or with ``all`` every one; ``limit`` 0: no limit |
+| ``ps`` | ``all state limit text width color`` | ``tasks`` (list of TaskView); ``state``: a list, or names with commas (``failed,dead``), empty: those not ended, or with ``all`` every one; ``limit`` 0: no limit |
 | ``submit`` | ``tasks`` (list of objects, see below), ``request_id`` | ``ids``, once committed |
 | ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
 | ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |

@@ -234,7 +234,8 @@ class Verbs:
         limit = ask.fields.get("limit")
         limit = limit if isinstance(limit, int) and limit > 0 else 50
         states = ask.fields.get("state")
-        wanted = set(states.split(",")) if isinstance(states, str) and states else None
+        names = states.split(",") if isinstance(states, str) else states if isinstance(states, list) else []
+        wanted = {str(name) for name in names if name} or None
         if wanted and not wanted.issubset(TaskState):
             unknown = ", ".join(sorted(wanted.difference(TaskState)))
             raise UsageError(f"no task is ever {unknown}", hint=f"states: {' '.join(TaskState)}")
