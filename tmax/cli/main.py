@@ -27,6 +27,28 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """By verb: what to type, and what it does."""
 
+_ORDER = (
+    "init",
+    "up",
+    "down",
+    "status",
+    "workers",
+    "ps",
+    "submit",
+    "run",
+    "kernel",
+    "wait",
+    "result",
+    "logs",
+    "cancel",
+    "attach",
+    "hold",
+    "resume",
+    "tmux",
+    "doctor",
+)
+"""Of the verbs in the help."""
+
 WORDS: dict[str, str] = {}
 """By verb: what stands behind its options."""
 
@@ -65,7 +87,8 @@ class _Command(_ExamplesFirst, TyperCommand):
 
 
 class _Group(_ExamplesFirst, TyperGroup):
-    pass
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=_ORDER.index)
 
 
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -151,7 +174,7 @@ app.callback(invoke_without_command=True)(_shaped(_root, [_version_option]))
 
 def run(words: Sequence[str]) -> int:
     """Run a command line through typer and return its exit code.  Raises TmaxError, also for what typer finds wrong."""
-    from tmax.cli import swarm, tasks, doctor  # noqa: F401, I001 - they register their verbs, in the order of the help
+    from tmax.cli import doctor, swarm, tasks  # noqa: F401 - they register their verbs
 
     try:
         answer = typer.main.get_command(app).main(list(words), prog_name="tmax", standalone_mode=False)

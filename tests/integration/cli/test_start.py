@@ -26,7 +26,7 @@ REPLIES = {
     "select": {"ok": True, "ids": [1]},
 }
 ALLOWED = {
-    "__future__", "_json", "_socket", "binascii", "time", "tmax", "tmax.errors", "tmax.layout", "tmax.cli", "tmax.cli.fast", "tmax.cli.options",
+    "__future__", "_json", "_socket", "binascii", "time", "tmax", "tmax.errors", "tmax.layout", "tmax.version", "tmax.cli", "tmax.cli.fast", "tmax.cli.options",
     "tmax.cli.say", "tmax.cli.codec", "tmax.cli.ask",
 }  # fmt: skip
 """What any hot verb may import, besides the file it lives in."""
