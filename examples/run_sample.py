@@ -27,7 +27,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, cast
 
-from examples.report import Record, Run, not_accepted, record_of, report
+from examples.report import Record, Run, count, not_accepted, record_of, report
 from examples.sample_job import Work, hashes_check, tokens_check, work
 from examples.stdlib_tokens import count_tokens
 from tmax import Swarm
@@ -165,8 +165,8 @@ def run_on(swarm: Swarm, layout: Layout, job: Work) -> dict[str, list[Future[Any
             futures[kind] = submit(swarm, job)
             watch(kind, futures[kind])
     except KeyboardInterrupt:
-        count = cancel(layout, [future for some in futures.values() for future in some])
-        print(f"\ninterrupted: {count} tasks cancelled; the swarm stays up", file=sys.stderr)
+        ended = cancel(layout, [future for some in futures.values() for future in some])
+        print(f"\ninterrupted: {count(ended, 'task')} cancelled; the swarm stays up", file=sys.stderr)
         raise
     return futures
 
@@ -178,7 +178,8 @@ def run_plain(with_torch: bool) -> dict[str, Any] | None:
     """Run ``examples/plain.py`` with this interpreter and return its figures; None when it failed (it has said why)."""
     command = [sys.executable, "-m", "examples.plain", "--json", *([] if with_torch else ["--no-torch"])]
     progress = Progress("plain", 0)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as program:
+    # In a session of its own: Ctrl-C is for us, and we end it.
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True) as program:
         try:
             while True:
                 try:
@@ -187,7 +188,7 @@ def run_plain(with_torch: bool) -> dict[str, Any] | None:
                 except subprocess.TimeoutExpired:
                     progress.show(0)
         except BaseException:
-            program.terminate()
+            program.kill()
             raise
     progress.end("the same work in one process" if not program.returncode else f"failed with exit code {program.returncode}")
     figures: dict[str, Any] | None = None if program.returncode else json.loads(output)
@@ -201,7 +202,7 @@ def attach_line() -> str:
     """Return the one line that says how to attach."""
     beside = Path(sys.executable).parent / "tmax"
     command = "tmax" if shutil.which("tmax") or not beside.exists() else shlex.quote(str(beside))
-    return f"The swarm stays up; look at it: {command} attach   (one worker: attach w1; C-b d leaves; down ends it)"
+    return f"The swarm stays up.  To attach: {command} attach   (C-b d leaves; attach w1: one worker; down: end it)"
 
 
 def run(with_torch: bool) -> int:
