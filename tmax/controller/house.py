@@ -61,6 +61,9 @@ RETRY_FULL_S = 1.0
 ANSWER_S = 0.05
 """How long the last answers of a swarm that is down may take to leave."""
 
+OWNER_S = 30.0
+"""How long a temporary swarm waits for its owner."""
+
 TRIM_S = 600.0
 """Between looks for ended tasks above the number kept."""
 
@@ -173,6 +176,8 @@ class Controller:
     def run(self) -> int:
         """Turn until the swarm is down or this process is asked to go; return the exit code."""
         self.reactor.after(TRIM_S, self._trim)
+        if self.layout.swarm.startswith("tmp-"):
+            self.reactor.after(OWNER_S, self._leave_if_nobodys)
         while self._exit is None:
             self.reactor.run_once(0.0 if self._events and not self._committing and not self._gone else None)
             if self._events and not self._committing and not self._gone:
@@ -270,6 +275,11 @@ class Controller:
         leaving = self.scheduler.desk.leaving
         if leaving is None or (now and not leaving.now):
             self.emit(Leaving(now=now))
+
+    def _leave_if_nobodys(self) -> None:
+        """A temporary swarm whose client died before it owned it must not stay."""
+        if not self.clients.owners:
+            self.leave(now=True)
 
     def _on_empty(self) -> None:
         """Everything has stopped: let go of all that a next controller will take, and only then say that it is done."""
