@@ -166,7 +166,7 @@ def run_on(swarm: Swarm, layout: Layout, job: Work) -> dict[str, list[Future[Any
             watch(kind, futures[kind])
     except KeyboardInterrupt:
         ended = cancel(layout, [future for some in futures.values() for future in some])
-        print(f"\ninterrupted: {count(ended, 'task')} cancelled; the swarm stays up", file=sys.stderr)
+        print(f"\n{count(ended, 'task')} cancelled", file=sys.stderr)
         raise
     return futures
 
@@ -240,6 +240,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("\ninterrupted; the swarm stays up", file=sys.stderr)
         return 130
 
 

@@ -131,17 +131,10 @@ def test_a_second_start_is_quick_and_ctrl_c_leaves_the_swarm_as_it_was(box: Box)
     link = box.root / "start it"
     link.symlink_to(START)
     keyboard, terminal = pty.openpty()
+    command = [str(link), "--no-torch", "-n", "2"]
+    running = subprocess.Popen(command, cwd="/", env=box.env, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
+    os.close(terminal)
     try:
-        running = subprocess.Popen(
-            [str(link), "--no-torch", "-n", "2"],
-            cwd="/",
-            env=box.env,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-        )
-        os.close(terminal)
         os.set_blocking(keyboard, False)
         said = Said(keyboard)
         wait_until(lambda: "kernel   [" in said.text(), timeout_s=60, story=said.text)
@@ -154,6 +147,8 @@ def test_a_second_start_is_quick_and_ctrl_c_leaves_the_swarm_as_it_was(box: Box)
         assert "Traceback" not in said.text()
     finally:
         os.close(keyboard)
+        running.kill()
+        running.wait()
     wait_until(lambda: not box.json("ps")["tasks"], timeout_s=30)
     assert {worker["state"] for worker in box.workers()} == {"idle"}
 
