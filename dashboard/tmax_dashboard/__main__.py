@@ -35,6 +35,8 @@ def _run(swarm: str, control: str, tmux: str, *, always: bool) -> int:
     from tmax_dashboard.feed import ControlFeed
     from tmax_dashboard.tmux import Tmux
 
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)  # left by the shell that started tmux; believed, they would hide the pane's own size
     app = Dashboard(ControlFeed(swarm, control, always=always), Tmux(tmux, os.environ), swarm)
     app.run(mouse=False)  # the terminal's own selection is worth more than clicks
     return app.return_code or 0

@@ -109,7 +109,7 @@ class ControlFeed:
             try:
                 for answer in self._watch():
                     wait_s = _FIRST_WAIT_S
-                    self._say(_picture_of(answer))
+                    self._say(_picture_of(answer, self.take().snapshot))
                 why = ""
             except Exception as error:  # whatever it is, the dashboard's task is to say so and to try again
                 why = _told(error)
@@ -172,14 +172,15 @@ def _told(error: Exception) -> str:
     return f"{str(error) or type(error).__name__}{': ' if hint else ''}{hint}"
 
 
-def _picture_of(answer: dict[str, object]) -> Picture:
+def _picture_of(answer: dict[str, object], last: Snapshot | None) -> Picture:
+    """Read a picture; one that cannot be read leaves the last one on the screen and says why."""
     try:
         return Picture(contact="live", snapshot=msgspec.convert(answer.get("snapshot"), Snapshot))
     except msgspec.ValidationError as error:
         raw = answer.get("snapshot")
         theirs = raw.get("schema_version") if isinstance(raw, dict) else None
-        told = "" if theirs in {None, SCHEMA_VERSION} else f" (its schema is {theirs}, this dashboard's is {SCHEMA_VERSION})"
-        return Picture(contact="live", why=f"the controller's picture cannot be read{told}: {error}")
+        told = "" if theirs in {None, SCHEMA_VERSION} else f" (schema {theirs}, this dashboard knows {SCHEMA_VERSION})"
+        return Picture(contact="live", snapshot=last, why=f"the controller's picture cannot be read{told}: {error}")
 
 
 def _pane_log(worker: str, text: str, title: str = "") -> Log:

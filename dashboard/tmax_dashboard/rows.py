@@ -335,8 +335,9 @@ def arrange(width: int, height: int, *, workers: int, notice: bool) -> Places:
     body = max(0, height - 2 - notice)
     right = min(78, width * 45 // 100) if wide else width
     bars_height = 3 if wide else int(body >= 12)
-    needed = 1 + -(-FIGURES // figures_across(right)) + bars_height
-    queue = min(needed, body * 2 // 5)
+    figures = 1 + -(-FIGURES // figures_across(right))
+    queue = min(figures + bars_height, body * 2 // 5)
+    bars_height = max(0, min(bars_height, queue - figures))  # where there is no room for both, figures say more
     rest = body - queue
     table = body if wide else min(workers + 1, max(-(-rest // 2), min(3, rest)))
     tasks = rest if wide else rest - table

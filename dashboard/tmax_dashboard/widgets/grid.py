@@ -133,6 +133,8 @@ class Grid(Widget):
         heads = []
         for number, _, wide in placed:
             column = self._columns[number]
-            title = f"{column.title}  {note}" if note and not column.width else column.title
+            title = column.title
+            if note and not column.width:
+                title = f"{title}  {note}" if len(title) + 2 + len(note) <= wide else note
             heads.append(pad(title, wide, right=column.right))
         return Strip([Segment(pad(" " + " ".join(heads), width), style("head"))])

@@ -156,9 +156,19 @@ def test_it_waits_for_the_controller_finds_it_and_finds_it_again(server, folder)
         second.close()
 
 
+def test_a_picture_that_cannot_be_read_is_said(server, control, folder):
+    opened(server, control, folder)
+    control.push(plain(snapshot()) | {"schema_version": 9, "workers": "many"})
+    server.shows("the controller's picture cannot be read (schema 9, this dashboard knows 1)", "w1 ")
+    control.push(plain(snapshot(uptime_s=12.0)) | {"something": "new"})
+    server.shows("● ready", "up 12s")
+    assert "cannot be read" not in server.screen()
+
+
 @pytest.mark.parametrize("size", [(60, 15), (200, 60)])
 def test_small_and_large_screens_and_a_resize(server, control, folder, size):
-    opened(server, control, folder, crowd(100), size=size)
+    # COLUMNS and LINES of the shell that started the server are not the pane's size.
+    opened(server, control, folder, crowd(100), size=size, env={"COLUMNS": "80", "LINES": "24"})
     lines = server.screen().split("\n")
     assert len(lines[0]) <= size[0] and "w1 " in lines[2] and "leave" in lines[size[1] - 1]
     server.tmux("resize-window", "-t", "=tmax:", "-x", "80", "-y", "24")

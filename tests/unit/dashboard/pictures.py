@@ -34,9 +34,8 @@ def task(number: int, state: str, **fields: object) -> TaskView:
     return TaskView(**(base | fields))
 
 
-def snapshot(**fields: object) -> Snapshot:
-    """Four workers, one of them in trouble, a pooled one; something of every state."""
-    workers = (
+def some_workers() -> tuple[WorkerView, ...]:
+    return (
         worker(
             1,
             state="busy",
@@ -59,7 +58,10 @@ def snapshot(**fields: object) -> Snapshot:
         worker(4, state="starting", cpu_percent=None, rss_bytes=None, tasks_done=0),
         worker(7, name="p1", session="pool-1", pooled=True, rss_bytes=230_000_000, tasks_done=0),
     )
-    recent = (
+
+
+def some_tasks() -> tuple[TaskView, ...]:
+    return (
         task(124, "running", kind="kernel", label="matmul n=4096 dtype=float32", worker="w1", started_at=NOW - 12),
         task(125, "running", label="sh -c 'make -j4 all && make install'", worker="w2", started_at=NOW - 4000),
         task(126, "ready", name="nightly", why="first in line"),
@@ -79,6 +81,10 @@ def snapshot(**fields: object) -> Snapshot:
         task(120, "cancelled", ended_at=NOW - 40),
         task(119, "interrupted", worker="w1", ended_at=NOW - 50, duration_s=700.0),
     )
+
+
+def snapshot(**fields: object) -> Snapshot:
+    """Four workers, one of them in trouble, a pooled one; something of every state."""
     base = {
         "swarm": "default",
         "controller_pid": 999,
@@ -89,7 +95,7 @@ def snapshot(**fields: object) -> Snapshot:
         "ready": True,
         "held": False,
         "workers_wanted": 4,
-        "workers": workers,
+        "workers": some_workers(),
         "tasks": {
             "waiting": 1,
             "ready": 1,
@@ -104,7 +110,7 @@ def snapshot(**fields: object) -> Snapshot:
         "tasks_per_min": 93.0,
         "ended_per_second": tuple((second * 7) % 5 if second % 4 else 0 for second in range(60)),
         "latency": Latency(p50_s=0.0042, p99_s=1.31, count=1000),
-        "recent": recent,
+        "recent": some_tasks(),
         "deaths": 1,
         "store_bytes": 4_300_000,
         "commit_p50_s": 0.00021,
