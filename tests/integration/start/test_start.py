@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import string
 import subprocess
@@ -168,3 +169,20 @@ class Said:
         except OSError:
             pass  # nothing there now (EAGAIN), or nobody writes any more (EIO)
         return self._data.decode(errors="replace")
+
+
+def test_the_python_of_the_first_page_prints_what_it_says(box: Box) -> None:
+    box.init(1)
+    code = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    program = box.root / "tour.py"
+    program.write_text(code[1])
+    done = subprocess.run(
+        [sys.executable, str(program)], env=box.env, cwd=box.root, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"print\(.*\)\s+# (.*)", code[1])
+    assert told[0] == "1024"
+    printed = done.stdout.splitlines()
+    assert [line for line in printed if line in told] == told
+    assert "failed: invalid literal for int() with base 10: 'x'" in printed
