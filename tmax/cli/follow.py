@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import signal
 from binascii import a2b_base64
 
 from tmax.cli import say
@@ -44,7 +45,9 @@ def follow(
     """
     follower = _Follower(common, task, put)
     try:
-        return follower.run(on_interrupt)
+        if on_interrupt is not None:
+            follower.on_interrupt(on_interrupt)
+        return follower.run()
     finally:
         follower.close()
 
@@ -54,25 +57,26 @@ class _Follower:
         self._common = common
         self._put = put
         self._task = task
+        self._interrupts: _Interrupts | None = None
         self._tries_left = TRIES
         self._printed_bytes = 0
         self._file = -1
+        self._identity: tuple[int, int] | None = None
         self._ears = _Ears()
         self._line: Line | None = None
         self._path = ask_again(common, "logs", target=task)["wanted_file"]
         self._ears.watch(os.path.dirname(self._path), _IN_CREATE | _IN_MOVED_TO)
 
-    def run(self, on_interrupt: Callable[[], None] | None) -> dict[str, Any]:
+    def on_interrupt(self, call: Callable[[], None]) -> None:
+        """At the first Ctrl-C call this from the loop; the second one is a KeyboardInterrupt again."""
+        self._interrupts = _Interrupts(call)
+
+    def run(self) -> dict[str, Any]:
         while True:
             try:
                 view = self._until_ended()
             except NoSwarm:
                 self._reconnect()
-            except KeyboardInterrupt:
-                if on_interrupt is None:
-                    raise
-                on_interrupt()
-                on_interrupt = None
             else:
                 self._rest()
                 return view
@@ -89,34 +93,42 @@ class _Follower:
             self._line = Line(self._common.layout, 0)
             self._line.send("wait", {"ids": [self._task]})
         poll = select.poll()
-        poll.register(self._line.fileno(), select.POLLIN)
-        if self._ears.fd >= 0:
-            poll.register(self._ears.fd, select.POLLIN)
+        for fd in (self._line.fileno(), self._ears.fd, self._interrupts.fd if self._interrupts else -1):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         while True:
             self._show_new()
             ready = {fd for fd, _ in poll.poll(None if self._ears.fd >= 0 else _BLIND_MS)}
             if self._ears.fd in ready:
                 self._ears.drain()
+            if self._interrupts and self._interrupts.fd in ready:
+                self._interrupts.answer()
             if self._line.fileno() in ready:
                 view: dict[str, Any] = self._line.receive()["tasks"][0]
                 return view
 
     def _show_new(self) -> None:
-        if self._file < 0 and not self._open():
-            return
-        while data := os.pread(self._file, _CHUNK_BYTES, self._printed_bytes):
+        while self._file >= 0 or self._open():
+            data = os.pread(self._file, _CHUNK_BYTES, self._printed_bytes)
             if not self._still_named():
+                continue  # what was read may be another task's; perhaps a new attempt has made a new log
+            if data:
+                self._put(data)
+                self._printed_bytes += len(data)
+            elif os.fstat(self._file).st_size < self._printed_bytes:
+                self._printed_bytes = 0  # a new attempt began the log anew
+            else:
                 return
-            self._put(data)
-            self._printed_bytes += len(data)
-        if os.fstat(self._file).st_size < self._printed_bytes and self._still_named():
-            self._printed_bytes = 0  # a new attempt began a new log
 
     def _open(self) -> bool:
         try:
             self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return False
+        found = os.fstat(self._file)
+        if self._identity not in {None, (found.st_dev, found.st_ino)}:
+            self._printed_bytes = 0
+        self._identity = (found.st_dev, found.st_ino)
         self._ears.watch(self._path, _IN_MODIFY)
         return True
 
@@ -126,7 +138,8 @@ class _Follower:
             if os.path.samestat(os.lstat(self._path), os.fstat(self._file)):
                 return True
         except FileNotFoundError:
-            pass  # the task ended with little output: its row has it
+            pass  # the attempt ended with little output: the task's row has it
+        self._identity = (0, 0)  # whatever has this name next is another attempt's, from its beginning
         self._close_file()
         return False
 
@@ -154,6 +167,29 @@ class _Follower:
         self._close_file()
         self._drop_line()
         self._ears.close()
+        if self._interrupts is not None:
+            self._interrupts.close()
+
+
+class _Interrupts:
+    """Ctrl-C as something to poll for.  An exception could come between printing a piece and noting that it was printed."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._call = call
+        self._before = signal.signal(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self, number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the next one means: leave at once
+        os.eventfd_write(self.fd, 1)
+
+    def answer(self) -> None:
+        os.eventfd_read(self.fd)
+        self._call()
+
+    def close(self) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        os.close(self.fd)
 
 
 class _Ears:

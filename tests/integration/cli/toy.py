@@ -39,6 +39,7 @@ class Toy:
         self.asked: list[Answer] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.runtime / "control.sock"))
+        (self.runtime / "control.sock").chmod(0o600)
         self._listener.listen(16)
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept)
@@ -73,11 +74,16 @@ class Toy:
             reply = reply(request)
         yield from reply if isinstance(reply, list) else [reply]
 
+    def close_socket(self) -> None:
+        """Be gone, as a controller that was killed; twice is harmless."""
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._accepting.join(10)
+
     def close(self) -> None:
         """Stop and remove everything."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._accepting.join(10)
+        self.close_socket()
         for thread in self._threads:
             thread.join(10)
         shutil.rmtree(self.root)
