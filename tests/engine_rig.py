@@ -32,7 +32,7 @@ from tmax_pipes.messages import Done, Run
 
 E = TypeVar("E", bound=Event)
 
-SETTINGS = Settings(swarm=SwarmSettings(preload=()), worker=WorkerSettings(threads=1, beat_s=0.2))
+SETTINGS = Settings(swarm=SwarmSettings(preload=(), spawner="exec"), worker=WorkerSettings(threads=1, beat_s=0.2))
 
 
 class Rig:

@@ -23,13 +23,14 @@ from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings
 from tmax.engines import adoption, leftovers, tmux_conf
 from tmax.engines.contact import Contact
-from tmax.engines.control_mode import quote
+from tmax.engines.control_mode import quote, scrubbed
 from tmax.engines.endings import Endings
 from tmax.engines.leftovers import Reaper, mark_of, mark_prefix, open_pidfd
 from tmax.engines.lives import Life
 from tmax.engines.machine import threads_of
 from tmax.engines.sessions import Found, NewSession, Sessions
-from tmax.engines.spawner import ExecSpawner, Spawner
+from tmax.engines.spawner import Spawner
+from tmax.engines.zygote_spawner import spawner_for
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes import places
@@ -54,6 +55,7 @@ class LocalEngine:
         spawner: Spawner | None = None,
     ) -> None:
         """``workers``: how many share the cores.  ``env``: of the tmux server and so of the workers; None: our own."""
+        env = scrubbed(os.environ if env is None else env)
         self._layout = layout
         self._settings = settings
         self._reactor = reactor
@@ -67,11 +69,11 @@ class LocalEngine:
             reactor,
             socket=layout.tmux,
             config=layout.tmux_conf,
-            env=os.environ if env is None else env,
+            env=env,
             on_paneless=self._on_paneless,
             on_viewers=self._on_viewers,
         )
-        self._spawner = spawner or ExecSpawner(layout, settings, threads=self._threads, ask_pane=self._sessions.end_of)
+        self._spawner = spawner or spawner_for(reactor, layout, settings, threads=self._threads, env=env, ask_pane=self._sessions.end_of)
         self._reaper = Reaper(reactor)
         self._contact = Contact(reactor, layout.workers, who=self._who, emit=self._tell)
         self._endings = Endings(

@@ -34,6 +34,8 @@ MONITOR = "tmax"
 
 DEAD_KEPT = 3
 END_LIMIT_S = 2.0
+NUDGES_S = (0.02, 0.2, 1.0)
+"""After a death: the pane's process may end a little later than the worker it stood for."""
 _DEAD = "-dead-"
 _TRIES = 9
 """Looks for a dead pane, 2 ms after the first and then each twice as late: half a second in all."""
@@ -195,7 +197,9 @@ class Sessions:
             else:
                 self._reactor.after(0.002 * 2 ** (_TRIES - tries), lambda: self._ask_end(pane_id, tell, tries - 1))
 
-        self._nudge()
+        if tries < _TRIES - 2:
+            # Not at once: left alone, tmux more often reads the pane's last output before it reaps (3.3a drops it otherwise).
+            self._nudge()
         # Both are waited for: pane_dead comes with the end of its output, the status with SIGCHLD; either may be first.
         line = command("display-message", "-p", "-t", pane_id, "#{pane_dead}/#{pane_dead_status}/#{pane_dead_signal}")
         self.control.send(line, answered)
@@ -218,6 +222,8 @@ class Sessions:
         while len(self._dead) > DEAD_KEPT:
             lines.append(command("kill-session", "-t", self._dead.pop(0)[1]))
         self.control.batch(lines)
+        for delay_s in NUDGES_S:  # whoever looks at the dead pane shall read how it ended
+            self._reactor.after(delay_s, self._nudge)
 
     # -- what tmux tells ---------------------------------------------------------------------------
 
@@ -292,6 +298,7 @@ class Sessions:
                 kill(server)
                 has_ended(server, END_LIMIT_S)
             os.close(server)
+        self._server_pid = 0
         self.control.close()
 
     def _ask_server_to_end(self) -> bool:

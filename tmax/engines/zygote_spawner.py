@@ -340,6 +340,8 @@ class ZygoteSpawner:
 
     def _cancel(self, life: int) -> None:
         """A life without a process known to us is over: it must not get one."""
+        if life in self._stubs:
+            leftovers.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
         if life not in self._by_exec and self._link is not None:
             self._link.say(Cancel(life))
 
