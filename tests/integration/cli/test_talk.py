@@ -60,7 +60,7 @@ def test_submit_carries_folder_and_environment_bytes_and_no_tmux(toy: Toy, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMUX", "x,1,0")
     monkeypatch.setenv("TMUX_PANE", "%1")
-    monkeypatch.setitem(os.environb, b"ODD", b"caf\xe9")  # type: ignore[misc]
+    monkeypatch.setitem(os.environb, b"ODD", b"caf\xe9")
     assert fast.main(["submit", "--name", "n", "--priority", "high", "--timeout", "2m", "--", "echo", os.fsdecode(b"\xff"), "--json"]) == 0
     (task,) = toy.asked[-1]["tasks"]
     assert task["argv"] == ["echo", "\udcff", "--json"]
