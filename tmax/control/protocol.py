@@ -19,7 +19,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 | ``submit`` | ``tasks`` (list of objects, see below), ``request_id`` | ``ids``, once committed |
 | ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
 | ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |
-| ``logs`` | ``target`` | ``task state worker file tail`` (``tail``: base64; ``file``: path or null), ``live`` |
+| ``logs`` | ``target`` | a task: ``task state worker file tail live`` (``tail``: base64; ``file``: path or null); a worker: ``worker text task`` (what its pane shows) |
 | ``cancel`` | ``ids dry_run`` | ``results``: list of ``{"id", "was", "now"}`` |
 | ``locate`` | ``target`` | ``session pane worker task`` of a worker, a task, or ``dashboard``; ``tmux`` (socket path) |
 | ``select`` | ``selectors`` | ``ids`` for ``@``, ``@~2``, ``3-7``, ``3``, names |

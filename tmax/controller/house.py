@@ -24,7 +24,7 @@ from tmax.config import read as read_settings
 from tmax.control.server import Server
 from tmax.controller.clients import Clients
 from tmax.controller.monitor import Monitor
-from tmax.controller.picture import Painter
+from tmax.controller.picture import RECENT, Painter
 from tmax.controller.verbs import Verbs
 from tmax.core.events import (
     Accepted,
@@ -41,6 +41,7 @@ from tmax.core.events import (
     Tick,
     Turn,
 )
+from tmax.core.model import Task
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
 from tmax.engines.local import LocalEngine
@@ -151,6 +152,7 @@ class Controller:
         self.engine.open(self.emit)
         self.clients.phase("tmux")
         self.painter = Painter(self)
+        self.store.read(lambda reader: reader.ended(RECENT), lambda ended: self.reactor.call_soon(lambda: self._seed(ended)))
         self.monitor = Monitor(self)
         self.server = Server(layout.control, self.reactor, Verbs(self))
         self._record_place()
@@ -160,6 +162,10 @@ class Controller:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         LOG.info("epoch %d: %d tasks, %d lives taken over", self.epoch, len(loaded.tasks), len(loaded.lives))
+
+    def _seed(self, ended: list[Task] | StoreError) -> None:
+        if not isinstance(ended, StoreError):
+            self.painter.begin_with(ended)
 
     def _open_log(self) -> None:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

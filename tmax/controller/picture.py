@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tmax.controller.views import explain, task_view
 from tmax.core.events import TasksEnded
-from tmax.core.model import TaskState, WorkerState
+from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
 from tmax.version import __version__
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tmax.controller.house import Controller
 
 RECENT = 50
+"""Tasks in a picture."""
+
+ENDED_SHOWN = 15
+"""Of those, how many may be ended ones however many wait."""
 
 
 class Painter:
@@ -161,9 +165,14 @@ class Painter:
     def recent(self, limit: int) -> tuple[TaskView, ...]:
         """Return what runs, then what waits (first in line first), then what ended last."""
         running = self.running()
-        waiting = self.waiting(max(0, limit - len(running)))
         ended = list(reversed(self._last))
+        kept_for_ended = min(ENDED_SHOWN, len(ended))
+        waiting = self.waiting(max(0, limit - len(running) - kept_for_ended))
         return tuple([*running, *waiting, *ended][:limit])
+
+    def begin_with(self, ended: list[Task]) -> None:
+        """Show what ended before this controller began; newest first."""
+        self._last.extendleft(task_view(task) for task in ended[: RECENT - len(self._last)])
 
     def running(self) -> list[TaskView]:
         """Return the tasks that have started, longest first."""

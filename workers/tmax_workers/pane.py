@@ -99,7 +99,9 @@ class Pane:
         self.write(f"{start}{text}\n".encode(self._encoding, "replace"))
 
     def begin(self, run: Run, now: float) -> None:
-        """A task begins."""
+        """A task begins.  Task 0 is the controller's no-op that proves this worker ready; no person asked for it."""
+        if not run.task:
+            return
         self._roll(now)
         again = f" (attempt {run.attempt})" if run.attempt > 1 else ""
         text = f"{self._marks.begin} {run.task} {kind_of(run.job)}  {plain(label_of(run.job))}{again}"
@@ -110,6 +112,9 @@ class Pane:
 
     def end(self, outcome: Done | Failed, now: float) -> None:
         """A task ended."""
+        if not outcome.task:
+            self.say(f"{self._marks.done} ready")
+            return
         self._roll(now)
         self._begun = None
         self._ended += 1
