@@ -135,7 +135,7 @@ def test_a_lost_pane_costs_a_view_not_a_task(worker: Bench, folder: Path):
         return "whole"
 
     worker.say(run(1, call(outlive, f"{folder}/go")), run(2, call(int)))
-    worker.wait_screen("before")
+    worker.wait_screen("\nbefore\n")
     worker.lose_pane()
     assert worker.wait(Recalled).why == "drain"
     (folder / "go").touch()
@@ -146,7 +146,7 @@ def test_a_lost_pane_costs_a_view_not_a_task(worker: Bench, folder: Path):
 
 def test_a_lost_pane_does_not_end_a_program(worker: Bench, folder: Path):
     worker.say(run(1, sh(f"echo before; while [ ! -e {folder}/go ]; do sleep 0.02; done; echo after")))
-    worker.wait_screen("before")
+    worker.wait_screen("\nbefore\n")
     worker.lose_pane()
     wait_until(lambda: not worker.pump(0.01) or worker.alive())
     (folder / "go").touch()

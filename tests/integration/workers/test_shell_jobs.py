@@ -194,7 +194,7 @@ def test_a_program_that_ignores_term_is_killed(worker: Bench):
 
 def test_a_program_that_ends_well_when_asked_to_end_was_cancelled(worker: Bench):
     worker.say(run(1, sh("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")))
-    worker.wait_screen("ready")
+    worker.wait_screen("\nready\n")
     worker.say(Stop(1, 1))
     failure = worker.failed(1).failure
     assert (failure.kind, failure.exit_code) == ("cancelled", 0)
@@ -237,7 +237,7 @@ def test_window_size_follows_the_pane(worker: Bench):
     import termios
 
     worker.say(run(1, sh("trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done")))
-    worker.wait_screen("ready")
+    worker.wait_screen("\nready\n")
     fcntl.ioctl(worker.master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
     worker.done(1)
     worker.wait_screen("33 111")
