@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ class Verbs:
     def _workers(self, ask: Ask) -> None:
         workers = self._house.painter.workers()
         if ask.fields.get("text"):
-            ask.answer(text=tables.workers_text(workers, *self._look(ask)))
+            ask.answer(text=tables.workers_text(workers, time.time(), *self._look(ask)))
         else:
             ask.answer(schema_version=SCHEMA_VERSION, workers=to_plain(workers))
 
@@ -249,8 +250,6 @@ class Verbs:
 
     def _answer_ps(self, ask: Ask, views: Sequence[Any]) -> None:
         if ask.fields.get("text"):
-            import time
-
             ask.answer(text=tables.ps_text(views, time.time(), *self._look(ask)))
         else:
             ask.answer(schema_version=SCHEMA_VERSION, tasks=to_plain(list(views)))

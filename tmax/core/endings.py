@@ -58,7 +58,7 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
 
 
 def _interrupted(task: Task, life: Life, event: LifeEnded, wall: float) -> Verdict:
-    message = f"its worker {life.name} {event.cause} while it ran; it is not run again because it may have side effects"
+    message = f"its worker {life.name} ended while it ran ({event.cause}); it is not run again because it may have side effects"
     failure = Failure(kind="signal", message=message, signal=event.signal, hint="submit it again, or use --deliveries N")
     return Verdict(to=S.INTERRUPTED, crashes=(*task.crashes, _crash(life, event, wall)), outcome=outcome_of(failure))
 

@@ -86,7 +86,7 @@ def on_end(desk: Desk, life: Life, message: Done | Failed) -> None:
     desk.leave(life, task)
     placement.learn(life, message.report.duration_s)
     if isinstance(message, Done):
-        life.record = replace(life.record, tasks_done=life.record.tasks_done + 1)
+        desk.move_life(life, tasks_done=life.record.tasks_done + 1)
         desk.end(task, S.DONE, Outcome(report=message.report, result=message.result, form=message.form))
     else:
         life.tasks_failed += 1

@@ -165,11 +165,18 @@ class ShellRun:
         return pid
 
     def _open_terminal(self, size: tuple[int, int]) -> tuple[list[int], dict[int, int | str]]:
-        """A pseudo-terminal that does not turn line ends into CR LF: the pane's own terminal does that, the log wants none."""
+        """The job's own terminal.
+
+        It does not turn line ends into CR LF (the pane's terminal does that, the log wants none), and the keys that stop
+        or end a program behind its back mean nothing: they are pressed by somebody who only looks.
+        """
         ours, theirs = pty.openpty()
         name = os.ttyname(theirs)
         modes = termios.tcgetattr(theirs)
+        modes[0] &= ~termios.IXON
         modes[1] &= ~termios.OPOST
+        for key in (termios.VQUIT, termios.VSUSP):
+            modes[6][key] = b"\0"
         termios.tcsetattr(theirs, termios.TCSANOW, modes)
         _set_size(ours, size)
         os.set_blocking(ours, False)
