@@ -123,17 +123,17 @@ class Reactor:
             if key.fd == self._wake_fd:
                 os.eventfd_read(self._wake_fd)
                 continue
-            self._dispatch(key.fd, mask)
+            self._dispatch(key.fd, key.data, mask)
         self._run_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
-    def _dispatch(self, fd: int, mask: int) -> None:
-        watch = self._watches.get(fd)
-        if watch is not None and mask & selectors.EVENT_READ and watch.on_read:
+    def _dispatch(self, fd: int, watch: _Watch, mask: int) -> None:
+        # An earlier callback of this turn, also the reader just called, may have let go of the descriptor; its number may
+        # already belong to another watch.  A pidfd that was opened this turn would count as a process that has ended.
+        if self._watches.get(fd) is watch and mask & selectors.EVENT_READ and watch.on_read:
             watch.on_read()
-        # The reader may have let go of the descriptor, and its number may already belong to another watch.
-        if watch is not None and self._watches.get(fd) is watch and mask & selectors.EVENT_WRITE and watch.on_write:
+        if self._watches.get(fd) is watch and mask & selectors.EVENT_WRITE and watch.on_write:
             watch.on_write()
 
     def _run_timers(self) -> None:

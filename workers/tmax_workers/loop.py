@@ -46,9 +46,10 @@ class Loop:
 
     def turn(self, timeout_s: float | None) -> None:
         """Wait until something is ready, at most ``timeout_s`` (None: for ever), and call its handlers."""
-        for fd, events in self._epoll.poll(-1 if timeout_s is None else max(0.0, timeout_s)):
-            handler = self._handlers.get(fd)  # an earlier handler of this turn may have removed it
-            if handler is not None:
+        ready = self._epoll.poll(-1 if timeout_s is None else max(0.0, timeout_s))
+        for fd, events, handler in [(fd, events, self._handlers.get(fd)) for fd, events in ready]:
+            # An earlier handler of this turn may have closed this descriptor, and its number may be another one's by now.
+            if handler is not None and self._handlers.get(fd) is handler:
                 handler(events)
 
     def fileno(self) -> int:

@@ -135,3 +135,30 @@ def test_what_is_asked_soon_comes_in_order_and_what_it_asks_in_the_next_turn(rea
     assert calls == [1, 2]
     reactor.run_once(None)
     assert calls == [1, 2, 3]
+
+
+def test_a_number_given_again_in_the_same_turn_is_not_called_for_its_former_owner(reactor: Reactor) -> None:
+    ends = [os.pipe2(os.O_NONBLOCK) for _ in range(3)]
+    calls: list[str] = []
+
+    def take_the_places_of_all(called: int) -> None:
+        calls.append("old")
+        for number, (reader, _) in enumerate(ends):
+            reactor.forget(reader)
+            if number != called:
+                quiet, writer = os.pipe2(os.O_NONBLOCK)
+                os.dup2(quiet, reader)
+                os.close(quiet)
+                kept.append(writer)
+                reactor.on_readable(reader, lambda: calls.append("new"))
+
+    kept: list[int] = []
+    for number, (reader, writer) in enumerate(ends):
+        os.write(writer, b"x")
+        reactor.on_readable(reader, lambda number=number: take_the_places_of_all(number))  # type: ignore[misc]
+    reactor.run_once(1)
+    reactor.run_once(0)
+    for fd in (*(end for pair in ends for end in pair), *kept):
+        reactor.forget(fd)
+        os.close(fd)
+    assert calls == ["old"]
