@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeAlias
 
 from tmax.core.settings import Settings
 from tmax.engines import leftovers, zygote_link
@@ -42,7 +43,8 @@ RESTARTS = 3
 RESTARTS_WITHIN_S = 60.0
 """One that dies more often than that is not started again."""
 
-AskPane = Callable[[int, Callable[[ProcessEnd | None], None]], None]
+Tell: TypeAlias = Callable[[ProcessEnd | None], None]
+AskPane: TypeAlias = Callable[[int, Tell], None]
 
 
 def spawner_for(
@@ -86,7 +88,8 @@ class ZygoteSpawner:
         self._by_exec: set[int] = set()
         self._forked: dict[int, ZygoteLink] = {}
         self._ends: dict[int, tuple[ZygoteLink, Ended]] = {}
-        self._waiting: dict[int, Callable[[ProcessEnd | None], None]] = {}
+        self._waiting: dict[int, tuple[ZygoteLink, Tell]] = {}
+        """Whom to tell how a life ended, once this zygote has said so."""
 
     # -- Spawner -----------------------------------------------------------------------------------
 
@@ -117,23 +120,19 @@ class ZygoteSpawner:
             self._watch_stub(life, pane_pid)
         return 0
 
-    def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
+    def end_of(self, life: int, pid: int, tell: Tell) -> None:
         """As ``Spawner.end_of``; the zygote was the parent, or tmux."""
         link = self._forked.get(life)
         if life in self._ends:
             self._tell_end(life, tell)
-        elif link is not None and link.is_open:
-            self._waiting[life] = tell
         elif link is not None:
+            self._await_end(life, link, tell)
+        elif pid or life in self._by_exec or self._link is None:
             self._forget(life)
-            tell(None)
+            self._ask_pane(life, tell)
         else:
-            self._cancel(life)
-            self._forget(life)
-            if pid:
-                self._ask_pane(life, tell)
-            else:
-                tell(None)
+            self._cancel(life, self._link)
+            self._await_end(life, self._link, tell)
 
     def close(self, *, everything: bool) -> None:
         """As ``Spawner.close``."""
@@ -229,9 +228,8 @@ class ZygoteSpawner:
 
     def _lost(self, link: ZygoteLink) -> None:
         """This zygote has ended; its workers live on, and nobody will know how they end."""
-        for life in [life for life, parent in self._forked.items() if parent is link and life in self._waiting]:
-            self._waiting.pop(life)(None)
-            self._forget(life)
+        for life in [life for life, (asked, _) in self._waiting.items() if asked is link]:
+            self._told_nothing(life)
         if link in self._retired:
             self._retired.remove(link)
         if link is not self._link:
@@ -297,11 +295,13 @@ class ZygoteSpawner:
     def _has_ended(self, link: ZygoteLink, ended: Ended) -> None:
         self._ends[ended.life] = (link, ended)
         if ended.life in self._waiting:
-            self._tell_end(ended.life, self._waiting.pop(ended.life))
+            self._tell_end(ended.life, self._waiting.pop(ended.life)[1])
 
     def _not_forked(self, message: NotForked) -> None:
         """Unless it was cancelled, the pane's process becomes the worker by itself."""
         if message.why == "cancelled":
+            if message.life in self._waiting:
+                self._told_nothing(message.life)
             return
         self._by_exec.add(message.life)
         pane_pid = self._pane_pids.get(message.life)
@@ -315,13 +315,14 @@ class ZygoteSpawner:
         """A stub that ends before there is a worker ends the life: otherwise only the start's time limit would."""
         fd = leftovers.open_pidfd(pane_pid, start_ticks(pane_pid))
         if fd < 0:
-            self._reactor.call_soon(lambda: self._on_worker(life, pane_pid))
+            self._reactor.call_soon(lambda: self._stub_ended(life, pane_pid))
             return
         self._stubs[life] = fd
         self._reactor.on_readable(fd, lambda: self._stub_ended(life, pane_pid))
 
     def _stub_ended(self, life: int, pane_pid: int) -> None:
         self._forget_stub(life)
+        self._pane_pids.pop(life, None)
         if life not in self._forked:
             # The pane's process was all there was of this life, or it became the worker and has announced itself.
             self._on_worker(life, pane_pid)
@@ -332,18 +333,30 @@ class ZygoteSpawner:
             self._reactor.forget(fd)
             os.close(fd)
 
-    def _tell_end(self, life: int, tell: Callable[[ProcessEnd | None], None]) -> None:
+    def _tell_end(self, life: int, tell: Tell) -> None:
         link, ended = self._ends[life]
         link.say(Heard(life))
         self._forget(life)
         tell(ProcessEnd(signal=ended.signal, exit_code=ended.status, peak_rss_bytes=ended.peak_rss_bytes))
 
-    def _cancel(self, life: int) -> None:
-        """A life without a process known to us is over: it must not get one."""
+    def _cancel(self, life: int, link: ZygoteLink) -> None:
+        """This life is over, and as far as we know it has no process: it must not get one."""
         if life in self._stubs:
             leftovers.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
-        if life not in self._by_exec and self._link is not None:
-            self._link.say(Cancel(life))
+        link.say(Cancel(life))
+
+    def _await_end(self, life: int, link: ZygoteLink, tell: Tell) -> None:
+        if link.is_open:
+            self._waiting[life] = (link, tell)
+        else:
+            self._forget(life)
+            tell(None)
+
+    def _told_nothing(self, life: int) -> None:
+        """Nobody knows how this life ended, or it never began."""
+        _, tell = self._waiting.pop(life)
+        self._forget(life)
+        tell(None)
 
     def _forget(self, life: int) -> None:
         self._forget_stub(life)
