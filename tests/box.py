@@ -46,7 +46,7 @@ class Box:
         self.root = Path(tempfile.mkdtemp(prefix="tmb-", dir="/tmp"))
         for name in ("state", "run", "config", "home"):
             (self.root / name).mkdir(mode=0o700)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("TMAX", "TMUX", "XDG_"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("TMAX", "TMUX", "XDG_", "PYTHONDONTWRITE"))}
         self.env = {
             **kept,
             "HOME": str(self.root / "home"),

@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tests.box import PACKAGE_PATH
+from tests.wait import wait_until
 from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings, SwarmSettings, WorkerSettings
@@ -193,22 +194,29 @@ class Rig:
         prefix = leftovers.mark_prefix(self.layout)
         return [one.pid for one in leftovers.look() if one.mark.startswith(prefix)]
 
+    def everything(self) -> list[str]:
+        """Return the command lines of all processes that name this rig's folders: tmux, its clients, workers, helpers."""
+        found = []
+        for one in leftovers.look():
+            try:
+                text = Path(f"/proc/{one.pid}/cmdline").read_bytes()
+            except OSError:
+                continue  # it has just ended
+            if os.fsencode(self.root) in text:
+                found.append(text.replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
     def close(self) -> None:
         """End everything, and prove it."""
-        server = self.engine._sessions.control.server_pid
-        fd = os.pidfd_open(server) if server and os.path.exists(f"/proc/{server}") else -1
         try:
             self._hang_up()
             self.engine.close(sessions=True)
             assert self.processes() == []
-            if fd >= 0:
-                assert leftovers.has_ended(fd, 5), "the tmux server is still there"
+            wait_until(lambda: not self.everything(), 5, story=lambda: "\n".join(self.everything()))
             left = [path for path in self.root.rglob("*") if path.is_fifo() or path.is_socket()]
             assert [path for path in left if path.name != "control.sock"] == []
         finally:
             self.reactor.close()
-            if fd >= 0:
-                os.close(fd)
             shutil.rmtree(self.root, ignore_errors=True)
 
 

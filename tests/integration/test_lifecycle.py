@@ -156,3 +156,17 @@ def test_init_inside_tmux_leaves_the_users_server_alone(box: Box) -> None:
         assert listed.stdout.split() == ["me"]
     finally:
         subprocess.run(["tmux", "-S", mine, "kill-server"], check=False, capture_output=True)
+
+
+def test_results_of_workers_that_left_without_a_controller_are_taken_over(box: Box) -> None:
+    box.env["TMAX_WORKER__ORPHAN_TTL_S"] = "1"
+    box.init(1)
+    number = box.submit("--", "sh", "-c", "echo ran >> ran.txt; sleep 2.5")
+    wait_until((box.root / "ran.txt").exists)
+    worker = box.workers()[0]["pid"]
+    box.kill_controller()
+    wait_until(lambda: worker not in box.processes(), timeout_s=20)
+    box.init(1)
+    box.tmax("wait", str(number))
+    assert box.task(number)["state"] == "done"
+    assert (box.root / "ran.txt").read_text() == "ran\n"

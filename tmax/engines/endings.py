@@ -3,7 +3,7 @@
 ::
 
     the kernel says it has ended (pidfd)
-      1. what it had still written is read: a result sent just before the death counts
+      1. what it had still written is read: a result sent just before the death counts, one left in a file too
       2. what it left running is found, killed, and seen to be gone            (leftovers.py)
       3. its parent is asked how it ended                                     (spawner.py: tmux, or the forking process)
       4. its last words, when it never got ready or fell over
@@ -21,7 +21,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
-from tmax.core.events import LifeEnded
+from tmax.core.events import Event, LifeEnded, LifeSaid
 from tmax.engines.leftovers import Group, Reaper, mark_of
 from tmax.engines.lives import Life
 from tmax.engines.process_end import ProcessEnd, describe
@@ -30,7 +30,7 @@ from tmax.engines.spawner import Spawner
 from tmax.layout import Layout
 from tmax.reactor import Reactor, Timer
 from tmax_pipes import places
-from tmax_pipes.messages import Message
+from tmax_pipes.messages import Done, Failed, Message
 
 LOG = logging.getLogger("tmax.engines")
 
@@ -51,6 +51,7 @@ class Endings:
         spawner: Spawner,
         reaper: Reaper,
         on_heard: Callable[[Life, list[Message]], None],
+        emit: Callable[[Event], None],
         emit_ended: Callable[[LifeEnded], None],
     ) -> None:
         self._reactor = reactor
@@ -59,6 +60,7 @@ class Endings:
         self._spawner = spawner
         self._reaper = reaper
         self._on_heard = on_heard
+        self._emit = emit
         self._emit_ended = emit_ended
 
     def begin(self, life: Life, cause: str = "") -> None:
@@ -106,6 +108,8 @@ class Endings:
         if lines and not life.greeted:
             told = f"{told}: {lines[-1].strip()}"
         LOG.info("life %d (%s) has ended: %s", life.life, life.worker, told)
+        for message in self._spilled(life):
+            self._emit(LifeSaid(life=life.life, message=message))
         self._emit_ended(
             LifeEnded(
                 life=life.life,
@@ -115,6 +119,16 @@ class Endings:
                 peak_rss_bytes=max(life.peak_rss_bytes, end.peak_rss_bytes if end else 0),
             )
         )
+
+    def _spilled(self, life: Life) -> list[Done | Failed]:
+        """Results that nobody was there to store.  The file stays until the next controller looks: these may yet be lost with us."""
+        from tmax_workers.spill import read
+
+        try:
+            return read(self._layout.workers, life.life)
+        except OSError as error:
+            LOG.warning("life %d: the results it left cannot be read: %s", life.life, error)
+            return []
 
     def _keep_output(self, life: Life) -> None:
         """What its task had printed is not lost with it."""

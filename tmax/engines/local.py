@@ -36,6 +36,7 @@ from tmax.reactor import Reactor
 from tmax_pipes import places
 from tmax_pipes.messages import Failed, Failure, Report, Run, ToWorker, Who
 from tmax_pipes.places import Place, start_ticks
+from tmax_workers import spill
 
 LOG = logging.getLogger("tmax.engines")
 
@@ -83,6 +84,7 @@ class LocalEngine:
             spawner=self._spawner,
             reaper=self._reaper,
             on_heard=self._contact.heard,
+            emit=self._tell,
             emit_ended=self._ended,
         )
         self._closed = False
@@ -298,6 +300,7 @@ class LocalEngine:
         for pane in running:
             self._sessions.discard(pane.session_id)
         known = {record.life for record in alive}
+        spill.forget_others(self._layout.workers, known)
         strange = [place for place in there if place.life not in known]
         for place in strange:
             self._end_stranger(place.life, place.pid)

@@ -1,12 +1,13 @@
 """Results of a worker that had to leave before anyone had stored them.
 
-worker: RT/life-17.results (0600, frames) written, synced, renamed  -->  controller: take(RT, 17) -> [Done | Failed], file removed
+worker: RT/life-17.results (0600, frames) written, synced, renamed  -->  controller: read(RT, 17) -> [Done | Failed]
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from tmax_pipes.errors import FrameError
 from tmax_pipes.frame import Decoder, encode_many
@@ -46,11 +47,9 @@ def read(rt: str, life: int) -> list[Done | Failed]:
     return [message for _, message in heard if isinstance(message, (Done, Failed))]
 
 
-def take(rt: str, life: int) -> list[Done | Failed]:
-    """``read``, then remove the file: call it once what it returned last time is stored, or to look and forget."""
-    results = read(rt, life)
-    try:
-        os.unlink(path_of(rt, life))
-    except FileNotFoundError:
-        pass  # nothing was spilled
-    return results
+def forget_others(rt: str, lives: Collection[int]) -> None:
+    """Remove what other lives than these spilled: their ends, and so these results, are stored."""
+    for path in Path(rt).glob("life-*.results"):
+        number = path.stem.removeprefix("life-")
+        if not number.isdigit() or int(number) not in lives:
+            path.unlink(missing_ok=True)

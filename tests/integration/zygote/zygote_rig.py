@@ -49,7 +49,7 @@ class ZygoteRig(Rig):
             self.settings,
             threads=self.settings.worker.threads,
             env=self.env(),
-            ask_pane=lambda life, tell: self.engine._sessions.end_of(life, tell),
+            ask_pane=lambda life, tell: self.engine._sessions.end_of(life, tell),  # noqa: PLW0108 - the engine is made after this
         )
 
     @property
