@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ class Sessions:
         on_viewers: Callable[[], None],
     ) -> None:
         self._reactor = reactor
+        self._socket = socket
         self._on_paneless = on_paneless
         self._on_viewers = on_viewers
         self.control = ControlMode(reactor, socket=socket, config=config, env=env, on_notice=self._on_notice, on_open=self._on_reopened)
@@ -291,23 +293,34 @@ class Sessions:
     def close(self, *, end_server: bool) -> None:
         """Let go of tmux; with ``end_server`` end it and all its sessions, also when it hangs.  Twice is harmless."""
         self._panes.clear()
-        server = _server_pidfd(self.control.server_pid) if end_server else -1
-        if server >= 0:
-            asked = self._ask_server_to_end()
-            if not asked or not has_ended(server, END_LIMIT_S):
-                kill(server)
-                has_ended(server, END_LIMIT_S)
-            os.close(server)
+        if end_server:
+            self._end_server()
         self._server_pid = 0
         self.control.close()
 
-    def _ask_server_to_end(self) -> bool:
+    def _end_server(self) -> None:
+        server = _server_pidfd(self.control.server_pid)
         try:
             self.control.call(["kill-server"])
         except TmuxError as error:
             LOG.warning("the tmux server is killed, as it does not end when asked: %s", error.message)
-            return False
-        return True
+            if server >= 0:
+                kill(server)
+        if server >= 0:
+            if not has_ended(server, END_LIMIT_S):
+                kill(server)
+                has_ended(server, END_LIMIT_S)
+            os.close(server)
+        end_unknown_server(self._socket)
+
+
+def end_unknown_server(socket: str) -> None:
+    """End whatever server still listens there: one that was started while we were not connected."""
+    if os.path.exists(socket):
+        try:
+            subprocess.run(["tmux", "-S", socket, "kill-server"], capture_output=True, timeout=END_LIMIT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            LOG.error("a tmux server at %s could not be asked to end: %s", socket, error)
 
 
 def _server_pidfd(pid: int) -> int:
