@@ -29,6 +29,9 @@ from tmax.layout import Layout, private_folder
 
 _LOG_LINES = 8
 _LOG_TAIL_BYTES = 8192
+_OF_A_TASK = frozenset({"TMAX_LIFE", "TMAX_TASK_ID", "TMAX_WORKER", "TMAX_ATTEMPT"})
+"""Marks of a task: a swarm started inside one is no part of it, and must not be ended with its worker."""
+
 _PACKAGES = ("tmax", "tmax_workers", "tmax_pipes", "tmax_dashboard")
 
 
@@ -143,7 +146,7 @@ def _spawn(layout: Layout, ready_fd: int, module: str) -> int:
 
 def _environment() -> dict[str, str]:
     """Return our environment, without tmux's variables and so that the controller imports the very packages that we do."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("TMUX")}
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TMUX") and key not in _OF_A_TASK}
     paths = [folder for folder in sys.path if any(os.path.isdir(os.path.join(folder, name)) for name in _PACKAGES)]
     # An installed package needs no help; the folders of a clone do.  Made absolute, as its working directory is /.
     paths = [folder for folder in paths if os.path.basename(folder.rstrip("/")) not in {"site-packages", "dist-packages"}]

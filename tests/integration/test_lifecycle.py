@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.box import Box
@@ -170,3 +171,12 @@ def test_results_of_workers_that_left_without_a_controller_are_taken_over(box: B
     box.tmax("wait", str(number))
     assert box.task(number)["state"] == "done"
     assert (box.root / "ran.txt").read_text() == "ran\n"
+
+
+def test_a_swarm_started_inside_a_task_outlives_its_worker(box: Box) -> None:
+    box.init(1)
+    script = f"import subprocess, sys; sys.exit(subprocess.run({box.command('init', '-n', '1', '--swarm', 'inner')!r}).returncode)"
+    assert box.tmax("run", "--", sys.executable, "-c", script).returncode == 0
+    os.kill(box.workers()[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: [worker["state"] for worker in box.workers()] == ["idle"] and box.status()["deaths"] == 1)
+    assert box.tmax("run", "--swarm", "inner", "--", "echo", "here").stdout == "here\n"

@@ -22,7 +22,7 @@ END_S = 10.0
 """Longest wait for the controller's process to be gone after it has said that everything stopped."""
 
 
-def down(common: say.Common, *, now: bool, dry_run: bool) -> int:
+def down(common: say.Common, *, now: bool = False, dry_run: bool = False) -> int:
     """Take the swarm down and say how many tasks its queue keeps.  A swarm that is down already is no error."""
     try:
         counts = _counts(common)

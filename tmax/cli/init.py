@@ -50,7 +50,15 @@ class _Phases:
             say.out(f"{name:<16}{ms:8.0f} ms\n")
 
 
-def init(common: say.Common, *, workers: int | None, pool: int | None, preload: str | None, python: str | None, attach: bool) -> int:
+def init(
+    common: say.Common,
+    *,
+    workers: int | None = None,
+    pool: int | None = None,
+    preload: str | None = None,
+    python: str | None = None,
+    attach: bool = False,
+) -> int:
     """Start the swarm if it does not run, and return when it is ready.  Settings come from files, environment and these flags."""
     phases = _Phases(common)
     started = not _answers(common)

@@ -112,7 +112,19 @@ SUBMIT = (
     Option("py", "--py", read=str),
 )
 
+INIT = (
+    Option("workers", "--workers", "-n", read=count),
+    Option("pool", "--pool", read=count),
+    Option("preload", "--preload", read=str),
+    Option("python", "--python", read=str),
+    Option("attach", "--attach"),
+)
+
 VERBS = {
+    # Not asked often, but waited for: typer alone would be a fifth of an init.
+    "init": Verb("tmax.cli.init:init", "none", *INIT),
+    "up": Verb("tmax.cli.init:init", "none", *INIT),
+    "down": Verb("tmax.cli.down:down", "none", Option("now", "--now"), Option("dry_run", "--dry-run")),
     "status": Verb("tmax.cli.status:status", "none"),
     "ps": Verb(
         "tmax.cli.status:ps",

@@ -126,10 +126,12 @@ class Controller:
         self._open_log()
         if os.path.exists(layout.settings):
             self.settings = read_settings(layout.settings)
+        self.workers = self.settings.swarm.workers or usable_cores()
+        self.engine = LocalEngine(layout, self.settings, self.reactor, workers=self.workers)
+        self.engine.prepare()  # what it imports, it imports while we open the store
         self.store = Store.open(layout, self.settings.store)
         loaded = self.store.load()
         self.epoch = int(loaded.meta.get("epoch", "0")) + 1
-        self.workers = self.settings.swarm.workers or usable_cores()
         rebooted = loaded.meta.get("boot", "") not in ("", boot_id())
         held = loaded.meta.get("held") == "1" or (rebooted and bool(loaded.tasks))
         self.scheduler = Scheduler(
@@ -148,8 +150,7 @@ class Controller:
         self.scheduler.desk.ledger.meta("boot", boot_id())
         self.scheduler.desk.ledger.meta("held", "1" if held else "")
         self.clients.phase("store")
-        self.engine = LocalEngine(layout, self.settings, self.reactor, epoch=self.epoch, workers=self.workers)
-        self.engine.open(self.emit)
+        self.engine.open(self.emit, epoch=self.epoch)
         self.clients.phase("tmux")
         self.painter = Painter(self)
         self.store.read(lambda reader: reader.ended(RECENT), lambda ended: self.reactor.call_soon(lambda: self._seed(ended)))

@@ -50,7 +50,7 @@ class LocalEngine:
         settings: Settings,
         reactor: Reactor,
         *,
-        epoch: int,
+        epoch: int = 0,
         workers: int,
         env: Mapping[str, str] | None = None,
         spawner: Spawner | None = None,
@@ -87,19 +87,27 @@ class LocalEngine:
             emit=self._tell,
             emit_ended=self._ended,
         )
+        self._prepared = False
         self._closed = False
 
     # -- Engine ------------------------------------------------------------------------------------
 
-    def open(self, emit: Callable[[Event], None]) -> None:
-        """As ``Engine.open``: the runtime folder of the layout exists already."""
+    def prepare(self) -> None:
+        """Begin what takes long (the zygote's imports) before ``open``; twice is harmless.  The runtime folder exists already."""
+        if not self._prepared:
+            self._prepared = True
+            self._spawner.open(self._on_worker)
+
+    def open(self, emit: Callable[[Event], None], *, epoch: int | None = None) -> None:
+        """As ``Engine.open``: the runtime folder of the layout exists already.  ``epoch``: when it was not known before."""
         self._emit = emit
+        self._epoch = self._epoch if epoch is None else epoch
         for path in (self._layout.runtime, self._layout.state):
             quote(path)  # it is on every worker's command line
         private_folder(self._layout.workers)
         tmux_conf.write(self._layout, self._settings.tmux)
         self._found = self._sessions.open()
-        self._spawner.open(self._on_worker)
+        self.prepare()
 
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """As ``Engine.start``."""

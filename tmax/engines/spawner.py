@@ -36,7 +36,7 @@ class Spawner(Protocol):
     """Makes worker processes.  Called on the loop's thread; nothing but ``open`` may block."""
 
     def open(self, on_worker: Callable[[int, int], None]) -> None:
-        """Make ready; called once, after tmux is there and before any other method.  Raises TmaxError when impossible.
+        """Make ready; called once, before any other method; tmux may not be there yet.  Raises TmaxError when impossible.
 
         ``on_worker(life, pid)`` is to be called as soon as a worker exists that is not its pane's process.
         """

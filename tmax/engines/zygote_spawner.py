@@ -18,6 +18,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -57,6 +58,15 @@ def spawner_for(
     return ExecSpawner(layout, settings, threads=threads, ask_pane=ask_pane)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How a life ended was asked, and this zygote is to say it; ``pid``: of its pane's process, if that might be the worker."""
+
+    link: ZygoteLink
+    pid: int
+    tell: Tell
+
+
 class ZygoteSpawner:
     """See ``spawner.Spawner`` for what each method promises."""
 
@@ -88,7 +98,7 @@ class ZygoteSpawner:
         self._by_exec: set[int] = set()
         self._forked: dict[int, ZygoteLink] = {}
         self._ends: dict[int, tuple[ZygoteLink, Ended]] = {}
-        self._waiting: dict[int, tuple[ZygoteLink, Tell]] = {}
+        self._waiting: dict[int, _Asked] = {}
         """Whom to tell how a life ended, once this zygote has said so."""
 
     # -- Spawner -----------------------------------------------------------------------------------
@@ -126,13 +136,13 @@ class ZygoteSpawner:
         if life in self._ends:
             self._tell_end(life, tell)
         elif link is not None:
-            self._await_end(life, link, tell)
-        elif pid or life in self._by_exec or self._link is None:
-            self._forget(life)
-            self._ask_pane(life, tell)
+            self._await_end(life, link, 0, tell)
+        elif life in self._by_exec or self._link is None:
+            self._ask_parent_of(life, pid, tell)
         else:
+            # Not forked as far as we know: but what its zygote did a moment ago we do not know yet.
             self._cancel(life, self._link)
-            self._await_end(life, self._link, tell)
+            self._await_end(life, self._link, pid, tell)
 
     def close(self, *, everything: bool) -> None:
         """As ``Spawner.close``."""
@@ -228,8 +238,8 @@ class ZygoteSpawner:
 
     def _lost(self, link: ZygoteLink) -> None:
         """This zygote has ended; its workers live on, and nobody will know how they end."""
-        for life in [life for life, (asked, _) in self._waiting.items() if asked is link]:
-            self._told_nothing(life)
+        for life in [life for life, asked in self._waiting.items() if asked.link is link]:
+            self._was_not_forked(life)
         if link in self._retired:
             self._retired.remove(link)
         if link is not self._link:
@@ -295,13 +305,13 @@ class ZygoteSpawner:
     def _has_ended(self, link: ZygoteLink, ended: Ended) -> None:
         self._ends[ended.life] = (link, ended)
         if ended.life in self._waiting:
-            self._tell_end(ended.life, self._waiting.pop(ended.life)[1])
+            self._tell_end(ended.life, self._waiting.pop(ended.life).tell)
 
     def _not_forked(self, message: NotForked) -> None:
         """Unless it was cancelled, the pane's process becomes the worker by itself."""
         if message.why == "cancelled":
             if message.life in self._waiting:
-                self._told_nothing(message.life)
+                self._was_not_forked(message.life)
             return
         self._by_exec.add(message.life)
         pane_pid = self._pane_pids.get(message.life)
@@ -345,18 +355,24 @@ class ZygoteSpawner:
             leftovers.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
         link.say(Cancel(life))
 
-    def _await_end(self, life: int, link: ZygoteLink, tell: Tell) -> None:
+    def _await_end(self, life: int, link: ZygoteLink, pid: int, tell: Tell) -> None:
         if link.is_open:
-            self._waiting[life] = (link, tell)
+            self._waiting[life] = _Asked(link, pid, tell)
         else:
-            self._forget(life)
-            tell(None)
+            self._ask_parent_of(life, pid, tell)
 
-    def _told_nothing(self, life: int) -> None:
-        """Nobody knows how this life ended, or it never began."""
-        _, tell = self._waiting.pop(life)
+    def _was_not_forked(self, life: int) -> None:
+        """Or nobody knows: the process that could know has ended."""
+        asked = self._waiting.pop(life)
+        self._ask_parent_of(life, asked.pid, asked.tell)
+
+    def _ask_parent_of(self, life: int, pid: int, tell: Tell) -> None:
+        """``pid`` 0: there was no process that tmux could know of."""
         self._forget(life)
-        tell(None)
+        if pid:
+            self._ask_pane(life, tell)
+        else:
+            tell(None)
 
     def _forget(self, life: int) -> None:
         self._forget_stub(life)

@@ -66,7 +66,7 @@ def test_common_options_may_stand_on_both_sides() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["--help", "-h", "ps -h", "init -n 2", "nope", "ps --nope", "ps extra", "result", "result 1 2", "wait", "ps -aq", "ps --all=1", "ps --limit",
+    ["--help", "-h", "ps -h", "kernel matmul", "nope", "ps --nope", "ps extra", "result", "result 1 2", "wait", "ps -aq", "ps --all=1", "ps --limit",
      "attach a b", "- ps", "--swarm", "status --", "--version"],
 )  # fmt: skip
 def test_lines_that_are_left_to_typer(line: str) -> None:
