@@ -62,6 +62,8 @@ class Given:
     value: object
     origin: str
     text: bool = False
+    file: bool = False
+    """It stands in a file."""
 
 
 def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] = os.environ, cwd: str | None = None) -> Config:
@@ -129,12 +131,27 @@ def check(given: Given) -> object:
             value = seconds(value)
         elif isinstance(value, str) and given.name.endswith("_bytes"):
             value = size(value)
+        if not given.file and (plain := _plain(given, value)) is not None:
+            return plain
         # A file has types, so `workers = true` is a mistake there; a variable's "4" is the only way to say 4.
         checked = _adapter(given.name).validate_python(value, strict=not given.text)
         msgspec.json.encode(checked)  # half a surrogate pair (a stray byte in a variable) would be found only at the dump
     except ValueError as error:  # pydantic's ValidationError is one
         raise ConfigError(f"{given.origin}: {given.name} = {_shown(given.value)}: {_reason(error)}", hint=_example(given.name)) from error
     return cast("object", checked)
+
+
+def _plain(given: Given, value: object) -> object | None:
+    """Return the value of a flag or a variable when nothing is to be said about it; None: pydantic is to judge it.
+
+    Importing pydantic takes as long as a worker does to get ready, and every ``init`` would wait for it.
+    """
+    try:
+        plain = cast("object", msgspec.convert(value, known()[given.name], strict=not given.text))
+        msgspec.json.encode(plain)
+    except ValueError:  # msgspec's ValidationError is one
+        return None
+    return plain
 
 
 def seconds(text: str) -> float:
@@ -328,7 +345,7 @@ def _from_toml(path: str, text: str, prefix: tuple[str, ...]) -> Iterator[Given]
     for group, keys in table.items():
         if isinstance(keys, dict) and keys:
             for key, value in keys.items():
-                yield Given(name=f"{group}.{key}", value=value, origin=_origin(path, text, (*prefix, group, key)))
+                yield Given(name=f"{group}.{key}", value=value, origin=_origin(path, text, (*prefix, group, key)), file=True)
         elif not isinstance(keys, dict) or group not in get_type_hints(Settings):
             yield Given(name=group, value=keys, origin=_origin(path, text, (*prefix, group)))
 
