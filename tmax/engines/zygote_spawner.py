@@ -136,6 +136,8 @@ class ZygoteSpawner:
         if life in self._ends:
             self._tell_end(life, tell)
         elif link is not None:
+            # It has ended, or it was forked so late that the engine knew of no process when it ended this life.
+            self._cancel(life, link)
             self._await_end(life, link, 0, tell)
         elif life in self._by_exec or self._link is None:
             self._ask_parent_of(life, pid, tell)
@@ -350,7 +352,7 @@ class ZygoteSpawner:
         tell(ProcessEnd(signal=ended.signal, exit_code=ended.status, peak_rss_bytes=ended.peak_rss_bytes))
 
     def _cancel(self, life: int, link: ZygoteLink) -> None:
-        """This life is over, and as far as we know it has no process: it must not get one."""
+        """This life is over: it must not have a process, nor get one."""
         if life in self._stubs:
             leftovers.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
         link.say(Cancel(life))
