@@ -1,7 +1,7 @@
 r"""The control socket from the side of a command, without ``socket`` and ``json`` (together 13 ms, more than a bare interpreter).
 
-    lstat: ours? --> connect --> peer: ours? --> {"verb": ...}\n --> {"ok": true, ...}\n        one answer
-                                                                 --> {... "more": true}\n ...   a stream
+    dial --> {"verb": ...}\n --> {"ok": true, ...}\n        one answer
+                             --> {... "more": true}\n ...   a stream
 
 ``tmax.control.client`` says the same for programs that live longer.
 """
@@ -9,18 +9,17 @@ r"""The control socket from the side of a command, without ``socket`` and ``json
 from __future__ import annotations
 
 import _socket
-import os
-import stat
-import sys
 
 from tmax.cli.codec import decode, encode
-from tmax.errors import FolderError, NoSwarm, WaitTimedOut, from_wire
-from tmax.layout import SUN_PATH_BYTES, Layout
+from tmax.control.dial import dial, timeval
+from tmax.errors import NoSwarm, WaitTimedOut, from_wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+    from tmax.layout import Layout
 
 SILENCE_S = 30.0
 """How long a controller may take to answer what it can answer at once."""
@@ -44,13 +43,12 @@ class Line:
         self.swarm = layout.swarm
         self._silence_s = silence_s
         self._inbox = bytearray()
-        self._sock = _connect(layout)
+        self._sock = dial(layout, SILENCE_S)
         self._limit(silence_s)
 
     def _limit(self, silence_s: float) -> None:
-        # Not settimeout: with it, connecting to a full queue fails at once instead of waiting.
         for option in (_socket.SO_SNDTIMEO, _socket.SO_RCVTIMEO):
-            self._sock.setsockopt(_socket.SOL_SOCKET, option, _timeval(silence_s))
+            self._sock.setsockopt(_socket.SOL_SOCKET, option, timeval(silence_s))
 
     def send(self, verb: str, fields: dict[str, Any]) -> None:
         """Send one request."""
@@ -121,47 +119,3 @@ def stream(layout: Layout, verb: str, **fields: Any) -> Iterator[dict[str, Any]]
             yield answer
     finally:
         line.close()
-
-
-def _connect(layout: Layout) -> _socket.socket:
-    _check_ours(layout)
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _timeval(SILENCE_S))
-        sock.connect(layout.control)
-        # struct ucred: pid, uid, gid
-        uid = int.from_bytes(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
-        if uid != os.geteuid():
-            raise FolderError(layout.control, f"is answered by another user (uid {uid})")
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        sock.close()
-        raise NoSwarm(layout.swarm) from error
-    except BlockingIOError as error:
-        sock.close()
-        raise WaitTimedOut(
-            f"swarm {layout.swarm!r} does not take connections", hint="its controller may be stopped: see tmax doctor"
-        ) from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _check_ours(layout: Layout) -> None:
-    path = layout.control
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoSwarm(layout.swarm) from error
-    except OSError as error:
-        raise FolderError(path, f"cannot be reached: {error.strerror}") from error
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-        raise FolderError(path, "is not a socket of ours")
-    size_bytes = len(os.fsencode(path))
-    if size_bytes > SUN_PATH_BYTES:
-        raise FolderError(path, f"is too long for a socket ({size_bytes} bytes, at most {SUN_PATH_BYTES})")
-
-
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return whole.to_bytes(8, sys.byteorder) + int((seconds - whole) * 1e6).to_bytes(8, sys.byteorder)

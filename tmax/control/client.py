@@ -11,21 +11,19 @@ The standard library only: it must load in a moment.  One client serves one thre
 from __future__ import annotations
 
 import json
-import os
 import socket
-import stat
 import struct
 from collections.abc import Iterator
 from typing import Any, Self
 
-from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
+from tmax.control.dial import dial
+from tmax.errors import NoSwarm, TmaxError, WaitTimedOut, from_wire
 from tmax.layout import Layout
 
 __all__ = ["Client", "Layout", "connect", "open_socket"]
 
 _READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("iII")
-_TIMEVAL = struct.Struct("ll")
 
 
 def open_socket(layout: Layout, timeout_s: float = 5.0) -> socket.socket:
@@ -34,52 +32,12 @@ def open_socket(layout: Layout, timeout_s: float = 5.0) -> socket.socket:
     Raises NoSwarm when nobody listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
     answered in ``timeout_s`` (its queue of connections is full).
     """
-    _check_ours(layout)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Not settimeout: on a full queue connect would then fail at once instead of waiting.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout_s))
-        sock.connect(layout.control)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
-        uid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
-        if uid != os.geteuid():
-            raise FolderError(layout.control, f"is answered by another user (uid {uid})")
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        sock.close()
-        raise NoSwarm(layout.swarm) from error
-    except BlockingIOError as error:
-        sock.close()
-        raise WaitTimedOut(
-            f"swarm {layout.swarm!r} did not answer in {timeout_s:g} s", hint="its controller may be stopped or overloaded"
-        ) from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return socket.socket(fileno=dial(layout, timeout_s).detach())
 
 
 def connect(layout: Layout, timeout_s: float = 5.0) -> Client:
     """Return a client of the swarm's controller; raises as ``open_socket`` does."""
     return Client(open_socket(layout, timeout_s), layout.swarm)
-
-
-def _check_ours(layout: Layout) -> None:
-    try:
-        found = os.lstat(layout.control)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoSwarm(layout.swarm) from error
-    except OSError as error:
-        raise FolderError(layout.control, f"cannot be reached: {error.strerror}") from error
-    if not stat.S_ISSOCK(found.st_mode):
-        raise FolderError(layout.control, "is not a socket")
-    if found.st_uid != os.geteuid():
-        raise FolderError(layout.control, f"belongs to another user (uid {found.st_uid})")
-    if found.st_mode & 0o077:
-        raise FolderError(layout.control, f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {layout.control}")
-
-
-def _timeval(seconds: float) -> bytes:
-    return _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
 
 
 class Client:

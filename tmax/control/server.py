@@ -387,8 +387,12 @@ def _listening(path: str) -> tuple[socket.socket, int]:
         pass  # the usual case
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        sock.bind(path)
-        os.chmod(path, 0o600)  # nobody else can reach it in between: the folder is ours alone
+        # Not chmod after bind: a client that looked in between would refuse a socket open to others.
+        before = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()

@@ -27,7 +27,7 @@ REPLIES = {
 }
 ALLOWED = {
     "__future__", "_json", "_socket", "binascii", "time", "tmax", "tmax.errors", "tmax.layout", "tmax.version", "tmax.cli", "tmax.cli.fast", "tmax.cli.options",
-    "tmax.cli.say", "tmax.cli.codec", "tmax.cli.ask",
+    "tmax.cli.say", "tmax.cli.codec", "tmax.cli.ask", "tmax.control", "tmax.control.dial",
 }  # fmt: skip
 """What any hot verb may import, besides the file it lives in."""
 
