@@ -10,15 +10,18 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.box import PACKAGE_PATH
 from tests.integration.cli.toy import Answer, Toy
 from tests.wait import wait_until
 from tmax.cli import fast
+from tmax_pipes.blobs import put
 
 Capture = pytest.CaptureFixture[str]
 
@@ -186,12 +189,46 @@ def test_results(toy: Toy, capfd: Capture, task: Answer, code: int, out: str) ->
 
 
 def test_a_large_result_is_read_from_its_file(toy: Toy, capfd: Capture) -> None:
-    (toy.state / "abc").write_bytes(pickle.dumps("large"))
-    toy.replies["show"] = {"ok": True, "task": story(form="pickle", blob={"digest": "abc", "size_bytes": 1}), "blobs": str(toy.state)}
+    blob = put(toy.state, pickle.dumps("large"))
+    toy.replies["show"] = {"ok": True, "task": story(form="pickle", blob=msgspec.to_builtins(blob)), "blobs": str(toy.state)}
     assert fast.main(["result", "5"]) == 0
     assert capfd.readouterr().out == "'large'\n"
-    (toy.state / "abc").unlink()
+    (toy.state / blob.digest).unlink()
     assert fast.main(["result", "5"]) == 74
+
+
+class Canary:
+    """Says that it was unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def open_to_others(path: Path) -> None:
+    path.chmod(0o644)
+
+
+def foreign(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 65534, -1)
+
+
+def changed(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"sang", b"SANG"))
+
+
+@pytest.mark.parametrize("harm", [open_to_others, foreign, changed])
+def test_a_body_that_others_may_have_written_is_not_unpickled(toy: Toy, capfd: Capture, harm: Callable[[Path], None]) -> None:
+    blob = put(toy.state, pickle.dumps(Canary(toy.state / "sang")))
+    harm(toy.state / blob.digest)
+    toy.replies["show"] = {"ok": True, "task": story(form="pickle", blob=msgspec.to_builtins(blob)), "blobs": str(toy.state)}
+    assert fast.main(["result", "5"]) == 74
+    assert "yours alone" in capfd.readouterr().err
+    assert not {"sang", "SANG"}.intersection(os.listdir(toy.state))
 
 
 def test_a_result_whose_module_is_missing_here_is_said(toy: Toy, capfd: Capture) -> None:
