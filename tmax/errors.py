@@ -106,7 +106,7 @@ class StorageFull(StoreError):
 
 
 class WorkerLost(TmaxError):
-    """A worker process ended under its task; carries task, signal and peak memory."""
+    """Workers end before they are ready; the message has the last cause."""
 
     code = "worker-lost"
 

@@ -32,7 +32,6 @@ _PACKAGES = (
     "libtmux",
     "msgspec",
     "numpy",
-    "platformdirs",
     "psutil",
     "pydantic",
     "textual",

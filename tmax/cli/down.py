@@ -18,10 +18,6 @@ _CLOSE_S = 30.0
 """For the controller to close its store and make its copy of it."""
 
 
-END_S = 10.0
-"""Longest wait for the controller's process to be gone after it has said that everything stopped."""
-
-
 def down(common: say.Common, *, now: bool = False, dry_run: bool = False) -> int:
     """Take the swarm down and say how many tasks its queue keeps.  A swarm that is down already is no error."""
     try:

@@ -34,14 +34,6 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resized:
-    """How many workers and pooled workers are wanted from now on."""
-
-    workers: int
-    pool: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldSet:
     """Stop (True) or go on (False) handing out tasks."""
 
@@ -117,7 +109,6 @@ class Tick:
 Event: TypeAlias = (
     Submitted
     | CancelAsked
-    | Resized
     | HoldSet
     | Leaving
     | LifeStarted

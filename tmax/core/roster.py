@@ -32,7 +32,6 @@ class Life:
     mean_s: float | None = None
     """Moving average of how long its tasks took."""
     heard_at: float = 0.0
-    busy_since: float = 0.0
     tasks_failed: int = 0
     beat_rss_bytes: int = 0
     beat_cpu_s: float = 0.0

@@ -34,7 +34,6 @@ from tmax.core.events import (
     LifeSilent,
     LifeStarted,
     Ready,
-    Resized,
     Say,
     Submitted,
     TasksEnded,
@@ -83,7 +82,6 @@ class Scheduler:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Submitted: self._on_submitted,
             CancelAsked: self._on_cancel,
-            Resized: self._on_resized,
             HoldSet: self._on_hold,
             Leaving: self._on_leaving,
             LifeStarted: lambda event: attendance.on_started_life(self.desk, event),
@@ -195,10 +193,6 @@ class Scheduler:
         if not task.cancelling:
             desk.stop_task(desk.ledger.note(task, cancelling=True))
         return "ending"
-
-    def _on_resized(self, event: Resized) -> None:
-        self.desk.roster.workers_wanted, self.desk.roster.pool_wanted = event.workers, event.pool
-        self.desk.roster.forgive()
 
     def _on_hold(self, event: HoldSet) -> None:
         self.desk.held = event.held

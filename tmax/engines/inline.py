@@ -6,7 +6,7 @@
                                                                       --> Begin: the job runs, the loop waits for it
                                                                       --> Exit:  LifeEnded
 
-For tests and ``--inline``.  What it cannot do: end a Python task that runs (nobody is there to ask), survive one that
+For tests: no swarm starts it.  What it cannot do: end a Python task that runs (nobody is there to ask), survive one that
 ends the process, run two at once.  Shell commands are ended when their time is over, as in a real worker.
 """
 

@@ -143,11 +143,6 @@ class Connection:
             else:
                 self._announce()
 
-    @property
-    def is_announced(self) -> bool:
-        """Whether a controller holds the other end of our announcement."""
-        return self._caller is not None
-
     def _announce(self) -> None:
         if self._fifos is None or self._caller is not None:
             return
