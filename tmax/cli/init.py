@@ -21,6 +21,10 @@ from tmax.launch import ensure_controller
 from tmax.layout import private_folder
 
 
+READY = "workers ready"
+"""The one phase the controller reports that is not a part of its own start."""
+
+
 class _Phases:
     """Tells each phase as it ends, and keeps them for JSON."""
 
@@ -119,16 +123,15 @@ def _checked(flags: Mapping[str, object]) -> Settings:
 
 def _wait_ready(common: say.Common, phases: _Phases, *, tell: bool) -> None:
     """Return when all workers are ready, telling what the controller reports meanwhile."""
-    before_ms = phases.total_ms
     last_ms = 0.0
     for line in stream(common.layout, "ready"):
-        if tell and "phase" in line:
-            ms = float(line["ms"])
-            if ms <= before_ms:
-                phases.inside(line["phase"], ms - last_ms)
-            else:
-                phases.done(line["phase"])
-            last_ms = ms
+        if not tell or "phase" not in line:
+            continue
+        if line["phase"] == READY:
+            phases.done(READY)
+        else:
+            phases.inside(line["phase"], float(line["ms"]) - last_ms)
+            last_ms = float(line["ms"])
 
 
 def _report(common: say.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None) -> None:

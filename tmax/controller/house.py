@@ -129,8 +129,12 @@ class Controller:
         self.workers = self.settings.swarm.workers or usable_cores()
         self.engine = LocalEngine(layout, self.settings, self.reactor, workers=self.workers)
         self.engine.prepare()  # what it imports, it imports while we open the store
-        self.store = Store.open(layout, self.settings.store)
-        loaded = self.store.load()
+        try:
+            self.store = Store.open(layout, self.settings.store)
+            loaded = self.store.load()
+        except BaseException:
+            self.engine.abandon()
+            raise
         self.epoch = int(loaded.meta.get("epoch", "0")) + 1
         rebooted = loaded.meta.get("boot", "") not in ("", boot_id())
         held = loaded.meta.get("held") == "1" or (rebooted and bool(loaded.tasks))

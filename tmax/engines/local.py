@@ -98,6 +98,10 @@ class LocalEngine:
             self._prepared = True
             self._spawner.open(self._on_worker)
 
+    def abandon(self) -> None:
+        """End what ``prepare`` began, and nothing of an earlier controller's: there is no store to open for."""
+        self._spawner.abandon()
+
     def open(self, emit: Callable[[Event], None], *, epoch: int | None = None) -> None:
         """As ``Engine.open``: the runtime folder of the layout exists already.  ``epoch``: when it was not known before."""
         self._emit = emit

@@ -50,6 +50,9 @@ class Spawner(Protocol):
     def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
         """Tell, once and soon, how this worker (which has ended) ended; None when nobody knows."""
 
+    def abandon(self) -> None:
+        """Let go, and end what this very process has started."""
+
     def close(self, *, everything: bool) -> None:
         """Let go; with ``everything`` also end what helps to make workers.  Twice is harmless."""
 
@@ -99,6 +102,9 @@ class ExecSpawner:
     def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
         """As tmux kept it in the dead pane."""
         self._ask_pane(life, tell)
+
+    def abandon(self) -> None:
+        """Nothing was started."""
 
     def close(self, *, everything: bool) -> None:
         """Nothing to let go of."""

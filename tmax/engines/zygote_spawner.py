@@ -146,6 +146,10 @@ class ZygoteSpawner:
             self._cancel(life, self._link)
             self._await_end(life, self._link, pid, tell)
 
+    def abandon(self) -> None:
+        """As ``Spawner.abandon``: a zygote that was there before stays, its children need it."""
+        self.close(everything=bool(self._processes))
+
     def close(self, *, everything: bool) -> None:
         """As ``Spawner.close``."""
         links = [*self._retired, *([self._link] if self._link is not None else [])]
