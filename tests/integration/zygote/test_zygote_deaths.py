@@ -84,7 +84,9 @@ def test_a_stub_that_dies_first_ends_the_life_at_once(rig: ZygoteRig) -> None:
     rig.engine.start([(1, "w1")])
     rig.until(lambda: "w1" in rig.sessions())
     rig.run_for(0.1)
-    kill9(stub_of(rig, "w1"))
+    stub = stub_of(rig, "w1")
+    kill9(stub)
+    wait_until(lambda: not alive(stub))
     os.kill(zygote, signal.SIGCONT)
     assert rig.ended(1).signal == signal.SIGKILL
     rig.start(2)
