@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.wait import wait_until
+from tmax.control.client import connect
+from tmax.layout import locate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE_PATH = os.pathsep.join(str(REPOSITORY / part) for part in (".", "workers", "pipes", "dashboard"))
@@ -161,6 +163,14 @@ class Box:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{pid}").exists() or pid not in self.processes(), timeout_s=5)
         return pid
+
+    def submit_and_kill(self, *args: str) -> int:
+        """Submit a task and kill -9 the controller as the command returns; return the task's id.  A missing controller is started by it."""
+        number = self.submit(*args)
+        # The kernel says who listens within a millisecond; by `status` it would live on for a tenth of a second.
+        with connect(locate("default", self.env)) as client:
+            os.kill(client.controller_pid, signal.SIGKILL)
+        return number
 
     # -- the end -----------------------------------------------------------------------------------
 

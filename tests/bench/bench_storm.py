@@ -42,11 +42,8 @@ def submits() -> Figure:
     box = Box()
     try:
         box.init(1)
-        ids = []
-        for _ in range(SUBMITS):
-            pid = box.controller_pid()
-            ids.append(box.submit("--", "true"))
-            subprocess.run(["kill", "-9", str(pid)], check=True)
+        ids = [box.submit_and_kill("--", "true") for _ in range(SUBMITS)]
+        box.tmax("init")  # to wait does not start a controller
         box.tmax("wait", *map(str, ids), "--ignore-failures", timeout_s=300)
         rows = {row["id"] for row in box.json("ps", "--all", "--limit", "100000")["tasks"]}
         missing = [number for number in ids if number not in rows]

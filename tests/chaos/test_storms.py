@@ -39,10 +39,8 @@ def test_worker_and_controller_kills_lose_nothing(box: Box) -> None:
 @pytest.mark.timeout(200)
 def test_every_id_that_submit_returned_is_there_after_the_controller_was_killed(box: Box) -> None:
     box.init(1)
-    ids = []
-    for _ in range(15):
-        ids.append(box.submit("--", "true"))
-        box.kill_controller()
+    ids = [box.submit_and_kill("--", "true") for _ in range(15)]
+    box.tmax("init")  # to wait does not start a controller
     box.tmax("wait", *map(str, ids), "--ignore-failures")
     rows = {row["id"]: row["state"] for row in box.json("ps", "--all", "--limit", "1000")["tasks"]}
     assert [number for number in ids if number not in rows] == []
