@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,3 +219,16 @@ def test_the_same_request_is_the_same_task(one: Box) -> None:
     assert one.submit("--request-id", "abc", "--", "true") == first
     one.kill_controller()
     assert one.submit("--request-id", "abc", "--", "true") == first
+
+
+def test_what_a_submitter_says_is_in_no_command_line_of_ours(one: Box) -> None:
+    """Anybody on the machine can read command lines: the program has the words it was given, and no process of ours has any."""
+    folder = one.root / "canary-folder"
+    folder.mkdir()
+    where: dict[str, Any] = {"env": {**one.env, "TOKEN": "canary-token"}, "cwd": folder}
+    one.tmax("submit", "--name", "canary-name", "--", "sh", "-c", "echo up; read line", "canary-word", **where)
+    one.tmax("submit", "--name", "canary-name", "--py", "builtins:print", '"canary-argument"', **where)
+    wait_until(lambda: "up" in one.tmax("logs", "1").stdout)
+    shown = [text for text in one.processes().values() if "canary" in text]
+    assert len(shown) == 1, shown
+    assert shown[0].startswith("sh -c echo up; read line canary-word")
