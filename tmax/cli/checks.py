@@ -153,18 +153,19 @@ def _threads() -> list[Check]:
 
 
 def _tmux(layout: Layout) -> list[Check]:
-    from tmax.engines.tmux import check, server_version
+    from tmax.engines.tmux import check, server_version, sessions
 
     try:
         version = check()
         server = server_version(layout)
+        names = sessions(layout)
     except TmaxError as error:
         return [Check(name="tmux", state="fail", detail=error.message, hint=error.hint)]
     detail = f"{version} ({shutil.which('tmux')})"
     if server and server != version:
         hint = "tmax down && tmax init"
         return [Check(name="tmux", state="warn", detail=f"{detail}, but the swarm's server is {server}", hint=hint)]
-    return [Check(name="tmux", state="ok", detail=detail)]
+    return [Check(name="tmux", state="ok", detail=f"{detail}; sessions: {' '.join(names)}" if names else detail)]
 
 
 def _kernel_features() -> list[Check]:

@@ -34,17 +34,6 @@ _NESTED = "opened in a new window of your tmux; keys for the worker's tmux need 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionView:
-    """One session of the swarm's tmux server."""
-
-    name: str
-    windows: int
-    attached: int
-    """Clients that show it, control clients of ours included."""
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AttachCommand:
     """What to run to look at a session."""
 
@@ -84,12 +73,9 @@ def server_version(layout: Layout) -> str:
     return lines[0] if lines else ""
 
 
-def sessions(layout: Layout) -> list[SessionView]:
-    """Return the sessions of the swarm's tmux server by name; an empty list when it does not run.  Raises TmuxError when it hangs."""
-    lines = _ask(layout, "list-sessions", "-F", "#{session_windows} #{session_attached} #{session_created} #{session_name}")
-    rows = (line.split(" ", 3) for line in lines)
-    views = [SessionView(windows=int(row[0]), attached=int(row[1]), created_at=float(row[2]), name=row[3]) for row in rows if len(row) == 4]
-    return sorted(views, key=lambda view: view.name)
+def sessions(layout: Layout) -> list[str]:
+    """Return the names of the sessions on the swarm's tmux server, sorted; none when it does not run.  Raises TmuxError when it hangs."""
+    return sorted(_ask(layout, "list-sessions", "-F", "#{session_name}"))
 
 
 def _ask(layout: Layout, *command: str) -> list[str]:

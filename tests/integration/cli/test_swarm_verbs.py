@@ -155,6 +155,7 @@ def test_doctor_knows_a_good_swarm(box: Box) -> None:
         "leftovers",
     } <= lines.keys()
     assert "1 workers" in lines["swarm default"]["detail"]
+    assert lines["tmux"]["detail"].endswith("; sessions: ctl w1")
 
 
 def drain(terminal: int) -> None:

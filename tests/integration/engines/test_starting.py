@@ -128,5 +128,5 @@ def test_two_swarms_of_one_name_do_not_meet(make_rig: Callable[..., Rig]) -> Non
 
 
 def test_sessions_and_versions_for_people(rig: Rig) -> None:
-    assert [view.name for view in sessions(rig.layout)] == ["ctl"]
+    assert sessions(rig.layout) == ["ctl"]
     assert server_version(rig.layout) == version() == rig.engine.tmux_version
