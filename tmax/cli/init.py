@@ -20,7 +20,6 @@ from tmax.errors import NoSwarm, UsageError
 from tmax.launch import ensure_controller
 from tmax.layout import private_folder
 
-
 READY = "workers ready"
 """The one phase the controller reports that is not a part of its own start."""
 
