@@ -17,7 +17,6 @@ threads it does at the first parallel operation.  Hence the look at /proc/self/t
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import signal
 import socket
@@ -31,14 +30,12 @@ from typing import NoReturn
 import msgspec
 
 from tmax_pipes.places import start_ticks
-from tmax_workers import threads, zygote_child
+from tmax_workers import zygote_child
 from tmax_workers.loop import ENDED, READ, WRITE, Loop
 from tmax_workers.options import BadOptions, parse
-from tmax_workers.own_code import fingerprint
-from tmax_workers.preload import preload
-from tmax_workers.shown import Shown, locate
 from tmax_workers.stale import sources
 from tmax_workers.zygote_child import Birth
+from tmax_workers.zygote_load import Loaded, crowd, load
 from tmax_workers.zygote_peer import Peer
 from tmax_workers.zygote_wire import (
     VERSION,
@@ -60,61 +57,7 @@ from tmax_workers.zygote_wire import (
     to_zygote,
 )
 
-ALWAYS = ("cloudpickle", "ctypes", "subprocess", "tmax_workers.kinds.kernel", "tmax_workers.runtime")
-"""What a worker imports, be it at its first task, besides what it is told to preload."""
 USAGE = "python -P -m tmax_workers.zygote --fd N --swarm NAME --state FOLDER [--preload a,b] [--orphan-ttl-s S]"
-
-
-# -- importing ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """What was imported, and whether this process may be forked now."""
-
-    wanted: tuple[str, ...]
-    modules: dict[str, str]
-    missing: tuple[str, ...]
-    broken: str
-    code: str
-    shown: Shown
-
-
-def load(wanted: Sequence[str]) -> Loaded:
-    """Import everything, with one thread for each library; never raises for a module of ``wanted``."""
-    code = fingerprint()
-    os.environ.update(threads.env_for(1))  # read by the libraries at import: more would be threads before the first fork
-    for name in ALWAYS:
-        importlib.import_module(name)
-    found: list[str] = []
-    missing: list[str] = []
-    broken = ""
-    for name in wanted:
-        one = preload([name], 1)
-        found += one.modules
-        missing += one.missing
-        broken = broken or _crowd(f"importing {name} started")
-    shown = locate()
-    if not shown.mark[1]:
-        broken = broken or "its environment has no room for the mark of a worker"
-    modules = {name: str(getattr(sys.modules[name], "__version__", "")) for name in found}
-    return Loaded(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
-
-
-def _crowd(what: str) -> str:
-    """Return what is wrong when there is a second thread; empty when there is none."""
-    others = [number for number in os.listdir("/proc/self/task") if int(number) != os.getpid()]
-    if not others:
-        return ""
-    return f"{what} {len(others)} more thread{'s' * (len(others) > 1)} ({', '.join(sorted({_thread_name(one) for one in others}))})"
-
-
-def _thread_name(number: str) -> str:
-    try:
-        with open(f"/proc/self/task/{number}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "ended by now"
 
 
 # -- serving --------------------------------------------------------------------------------------
@@ -323,8 +266,8 @@ class Zygote:
 
     def _why_not(self) -> str:
         """Return why nothing can be forked; empty when it can.  Looked at before each fork: a module may start a thread late."""
-        if not self._broken and (crowd := _crowd("there are")):
-            self._broken = crowd
+        if not self._broken and (others := crowd("there are")):
+            self._broken = others
             self._tell(self._about())
         if self._broken or self._retired:
             return self._broken or "this zygote forks no more"

@@ -249,6 +249,7 @@ def test_ends_are_kept_until_somebody_has_used_them(rig: ZygoteRig) -> None:
     wait_until(lambda: kept_by(rig) == {1})
     assert kept_by(rig) == {1}
     rig.succeed([])
+    rig.until(lambda: not list(Path(rig.layout.workers).iterdir()))
 
 
 def test_a_zygote_that_does_not_fit_any_more_retires(rig: ZygoteRig) -> None:

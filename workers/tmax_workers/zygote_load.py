@@ -1,0 +1,69 @@
+"""Everything a worker needs, imported once by the zygote; and whether it may still be forked afterwards.
+
+threads of all libraries to 1 -> import what every worker needs -> import what was asked for -> look for a second thread
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tmax_workers import threads
+from tmax_workers.own_code import fingerprint
+from tmax_workers.preload import preload
+from tmax_workers.shown import Shown, locate
+
+ALWAYS = ("cloudpickle", "ctypes", "subprocess", "tmax_workers.kinds.kernel", "tmax_workers.runtime")
+"""What a worker imports, be it at its first task, besides what it is told to preload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What was imported, and whether this process may be forked now."""
+
+    wanted: tuple[str, ...]
+    modules: dict[str, str]
+    missing: tuple[str, ...]
+    broken: str
+    code: str
+    shown: Shown
+
+
+def load(wanted: Sequence[str]) -> Loaded:
+    """Import everything, with one thread for each library; never raises for a module of ``wanted``."""
+    code = fingerprint()
+    os.environ.update(threads.env_for(1))  # read by the libraries at import: more would be threads before the first fork
+    for name in ALWAYS:
+        importlib.import_module(name)
+    found: list[str] = []
+    missing: list[str] = []
+    broken = ""
+    for name in wanted:
+        one = preload([name], 1)
+        found += one.modules
+        missing += one.missing
+        broken = broken or crowd(f"importing {name} started")
+    shown = locate()
+    if not shown.mark[1]:
+        broken = broken or "its environment has no room for the mark of a worker"
+    modules = {name: str(getattr(sys.modules[name], "__version__", "")) for name in found}
+    return Loaded(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
+
+
+def crowd(what: str) -> str:
+    """Return what is wrong when there is a second thread; empty when there is none."""
+    others = [number for number in os.listdir("/proc/self/task") if int(number) != os.getpid()]
+    if not others:
+        return ""
+    return f"{what} {len(others)} more thread{'s' * (len(others) > 1)} ({', '.join(sorted({_thread_name(one) for one in others}))})"
+
+
+def _thread_name(number: str) -> str:
+    try:
+        with open(f"/proc/self/task/{number}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "ended by now"
