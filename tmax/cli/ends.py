@@ -61,9 +61,11 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
 
 
 def how(task: dict[str, Any]) -> str:
-    """Return how a task ended, in a few words: ``failed: exit code 3``."""
-    why = task.get("why") or ""
-    return f"{task['state']}: {why}" if why else str(task["state"])
+    """Return how a task ended, in a few words: ``failed: exit code 3``, ``cancelled from the pane``."""
+    why, state = task.get("why") or "", str(task["state"])
+    if why.startswith(state):
+        return str(why)
+    return f"{state}: {why}" if why else state
 
 
 def result(common: say.Common, words: Sequence[str]) -> int:

@@ -50,7 +50,12 @@ def _found(common: say.Common, word: str) -> dict[str, Any]:
             return ask(common.layout, "logs", target=word)
         except NotFound:
             pass  # not a worker: perhaps a task's name
-    found = ids_of(common, [word])
+    try:
+        found = ids_of(common, [word])
+    except NotFound as missing:
+        if word.startswith("@"):
+            raise
+        raise NotFound(f"no worker {word!r}, and {missing.message}", hint="tmax workers and tmax ps --all list them") from None
     if len(found) != 1:
         raise UsageError(f"{word} means {len(found)} tasks", hint="logs shows one")
     return ask(common.layout, "logs", target=found[0])

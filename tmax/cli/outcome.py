@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tmax.cli import say
 from tmax.cli.codec import decode, encode
-from tmax.cli.ends import not_ended
+from tmax.cli.ends import how, not_ended
 from tmax.errors import Exit, StoreError
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ def complain(task: dict[str, Any], flag: str = "") -> None:
     """Say on stderr why a task did not succeed: the remote traceback, two lines, and how its workers died."""
     failure = task.get("failure") or {}
     lines = [failure["traceback"].rstrip("\n")] if failure.get("traceback") else []
-    lines.append(f"error: task {task['id']} {task['state']}" + (f": {task['why']}" if task.get("why") else ""))
+    lines.append(f"error: task {task['id']} {how(task)}")
     lines += [f"  worker {crash['worker']} died under it: {crash['cause']}" for crash in task.get("crashes") or ()]
     lines.append(f"hint: {failure.get('hint') or f'tmax logs{flag} ' + str(task['id'])}")
     say.warn("\n".join(lines))

@@ -16,10 +16,12 @@ _NO_LIMIT = 1_000_000
 
 
 def status(common: say.Common) -> int:
-    """Print the swarm, its tasks and its workers."""
+    """Print the swarm, its tasks and its workers; nothing with ``--quiet``, where the exit code says whether it runs."""
     try:
         if common.json:
             say.value(say.with_iso(ask(common.layout, "status")["snapshot"]))
+        elif common.quiet:
+            ask(common.layout, "hello")
         else:
             say.out(ask(common.layout, "status", **common.look())["text"])
     except NoSwarm as missing:

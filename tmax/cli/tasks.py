@@ -51,8 +51,8 @@ Tasks = Annotated[list[str], typer.Argument(metavar="TASK", hidden=True)]
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {name: value for name, value in values.items() if value not in (None, False)}
+    """Return the options that were given; 0 is a value, though it equals False."""
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
 @verb(

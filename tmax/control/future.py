@@ -21,7 +21,7 @@ class Withdraws(Protocol):
 class TaskFuture(Future[T]):
     """A ``concurrent.futures.Future`` of a task.
 
-    ``task_id``: its number in the swarm once that is known, for ``tmax show``, ``logs`` and ``attach``.  ``running()`` is always
+    ``task_id``: its number in the swarm once that is known, for ``tmax result``, ``logs`` and ``attach``.  ``running()`` is always
     False: clients are told of ends, not of starts.
     """
 

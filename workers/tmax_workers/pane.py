@@ -126,7 +126,9 @@ class Pane:
         if isinstance(outcome, Done):
             self.say(f"{self._marks.done} {outcome.task} done {took}")
         else:
-            self.say(f"{self._marks.failed} {outcome.task} failed: {why(outcome.failure)} ({took})")
+            told = why(outcome.failure)
+            how = told if outcome.failure.kind == "cancelled" else f"failed: {told}"
+            self.say(f"{self._marks.failed} {outcome.task} {how} ({took})")
 
     def deadline(self) -> float | None:
         """Return when ``tick`` is due; None: never."""

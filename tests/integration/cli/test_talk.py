@@ -188,6 +188,34 @@ def test_results(toy: Toy, capfd: Capture, task: Answer, code: int, out: str) ->
     assert capfd.readouterr().out == out
 
 
+@pytest.mark.parametrize(
+    "state, why, told",
+    [
+        ("failed", "exit 3", "task 5 failed: exit 3"),
+        ("cancelled", "cancelled", "task 5 cancelled\n"),
+        ("cancelled", "cancelled from the pane", "task 5 cancelled from the pane\n"),
+    ],
+)
+def test_an_end_is_not_said_twice(toy: Toy, capfd: Capture, state: str, why: str, told: str) -> None:
+    toy.replies["show"] = {"ok": True, "task": story(state=state, why=why), "blobs": "/nowhere"}
+    assert fast.main(["result", "5"]) == 1
+    assert told in capfd.readouterr().err
+
+
+def test_zero_is_a_value(toy: Toy) -> None:
+    toy.replies["submit"] = {"ok": True, "ids": [7]}
+    fast.main(["kernel", "matmul", "--n", "0"])
+    asked = next(request for request in toy.asked if request["verb"] == "submit")
+    assert asked["tasks"][0]["params"] == {"n": 0}, "the kernel says what is wrong with it"
+
+
+def test_logs_of_neither_a_worker_nor_a_task_says_both(toy: Toy, capfd: Capture) -> None:
+    gone = {"error": {"code": "not-found", "message": "no task named 'w9'", "hint": ""}}
+    toy.replies |= {"logs": gone, "select": gone}
+    assert fast.main(["logs", "w9"]) == 4
+    assert "no worker 'w9', and no task named 'w9'" in capfd.readouterr().err
+
+
 def test_a_large_result_is_read_from_its_file(toy: Toy, capfd: Capture) -> None:
     blob = put(toy.state, pickle.dumps("large"))
     toy.replies["show"] = {"ok": True, "task": story(form="pickle", blob=msgspec.to_builtins(blob)), "blobs": str(toy.state)}

@@ -95,7 +95,7 @@ def resolve(target: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise  # the module is there, what it imports is not: the traceback tells the story
-        raise NotFound(f"no module named {module_name!r}", "check the spelling, and submit from the folder that holds it") from error
+        raise NotFound(f"no module named {module_name!r}", "check the spelling, and submit from the folder that holds it") from None
     for name in path.split("."):
         if not hasattr(found, name):
             raise NotFound(f"{module_name!r} has no {path!r}", f"what comes after the colon is defined in {module_name}")
