@@ -333,9 +333,11 @@ class LocalEngine:
     def announced(self, life: int, place: str, pid: int) -> None:
         """A worker says, through the control socket, where its FIFOs are; ``pid`` is the peer's, from the kernel."""
         known = self._lives.get(life)
-        if known is None or self._closed:
-            if not self._closed:
-                self._end_stranger(life, pid)
+        if self._closed:
+            return
+        if known is None or (known.ending and known.pid != pid):
+            # Of no life, or of one whose end began before anybody knew of this process: it was forked a moment too late.
+            self._end_stranger(life, pid)
             return
         self._on_worker(life, pid)
         found = self._contact.place_in(known, place) if known.pid == pid else None
