@@ -192,10 +192,15 @@ def test_viewers_are_people_at_the_monitor(rig: Rig, attach: Callable[..., Perso
 
 def test_a_window_of_the_monitor_that_ended_is_started_again(rig: Rig) -> None:
     windows = {"dashboard": ["sh", "-c", "exit 0"], "log": ["sleep", "1001"]}
+
+    def dead() -> list[str]:
+        return rig.tmux("list-panes", "-s", "-t", "=tmax:", "-F", "#{pane_dead}").split()
+
     rig.engine.monitor(windows)
     rig.until(lambda: "tmax" in rig.sessions())
+    rig.until(lambda: dead() == ["1", "0"])
     rig.engine.monitor({**windows, "dashboard": ["sleep", "1002"]})
-    rig.until(lambda: rig.tmux("list-panes", "-s", "-t", "=tmax:", "-F", "#{pane_dead}").split() == ["0", "0"])
+    rig.until(lambda: dead() == ["0", "0"])
 
 
 def test_attach_from_inside_the_users_own_tmux(rig: Rig, tmp_path: Path) -> None:
