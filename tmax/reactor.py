@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 Callback = Callable[[], None]
 
+_LONGEST_S = 86_400.0
+
 
 @dataclass(slots=True)
 class _Watch:
@@ -114,7 +116,8 @@ class Reactor:
             return 0.0
         if not self._timers:
             return limit_s
-        due_s = max(0.0, self._timers[0][0] - self.now())
+        # An early look is free; epoll refuses what does not fit its milliseconds, and a task's time-out may be any number.
+        due_s = min(max(0.0, self._timers[0][0] - self.now()), _LONGEST_S)
         return due_s if limit_s is None else min(due_s, limit_s)
 
     def run_once(self, limit_s: float | None = None) -> None:

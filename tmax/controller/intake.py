@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -11,6 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from tmax.control.protocol import BulkTask
+from tmax.controller.fields import MAX_SECONDS
 from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
@@ -19,13 +19,14 @@ from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Job, KernelJob, PythonJob, She
 MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
 
-_COMMON = frozenset({"kind", "name", "priority", "timeout_s", "retries", "deliveries", "delivery", "grace_s"})
-
 
 def _raw(value: object, what: str) -> bytes:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError(f"{what} must be text without NUL characters")
-    return os.fsencode(value)
+    try:
+        return os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} cannot be a byte string: {error}", hint="only \\udc80 to \\udcff may stand for stray bytes") from error
 
 
 def _environment(value: object) -> dict[bytes, bytes]:
@@ -100,13 +101,13 @@ def _whole(value: object, what: str, *, least: int) -> int:
 
 
 def _seconds(value: object, what: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-        raise UsageError(f"{what} must be seconds, 0 or more")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # NaN is not either
+        raise UsageError(f"{what} must be seconds, from 0 to {MAX_SECONDS:g}")
     return float(value)
 
 
 def _checked(job: Job, name: object, priority: object, delivery: object) -> None:
-    if priority not in PRIORITIES:
+    if not isinstance(priority, str) or priority not in PRIORITIES:
         raise UsageError(f"priority {priority!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
     if delivery not in (None, "at-least-once", "at-most-once"):
         raise UsageError(f"delivery {delivery!r} is not known", hint="at-least-once or at-most-once")
@@ -169,8 +170,8 @@ def new_task_of_bulk(client: str, task: BulkTask) -> NewTask:
         name=task.name,
         priority=task.priority,
         timeout_s=_seconds(task.timeout_s, "timeout"),
-        retries=task.retries,
-        deliveries=max(1, task.deliveries),
+        retries=_whole(task.retries, "retries", least=0),
+        deliveries=_whole(task.deliveries, "deliveries", least=1),
         delivery=task.delivery,
         grace_s=_seconds(task.grace_s, "grace"),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkRequest, BulkSubmit, BulkWatch
 from tmax.control.server import Ask, Peer
+from tmax.controller import fields
 from tmax.controller.clients import Waiter, bulk_end
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.selectors import select
@@ -115,7 +116,7 @@ class Verbs:
         )
 
     def _ready(self, ask: Ask) -> None:
-        self._house.clients.want_ready(ask, float(ask.fields.get("timeout_s") or 120.0))  # type: ignore[arg-type]
+        self._house.clients.want_ready(ask, fields.seconds(ask.fields.get("timeout_s")) or 120.0)
 
     def _status(self, ask: Ask) -> None:
         snapshot = self._house.painter.paint()
@@ -152,7 +153,7 @@ class Verbs:
 
     def _announce(self, ask: Ask) -> None:
         life, place = ask.fields.get("life"), ask.fields.get("place")
-        if not isinstance(life, int) or not isinstance(place, str):
+        if not isinstance(life, int) or not 0 < life <= fields.MAX_NUMBER or not isinstance(place, str):
             raise UsageError("announce needs life and place")
         self._house.engine.announced(life, place, ask.peer.pid)
 
@@ -232,8 +233,7 @@ class Verbs:
     # -- reading tasks -----------------------------------------------------------------------------
 
     def _ps(self, ask: Ask) -> None:
-        limit = ask.fields.get("limit")
-        limit = limit if isinstance(limit, int) and limit > 0 else 50
+        limit = fields.limit(ask.fields.get("limit"), usual=50)
         states = ask.fields.get("state")
         names = states.split(",") if isinstance(states, str) else states if isinstance(states, list) else []
         wanted = {str(name) for name in names if name} or None
@@ -256,11 +256,11 @@ class Verbs:
 
     def _wait(self, ask: Ask) -> None:
         ids = wanted_ids(ask)
-        timeout = ask.fields.get("timeout_s")
+        timeout_s = fields.seconds(ask.fields.get("timeout_s"))
         waiter = Waiter(ask, ids, fail_fast=bool(ask.fields.get("fail_fast")))
         tasks = self._house.scheduler.desk.ledger.tasks
         ended_before = [number for number in ids if number not in tasks]
-        self._house.clients.wait(waiter, float(timeout) if isinstance(timeout, int | float) else None)
+        self._house.clients.wait(waiter, timeout_s)
         if not ended_before:
             return
 
@@ -277,20 +277,19 @@ class Verbs:
 
     def _find(self, ask: Ask, number: object, then: Callable[[Task], None]) -> None:
         """Go on with the task of this number, live or ended."""
-        if not isinstance(number, int):
-            raise UsageError("a task number is needed")
-        live = self._house.scheduler.desk.ledger.tasks.get(number)
+        wanted = fields.task_number(number)
+        live = self._house.scheduler.desk.ledger.tasks.get(wanted)
         if live is not None:
             then(live)
             return
 
         def found(task: Task | None) -> None:
             if task is None:
-                ask.fail(NotFound(f"no task {number}"))
+                ask.fail(NotFound(f"no task {wanted}"))
             else:
                 then(task)
 
-        self._read(lambda reader: reader.task(number), found, ask.fail)
+        self._read(lambda reader: reader.task(wanted), found, ask.fail)
 
     def _show(self, ask: Ask) -> None:
         desk = self._house.scheduler.desk
@@ -299,10 +298,10 @@ class Verbs:
 
     def _logs(self, ask: Ask) -> None:
         target = ask.fields.get("target")
-        if isinstance(target, str) and not target.isdigit():
+        if isinstance(target, str) and not fields.is_number(target):
             self._worker_logs(ask, target)
             return
-        self._find(ask, int(target) if isinstance(target, str) else target, lambda task: self._task_logs(ask, task))
+        self._find(ask, target, lambda task: self._task_logs(ask, task))
 
     def _task_logs(self, ask: Ask, task: Task) -> None:
         path = f"{self._house.layout.logs}/{task.id}.log"
@@ -332,8 +331,8 @@ class Verbs:
             return
         roster = self._house.scheduler.desk.roster
         name = str(target)
-        if name.isdigit():
-            task = self._house.scheduler.desk.ledger.tasks.get(int(name))
+        if fields.is_number(name):
+            task = self._house.scheduler.desk.ledger.tasks.get(fields.task_number(name))
             if task is None or task.lease is None:
                 why = "has ended, or there is none" if task is None else f"has not started ({explain(self._house.scheduler.desk, task)})"
                 raise NotFound(f"task {name} {why}: no worker to attach to", hint=f"tmax logs {name}")

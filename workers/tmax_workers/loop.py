@@ -13,6 +13,9 @@ READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 ENDED = select.EPOLLHUP | select.EPOLLERR
 
+_LONGEST_S = 86_400.0
+"""epoll refuses what does not fit its milliseconds; waking early is free."""
+
 
 class Loop:
     """Owned by the IO thread; made and closed there or before it starts."""
@@ -46,7 +49,7 @@ class Loop:
 
     def turn(self, timeout_s: float | None) -> None:
         """Wait until something is ready, at most ``timeout_s`` (None: for ever), and call its handlers."""
-        ready = self._epoll.poll(-1 if timeout_s is None else max(0.0, timeout_s))
+        ready = self._epoll.poll(-1 if timeout_s is None else min(max(0.0, timeout_s), _LONGEST_S))
         for fd, events, handler in [(fd, events, self._handlers.get(fd)) for fd, events in ready]:
             # An earlier handler of this turn may have closed this descriptor, and its number may be another one's by now.
             if handler is not None and self._handlers.get(fd) is handler:

@@ -1,0 +1,47 @@
+"""Numbers in what a connection asks, checked before anything else sees them.
+
+A float may be NaN (which no timer queue survives), an integer may have a thousand digits (which no row, path or float holds).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tmax.errors import NotFound, UsageError
+
+MAX_SECONDS = 1e9
+"""About 30 years: longer than any swarm lives, short enough for every clock call."""
+MAX_NUMBER = 2**63 - 1
+"""SQLite's integers end here."""
+
+
+def seconds(value: Any, what: str = "timeout_s") -> float | None:
+    """Return ``value`` as seconds, at most MAX_SECONDS; None stays None.  Raises UsageError for what is no number of seconds."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:  # NaN is not either
+        raise UsageError(f"{what} must be seconds, 0 or more")
+    return float(min(value, MAX_SECONDS))
+
+
+def limit(value: Any, *, usual: int) -> int:
+    """Return how many rows are wanted; ``usual`` where it is no number above 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        return usual
+    return min(value, MAX_NUMBER)
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a task's number; ``isdigit`` alone would take ``²`` for one."""
+    return word.isascii() and word.isdigit()
+
+
+def task_number(value: Any) -> int:
+    """Return the number of a task, given as a number or as its digits.  Raises UsageError; NotFound for one that no task can have."""
+    if isinstance(value, str) and is_number(value):
+        value = int(value) if len(value) <= 20 else MAX_NUMBER + 1
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError("a task number is needed")
+    if not 0 < value <= MAX_NUMBER:
+        raise NotFound("no task has such a number")
+    return value
