@@ -69,6 +69,11 @@ def ensure_controller(
         raise WaitTimedOut(
             f"another start of swarm {layout.swarm!r} did not end in {timeout_s:g} s", hint=f"the lock is {layout.init_lock}"
         ) from error
+    except OSError as error:
+        # Of the lock itself: everything inside says what it was about.
+        raise FolderError(
+            error.filename or layout.init_lock, f"cannot be used: {error.strerror}", hint="move it away, or make room"
+        ) from error
     return True
 
 
@@ -100,6 +105,8 @@ def _start(layout: Layout, settings_path: str | None, end_s: float, module: str,
             os.unlink(down_mark(layout))
         except FileNotFoundError:
             pass  # it was not taken down
+        except OSError as error:
+            raise FolderError(down_mark(layout), f"cannot be removed: {error.strerror}", hint="remove it by hand") from error
     reader, writer = os.pipe()
     try:
         log_from = _spawn(layout, writer, module)
@@ -114,7 +121,10 @@ def _start(layout: Layout, settings_path: str | None, end_s: float, module: str,
 
 def _put_settings(source: str, target: str) -> None:
     with open(source, "rb") as file:
-        atomic_write(target, file.read())
+        try:
+            atomic_write(target, file.read())
+        except OSError as error:
+            raise FolderError(target, f"cannot be written: {error.strerror}", hint="make room, or move away what is there") from error
 
 
 def _spawn(layout: Layout, ready_fd: int, module: str) -> int:

@@ -151,12 +151,14 @@ def locate(swarm: str, env: dict[str, str] | os._Environ[str] = os.environ) -> L
     """Return where a swarm is: the recorded runtime folder when there is one, else where it would be made."""
     state = f"{state_root(env)}/{check_name(swarm)}"
     try:
-        with open(f"{state}/place", encoding="utf-8") as file:
-            runtime = file.read().strip()
+        with open(f"{state}/place", "rb") as file:
+            runtime = os.fsdecode(file.read(4096)).strip()
     except (FileNotFoundError, NotADirectoryError):
         runtime = ""
     except OSError as error:
         raise FolderError(state, f"cannot be read: {error.strerror}") from error
+    if not runtime.startswith("/") or "\0" in runtime or "\n" in runtime:
+        runtime = ""  # no record of ours: a controller that runs elsewhere still holds the lock
     return Layout(swarm, state, runtime or f"{runtime_root(env)}/{swarm}")
 
 

@@ -176,7 +176,14 @@ class Controller:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     def _record_place(self) -> None:
-        atomic_write(self.layout.place, self.layout.runtime.encode() + b"\n")
+        record = os.fsencode(self.layout.runtime) + b"\n"
+        try:
+            with open(self.layout.place, "rb") as file:
+                if file.read() == record:
+                    return  # nothing to write: on a full disk too a swarm can be taken over, and taken down
+        except OSError:
+            pass  # a first start, or no record of ours
+        atomic_write(self.layout.place, record)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -307,12 +314,19 @@ class Controller:
             self.server.close()
             LOG.info("controller ended (%s)", "swarm down" if self.down else f"exit {code}, workers live on")
 
+    def _mark_down(self) -> None:
+        try:
+            atomic_write(f"{self.layout.state}/down", b"")
+        except OSError as error:
+            # A full disk, perhaps, or a state folder that was removed.  Everything is to end all the same.
+            LOG.error("the swarm goes down, and its next submit will start it again: its mark cannot be written (%s)", error)
+
     def _let_go(self) -> None:
         if self._gone:
             return
         self._gone = True
         if self.down:
-            atomic_write(f"{self.layout.state}/down", b"")
+            self._mark_down()
         self.engine.close(sessions=self.down)
         try:
             self.store.close(snapshot=self.down)

@@ -31,7 +31,11 @@ class LockHeld(StoreError):
         self.path = path
         self.pid = pid
         by = f" by process {pid}" if pid else ""
-        super().__init__(f"{path} is held{by}: a controller is starting, or runs and does not answer", hint="try again; see tmax doctor")
+        # A runtime folder may be cleared away under a controller (a logout, a cleaner of /tmp); only its end helps then.
+        way_out = f"; if it stays so: kill {pid}, then tmax init: its workers and tasks are taken over" if pid else ""
+        super().__init__(
+            f"{path} is held{by}: a controller is starting, or runs and does not answer", hint=f"try again{way_out}; see tmax doctor"
+        )
 
 
 class ControllerLock:

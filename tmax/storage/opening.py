@@ -154,7 +154,7 @@ def _size(path: str) -> int:
 
 def _prove(connection: sqlite3.Connection, layout: Layout, thorough: bool) -> None:
     marker = Marker(layout.created)
-    claimed = marker.read()
+    claimed = _claimed(marker)
     version = version_of(connection)
     if version > len(MIGRATIONS):
         raise StoreError(
@@ -179,6 +179,13 @@ def _prove(connection: sqlite3.Connection, layout: Layout, thorough: bool) -> No
 
 def _tables(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def _claimed(marker: Marker) -> int | None:
+    try:
+        return marker.read()
+    except OSError as error:
+        raise StoreError(f"{marker.path} cannot be read: {error.strerror}", hint=f"look what it is: ls -ld {marker.path}") from error
 
 
 def _claim(marker: Marker, generation: int) -> None:

@@ -9,14 +9,24 @@ import importlib
 import os
 import signal
 import sys
-from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first, which costs more than all the rest here
+from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first, which costs more than all the rest here
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tmax_pipes.jobs import PythonJob
 from tmax_workers.errors import Refused
 
-WATCHED = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGTTOU, signal.SIGALRM)
+WATCHED = (
+    signal.SIGINT,
+    signal.SIGUSR1,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGWINCH,
+    signal.SIGTTOU,
+    signal.SIGALRM,
+    signal.SIGCHLD,
+    signal.SIGPIPE,
+)
 
 
 class Surroundings:
@@ -28,6 +38,7 @@ class Surroundings:
         self._paths: set[tuple[str, ...]] = {()}
         self._env = _environ().copy()
         self._handlers: list[tuple[int, Any]] = [(int(number), getsignal(number)) for number in WATCHED]
+        self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
     def adopt(self, variables: Mapping[bytes, bytes]) -> None:
         """Every task from now on finds these in its environment."""
@@ -60,6 +71,8 @@ class Surroundings:
                 signal.signal(number, handler)
                 if number == signal.SIGALRM:
                     signal.setitimer(signal.ITIMER_REAL, 0)
+        if pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
+            pthread_sigmask(signal.SIG_SETMASK, self._mask)  # blocked, a cancel would never come in
         if "asyncio" in sys.modules:
             self._set_wakeup()  # an event loop takes it for its own and leaves none
 

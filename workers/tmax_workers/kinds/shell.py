@@ -157,6 +157,10 @@ class ShellRun:
         except OSError as error:
             self._give_up(ours)
             raise NotStarted(_not_started(job.argv[0], error)) from error
+        except (ValueError, IndexError) as error:
+            # A NUL, a variable without a name, no command at all: no system call takes it, and no other worker would either.
+            self._give_up(ours)
+            raise NotStarted(Failure("refused", f"cannot be started: {error}")) from error
         finally:
             os.fchdir(home)
             os.close(home)
@@ -281,13 +285,13 @@ class _Log:
         self._tail = bytearray()
 
     def write(self, data: bytes) -> None:
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            self._earlier = os.fstat(self._fd).st_size > 0
         self._size_bytes += len(data)
         if self._size_bytes <= TAIL_BYTES:
             self._tail += data
         try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                self._earlier = os.fstat(self._fd).st_size > 0
             _write_all(self._fd, data)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:

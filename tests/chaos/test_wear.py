@@ -1,0 +1,86 @@
+"""Tasks that harm their worker, and files of a swarm that somebody put something else in place of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.box import Box
+from tests.integration.control.test_hostile_words import ask
+
+HARM = """
+import signal
+def ignore_all():
+    for number in range(1, 65):
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError):
+            pass
+def block_all():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+def blocked():
+    return sorted(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+def forever():
+    while True:
+        pass
+"""
+
+
+def test_signals_that_a_task_ignored_or_blocked_do_not_harm_the_next_ones(box: Box) -> None:
+    (box.root / "harm.py").write_text(HARM)
+    box.init(1)
+    pid = box.workers()[0]["pid"]
+    for function in ("ignore_all", "block_all"):
+        box.tmax("wait", str(box.submit("--py", f"harm:{function}")))
+        assert box.tmax("run", "--", "sh", "-c", "true | cat; exit 0").returncode == 0
+    number = box.submit("--py", "harm:blocked")
+    box.tmax("wait", str(number))
+    assert box.tmax("result", str(number)).stdout.strip() == "[]"
+    number = box.submit("--py", "harm:forever", "--timeout", "0.2")
+    box.tmax("wait", str(number), "--ignore-failures")
+    assert "timed out" in box.tmax("result", str(number), ok=False).stderr
+    assert box.workers()[0]["pid"] == pid
+
+
+def test_a_variable_without_a_name_fails_its_task_alone(box: Box) -> None:
+    box.init(1)
+    pid = box.workers()[0]["pid"]
+    (number,) = ask(box, verb="submit", tasks=[{"kind": "shell", "argv": ["true"], "env": {"a=b": "x"}}])["ids"]
+    box.tmax("wait", str(number), "--ignore-failures")
+    assert box.task(number)["state"] == "failed"
+    assert box.workers()[0]["pid"] == pid
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def test_down_ends_everything_although_it_cannot_be_marked(box: Box) -> None:
+    box.init(1)
+    become_a_folder(box.state / "down")
+    box.tmax("down")
+    assert box.processes() == {}
+
+
+@pytest.mark.parametrize("name", ["down", "init.lock", "settings.json", "controller.log", "created"])
+def test_a_folder_in_the_place_of_a_file_is_named(box: Box, name: str) -> None:
+    box.init(1)
+    box.tmax("down")
+    become_a_folder(box.state / name)
+    done = box.tmax("init", "-n", "1", ok=False)
+    assert done.returncode in (1, 74)
+    assert str(box.state / name) in done.stderr
+    assert "fault of tmax" not in done.stderr
+    assert "Errno" not in done.stderr
+    (box.state / name).rmdir()
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\0", b"relative/path", b"/tmp/a\n/tmp/b", b""])
+def test_a_record_of_the_runtime_folder_that_makes_no_sense_is_passed_over(box: Box, text: bytes) -> None:
+    box.init(1)
+    box.tmax("down")
+    (box.state / "place").write_bytes(text)
+    box.init(1)
+    assert box.status()["controller_pid"]
