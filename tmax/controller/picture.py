@@ -133,7 +133,7 @@ class Painter:
     def _state(self, life: Life) -> str:
         quiet_s = self._house.reactor.now() - life.heard_at
         if life.state is WorkerState.BUSY and quiet_s > self._house.settings.worker.silence_s:
-            return "suspect"  # nothing but a word: silence never ends a worker
+            return "suspect"  # nothing but a word: missing beats never end a worker
         return life.state.value
 
     def _measure(self, life: Life) -> tuple[float | None, int | None]:

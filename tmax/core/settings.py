@@ -57,7 +57,7 @@ class WorkerSettings:
     """BLAS and torch threads of each worker; 0: cores / workers."""
     beat_s: Positive = 2.0
     silence_s: Positive = 20.0
-    """A busy worker not heard of for so long is shown as ``suspect``; silence alone never ends it."""
+    """A busy worker not heard of for so long is shown as ``suspect``; that alone never ends it while its connection lasts."""
     orphan_ttl_s: Positive = 900.0
     """How long a worker lives without any controller."""
     prefetch: Annotated[int, msgspec.Meta(ge=1)] = 64
