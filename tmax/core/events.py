@@ -107,17 +107,7 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted
-    | CancelAsked
-    | HoldSet
-    | Leaving
-    | LifeStarted
-    | LifeGreeted
-    | LifeSaid
-    | LifeSilent
-    | LifePaneless
-    | LifeEnded
-    | Tick
+    Submitted | CancelAsked | HoldSet | Leaving | LifeStarted | LifeGreeted | LifeSaid | LifeSilent | LifePaneless | LifeEnded | Tick
 )
 
 # -- out: actions ----------------------------------------------------------------------------------
