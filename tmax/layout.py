@@ -166,16 +166,23 @@ def private_folder(path: str) -> None:
     """Make ``path`` (and what is above it) a folder of ours with mode 0700, or raise FolderError saying what is wrong with it.
 
     Someone else's folder, a link, or one that others may write is refused, not repaired: on a shared host
-    it may have been put there by another user.
+    it may have been put there by another user.  The folder above it too, where that one lies in a folder that anybody may
+    write (``/tmp/tmax-UID``): who owns it could put another folder in the place of ours at any time.
     """
+    above = os.path.dirname(path)
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.makedirs(above, mode=0o700, exist_ok=True)
+        if _anybody_writes(os.path.dirname(above)):
+            _check_above(above)
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
     except OSError as error:
         raise FolderError(path, f"cannot be made: {error.strerror}") from error
-    found = os.lstat(path)
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        raise FolderError(path, f"cannot be used: {error.strerror}") from error
     if not stat.S_ISDIR(found.st_mode):
         raise FolderError(path, "is not a folder (a link is not accepted here)")
     if found.st_uid != os.geteuid():
@@ -184,3 +191,17 @@ def private_folder(path: str) -> None:
         raise FolderError(path, f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise FolderError(path, f"cannot be written (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")
+
+
+def _anybody_writes(folder: str) -> bool:
+    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
+
+
+def _check_above(path: str) -> None:
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise FolderError(path, "is not a folder (a link is not accepted here)")
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise FolderError(path, f"belongs to another user (uid {found.st_uid})")
+    if found.st_mode & 0o022:
+        raise FolderError(path, f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.box import Box
 from tests.integration.control.test_hostile_words import ask
+from tmax.errors import FolderError
+from tmax.layout import private_folder
 
 HARM = """
 import signal
@@ -84,3 +88,44 @@ def test_a_record_of_the_runtime_folder_that_makes_no_sense_is_passed_over(box: 
     (box.state / "place").write_bytes(text)
     box.init(1)
     assert box.status()["controller_pid"]
+
+
+def open_folder(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
+def foreign_folder(path: Path) -> None:
+    path.mkdir(mode=0o700)
+    os.chown(path, 65534, 65534)
+
+
+SQUATS: dict[str, Callable[[Path], object]] = {
+    "a link": lambda path: path.symlink_to(path.parent.parent),
+    "a file": lambda path: path.write_text(""),
+    "a FIFO": os.mkfifo,
+    "a folder open to others": open_folder,
+    "a folder of another user": foreign_folder,
+}
+
+
+@pytest.mark.parametrize("what", SQUATS)
+def test_what_another_user_put_in_the_place_of_our_folder_in_tmp_is_refused(tmp_path: Path, what: str) -> None:
+    if what == "a folder of another user" and os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    public = tmp_path / "tmp"
+    public.mkdir()
+    public.chmod(0o1777)
+    SQUATS[what](public / "tmax-1000")
+    with pytest.raises(FolderError) as refused:
+        private_folder(str(public / "tmax-1000" / "default"))
+    assert str(public / "tmax-1000") in refused.value.message
+    assert not (tmp_path / "default").exists()
+
+
+def test_in_tmp_the_folder_above_ours_is_made_for_us_alone(tmp_path: Path) -> None:
+    public = tmp_path / "tmp"
+    public.mkdir()
+    public.chmod(0o1777)
+    private_folder(str(public / "tmax-1000" / "default"))
+    assert (public / "tmax-1000").stat().st_mode & 0o777 == 0o700
