@@ -180,3 +180,16 @@ def test_a_swarm_started_inside_a_task_outlives_its_worker(box: Box) -> None:
     os.kill(box.workers()[0]["pid"], signal.SIGKILL)
     wait_until(lambda: [worker["state"] for worker in box.workers()] == ["idle"] and box.status()["deaths"] == 1)
     assert box.tmax("run", "--swarm", "inner", "--", "echo", "here").stdout == "here\n"
+
+
+def test_a_worker_deep_in_c_code_is_left_alone_by_the_next_controller(box: Box) -> None:
+    (box.root / "deep.py").write_text("import ctypes\ndef f():\n    open('ran.txt', 'a').write('x')\n    ctypes.PyDLL(None).sleep(4)\n")
+    box.init(1)
+    number = box.submit("--py", "deep:f")
+    wait_until((box.root / "ran.txt").exists)
+    box.kill_controller()
+    box.init(1)
+    assert box.task(number)["state"] in ("sent", "running")
+    box.tmax("wait", str(number))
+    assert (box.root / "ran.txt").read_text() == "x"
+    assert box.task(number)["attempt"] == 1

@@ -50,6 +50,10 @@ class Process:
     life: int
     state: WorkerState
     connected: bool = False
+    number: int = 0
+    """Of the connection."""
+    can_speak: bool = False
+    """The worker opens its results lane on reading Who."""
     to_worker: dict[str, deque[Message]] = field(default_factory=lambda: {"tasks": deque(), "control": deque()})
     results: deque[Message] = field(default_factory=deque)
     running: Execution | None = None
@@ -177,7 +181,7 @@ class World:
     def say(self, action: ev.Say) -> None:
         """Put messages on the lanes; without a connection they are dropped."""
         process = self.processes.get(action.life)
-        if process is None or process.dead or not process.connected:
+        if process is None or process.dead or not process.connected or action.connection != process.number:
             return
         for message in action.messages:
             process.to_worker["tasks" if isinstance(message, Run) else "control"].append(message)
@@ -185,6 +189,7 @@ class World:
     def connect(self, process: Process) -> None:
         """The controller opens the FIFOs and asks who it is."""
         process.connected = True
+        process.number += 1
         process.first_hello = True
         process.to_worker["control"].append(Who(epoch=1, swarm="sim", worker="w"))
 
@@ -192,7 +197,7 @@ class World:
         """End a connection: each lane is delivered up to a random point, the rest is lost."""
         if not process.connected or process.dead:
             return
-        process.connected = False
+        process.connected = process.can_speak = False
         for lane in process.to_worker.values():
             for _ in range(self.random.randrange(len(lane) + 1)):
                 self.to_state(process, lane.popleft())
@@ -223,7 +228,9 @@ class World:
     def hear(self, process: Process, message: Message) -> None:
         """The engine reads one message of a worker."""
         if isinstance(message, Hello):
-            self.pending.append(ev.LifeGreeted(life=process.life, hello=message, reconnected=process.first_hello))
+            self.pending.append(
+                ev.LifeGreeted(life=process.life, hello=message, reconnected=process.first_hello, connection=process.number)
+            )
             process.first_hello = False
         else:
             self.pending.append(ev.LifeSaid(life=process.life, message=message))  # type: ignore[arg-type]
@@ -231,6 +238,7 @@ class World:
     def to_state(self, process: Process, message: object) -> None:
         """The worker reads one message, or something happens in it."""
         if not process.dead:
+            process.can_speak |= isinstance(message, Who) and process.connected
             self.do(process, process.state.handle(message, self.now))  # type: ignore[arg-type]
             process.state.check_invariants()
 
@@ -238,7 +246,7 @@ class World:
         """Carry out what a worker's state orders."""
         for one in dos:
             if isinstance(one, wev.Say):
-                if process.connected:
+                if process.can_speak:
                     process.results.append(one.message)
             elif isinstance(one, wev.Begin):
                 self.begin(process, one.run)

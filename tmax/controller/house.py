@@ -109,7 +109,7 @@ class Controller:
             TasksEnded: self._on_ended,
             StartLife: lambda _: None,  # carried out as one batch
             NameLife: lambda action: self.engine.name(action.life, action.worker),
-            Say: lambda action: self.engine.say(action.life, action.messages),
+            Say: lambda action: self.engine.say(action.life, action.messages, action.connection),
             KillLife: lambda action: self.engine.kill(action.life, action.why),
             Ready: lambda _: self._on_ready(),
             Empty: lambda _: self._on_empty(),

@@ -36,6 +36,7 @@ def on_greeted(desk: Desk, event: LifeGreeted) -> None:
         desk.actions.append(KillLife(life=event.life, why="not a worker of this swarm any more"))
         return
     life.heard_at = desk.now
+    life.connection = event.connection
     if life.state is W.STARTING:
         prove(desk, life)
     elif event.reconnected:
@@ -126,7 +127,14 @@ def _redeliver(desk: Desk, life: Life, task: Task, event: LifeEnded, *, culprit:
 def overdue(desk: Desk, number: int, why: str) -> None:
     """A life's deadline has come."""
     life = desk.roster.lives.get(number)
-    if life is None or (why == "silent" and (life.state is not W.SILENT or desk.now - life.heard_at < SILENT_LIMIT_S)):
+    if life is None:
+        return
+    if why == "silent" and (life.state is not W.SILENT or desk.now - life.heard_at < SILENT_LIMIT_S):
+        return
+    if why == "silent" and life.held:
+        # C code that does not let go of the interpreter keeps its worker from answering for as long as it runs.
+        # Ending it would run healthy work twice; its own time limit, a cancel or `down` may end it.
+        heapq.heappush(desk.deadlines, (desk.now + SILENT_LIMIT_S, 0, number, why))
         return
     desk.kill(number, why)
 

@@ -29,7 +29,7 @@ KILL_MARGIN_S = 5.0
 """How much longer than a task's grace the controller waits before it ends the worker itself."""
 
 SILENT_LIMIT_S = 60.0
-"""A live process that has had no connection for so long is of no use: it is ended and replaced."""
+"""A live process that holds no task and has had no connection for so long is of no use: it is ended and replaced."""
 
 
 class Desk:
@@ -69,6 +69,11 @@ class Desk:
     def say_again(self, life: Life, messages: Iterable[Message]) -> None:
         """Order messages that the link remembers already."""
         self.say.setdefault(life.id, []).extend(cast("Iterable[ToWorker]", messages))
+
+    def connection_of(self, life: int) -> int:
+        """Return the connection on which this life greeted last, as far as we have heard."""
+        known = self.roster.lives.get(life)
+        return known.connection if known is not None else 0
 
     def stored(self, life: Life, key: tuple[int, int]) -> None:
         """Order the acknowledgement of a result; neighbours share one message."""

@@ -65,6 +65,8 @@ class LifeGreeted:
     hello: Hello
     reconnected: bool = False
     """True when the connection is new: what was in flight may be lost and is reconciled."""
+    connection: int = 0
+    """Number of the connection; what is said because of this greeting names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,9 @@ class Say:
 
     life: int
     messages: tuple[ToWorker, ...]
+    connection: int = 0
+    """The connection this was decided for.  On any other it must be dropped: a greeting that is not handled yet will have it
+    said again, and a task that is said twice may run twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

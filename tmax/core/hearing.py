@@ -15,7 +15,7 @@ from tmax.core.desk import KILL_MARGIN_S, PROOF, Desk
 from tmax.core.endings import after_failure, outcome_of
 from tmax.core.model import Outcome, Task, TaskState, WorkerState
 from tmax.core.roster import Life
-from tmax_pipes.messages import Beat, Done, Failed, Failure, FromWorker, Go, Recalled, Run, Started
+from tmax_pipes.messages import Beat, Done, Failed, Failure, FromWorker, Go, Recalled, Run, Started, Stop
 
 S = TaskState
 
@@ -43,6 +43,9 @@ def on_started(desk: Desk, life: Life, message: Started) -> None:
     """Its turn has come: record it, and after that give ``Go`` to work that may run only once."""
     task = leased_to(desk, life, message.task, message.attempt)
     if task is None:
+        # It must not run, and one that waits for Go would wait for ever, with everything behind it.
+        if message.task:
+            desk.tell(life.id, Stop(task=message.task, attempt=message.attempt, why="cancel", grace_s=desk.settings.tasks.grace_s))
         return
     assert task.lease is not None, "a started task has a lease"
     asks = task.delivery == "at-most-once"

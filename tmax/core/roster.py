@@ -25,6 +25,8 @@ class Life:
     state: WorkerState = W.STARTING
     link: ControllerLink = field(default_factory=ControllerLink)
     """What was said to it and is not acknowledged."""
+    connection: int = 0
+    """The connection on which it greeted last."""
     held: dict[int, int] = field(default_factory=dict)
     """Leased tasks in the order sent: task -> attempt."""
     running: int = 0
@@ -59,6 +61,11 @@ class Life:
         """The slot's number, for order."""
         digits = "".join(filter(str.isdigit, self.record.worker))
         return int(digits) if digits else 0
+
+    @property
+    def has_proved(self) -> bool:
+        """True when it is ready or at work; also at work without a word, which an earlier controller gave it."""
+        return self.state in (W.IDLE, W.BUSY) or (self.state is W.SILENT and bool(self.held))
 
     @property
     def takes_work(self) -> bool:
@@ -110,9 +117,9 @@ class Roster:
         return [f"w{number}" for number in range(1, self.workers_wanted + 1)]
 
     def all_ready(self) -> bool:
-        """Return whether each wanted name has a worker that has proved itself."""
+        """Return whether each wanted name has a worker that has proved itself; one that works in silence has."""
         slots = self.slots()
-        return all(name in slots and slots[name].state in (W.IDLE, W.BUSY) for name in self.wanted_names())
+        return all(name in slots and slots[name].has_proved for name in self.wanted_names())
 
     def died(self, life: Life, now: float, *, cause: str, asked: bool) -> None:
         """Take a dead life out and note what its death means for starting others."""

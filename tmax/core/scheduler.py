@@ -109,7 +109,7 @@ class Scheduler:
             desk.stats.ended(now, max(0.0, wall - task.submitted_at))
         if ended:
             desk.actions.append(TasksEnded(tasks=ended))
-        said = tuple(Say(life=life, messages=tuple(messages)) for life, messages in desk.say.items())
+        said = tuple(Say(life=life, messages=tuple(messages), connection=desk.connection_of(life)) for life, messages in desk.say.items())
         return Turn(changes=changes, actions=(*desk.actions, *said), wake_at=self._wake_at())
 
     def _restore(self, lives: Iterable[LifeRecord]) -> None:

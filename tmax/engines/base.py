@@ -35,8 +35,12 @@ class Engine(Protocol):
     def name(self, life: int, worker: str) -> None:
         """Rename the session of a pooled worker that was taken, and tell the worker (``Who``)."""
 
-    def say(self, life: int, messages: Sequence[ToWorker]) -> None:
-        """Queue messages for a worker; never blocks.  To a life without a connection they are dropped: ``Hello`` heals that."""
+    def say(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
+        """Queue messages for a worker; never blocks.
+
+        To a life without a connection, or with another one than they were decided for (``connection``; None: any), they
+        are dropped: ``Hello`` heals that.
+        """
 
     def kill(self, life: int, why: str) -> None:
         """End the process and everything it started (by identity), confirm it, then emit ``LifeEnded``.  Twice is harmless."""

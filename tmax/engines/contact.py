@@ -120,7 +120,7 @@ class Contact:
         is_new, connection.greeted, life.greeted, life.searches = not connection.greeted, True, True, 0
         if life.timer is not None:
             life.timer.cancel()
-        self._emit(LifeGreeted(life=life.life, hello=hello, reconnected=is_new))
+        self._emit(LifeGreeted(life=life.life, hello=hello, reconnected=is_new, connection=connection.place.n))
 
     def _ended(self, life: Life, why: str) -> None:
         LOG.info("life %d (%s): the connection ended: %s", life.life, life.worker, why)

@@ -144,10 +144,12 @@ class LocalEngine:
         if known.connection is not None and known.connection.greeted:
             known.connection.say([self._who(known)])
 
-    def say(self, life: int, messages: Sequence[ToWorker]) -> None:
+    def say(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
         """As ``Engine.say``.  A Run too large for any frame comes back as ``Failed``: saying it again would not help."""
         known = self._lives.get(life)
         if known is None or known.connection is None or not known.connection.greeted:
+            return
+        if connection is not None and connection != known.connection.place.n:
             return
         for message in known.connection.say(messages):
             if isinstance(message, Run):

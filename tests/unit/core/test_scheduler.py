@@ -238,14 +238,32 @@ def test_a_new_connection_brings_both_ends_to_one_story() -> None:
     assert [message.task for message in said if isinstance(message, Stop)] == [77]
 
 
-def test_silence_alone_never_gives_work_to_another() -> None:
+def test_silence_never_ends_a_worker_that_holds_work() -> None:
     stage = Stage(workers=2)
     (number,) = stage.submit(PYTHON)
     stage.handle(ev.LifeSilent(life=stage.life_of(number)))
-    stage.handle(pass_s=59.0)
+    for _ in range(5):
+        stage.handle(pass_s=59.0)
+        assert not stage.all(ev.KillLife)
     assert stage.task(number).state is TaskState.SENT
+
+
+def test_a_worker_that_is_silent_and_holds_nothing_is_replaced() -> None:
+    stage = Stage(workers=1)
+    stage.handle(ev.LifeSilent(life=1))
+    stage.handle(pass_s=59.0)
+    assert not stage.all(ev.KillLife)
     stage.handle(pass_s=2.0)
     assert stage.one(ev.KillLife).why == "silent"
+
+
+def test_a_new_controller_does_not_wait_for_a_worker_that_works_in_silence() -> None:
+    stage = Stage(workers=1)
+    (number,) = stage.submit(PYTHON)
+    lives = [life.record for life in stage.desk.roster.lives.values()]
+    again = Scheduler(SETTINGS, workers=1, pool=0, tasks=[stage.task(number)], lives=lives, next_task=2, next_life=2, now=stage.now)
+    turn = again.handle([ev.Tick()], stage.now, 0.0)
+    assert [type(action) for action in turn.actions] == [ev.Ready]
 
 
 def test_a_new_controller_takes_over_what_runs() -> None:
