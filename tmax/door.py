@@ -41,6 +41,8 @@ class Door:
         self._lock = threading.RLock()
         _DOORS.add(self)
         if settings is None:
+            if not os.path.lexists(layout.settings):
+                raise NoSwarm(layout.swarm, "was never started")  # a name that was mistyped must not become a swarm
             ensure_controller(layout)
         else:
             self._make(settings)

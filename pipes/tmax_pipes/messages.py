@@ -54,6 +54,8 @@ class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True):
     """0: no limit.  The worker ends the task itself; the controller only stands behind it."""
     grace_s: float = 10.0
     """Between asking a task to end (TERM, or an exception in Python) and killing it."""
+    tries: int = 1
+    """1, and one more for each failure and each death it was charged with: what a person calls an attempt."""
 
 
 class Go(msgspec.Struct, frozen=True, tag="Go"):

@@ -100,6 +100,12 @@ def forget(runtime: str | Path, life: int) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def traces(runtime: str | Path) -> set[int]:
+    """Return the lives that left anything here, also those killed before they had published a place."""
+    names = (entry.name.removeprefix(".life-").removeprefix("life-").partition(".")[0] for entry in Path(runtime).iterdir())
+    return {int(name) for name in names if name.isascii() and name.isdigit()}
+
+
 def _record_of(runtime: str | Path, life: int) -> Path:
     return Path(runtime) / f"life-{life}.json"
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from tmax.layout import Layout
 
+LOOKS = ("hello", "status", "workers", "ps")
+LOOK_S = 5.0
+"""Longest wait for an answer to somebody who only looks: a controller that is alive gives it within milliseconds."""
 SILENCE_S = 30.0
 """How long a controller may take to answer what it can answer at once."""
 _READ_BYTES = 64 * 1024
@@ -97,9 +100,12 @@ class Line:
         self._sock.close()
 
 
-def ask(layout: Layout, verb: str, silence_s: float = SILENCE_S, **fields: Any) -> dict[str, Any]:
-    """Ask one thing on a connection of its own and return the answer.  Raises as ``Line`` does."""
-    line = Line(layout, silence_s)
+def ask(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> dict[str, Any]:
+    """Ask one thing on a connection of its own and return the answer.  Raises as ``Line`` does.
+
+    ``silence_s``: 0 is the verb's own; who only looks is told soon when nobody answers.
+    """
+    line = Line(layout, silence_s or (LOOK_S if verb in LOOKS else SILENCE_S))
     try:
         line.send(verb, fields)
         return line.receive()

@@ -141,6 +141,8 @@ def _report(common: say.Common, hello: dict[str, Any], phases: _Phases, *, start
         return
     if common.quiet:
         return
+    if hello.get("notice"):
+        say.warn(f"note: {hello['notice']}")
     plural = "" if count == 1 else "s"
     if started:
         say.out(f"ready: {count} worker{plural} in {phases.total_ms:.0f} ms (swarm {hello['swarm']}, controller pid {pid})\n")

@@ -5,6 +5,9 @@ Ctrl-C once: the task is cancelled, what it still prints is shown, exit 130.   T
 
 from __future__ import annotations
 
+import os
+import stat
+
 from tmax.cli import say
 from tmax.cli.again import ask_again
 from tmax.cli.submit import accept, new_request_id, task_of
@@ -31,6 +34,8 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
 
     task_id = accept(common, task_of(words, **given), request_id or new_request_id())
     common.talk(f"task {task_id}")
+    if _has_input():
+        say.warn("note: what is piped in here does not reach the command; it reads from its worker's pane (pass a file instead)")
     cancelled: list[int] = []
 
     def cancel() -> None:
@@ -50,6 +55,15 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
         answer["task"]["output"] = b"".join(output).decode("utf-8", "replace")
     code = finish(common, answer["task"], answer["blobs"])
     return int(Exit.INTERRUPTED) if cancelled else code
+
+
+def _has_input() -> bool:
+    """Whether somebody gives this command something to read: a pipe, or a file that is not empty."""
+    try:
+        found = os.fstat(0)
+    except OSError:
+        return False
+    return stat.S_ISFIFO(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_size > 0)
 
 
 def finish(common: say.Common, task: dict[str, Any], blobs: str) -> int:

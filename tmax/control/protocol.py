@@ -11,7 +11,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 
 | verb | fields | answer |
 |---|---|---|
-| ``hello`` | | ``swarm pid epoch version`` |
+| ``hello`` | | ``swarm pid epoch version workers ready notice python`` |
 | ``ready`` | ``timeout_s`` | streams ``{"phase", "ms"}``; ends when all workers are ready, or with an error |
 | ``status`` | ``text width color`` | ``snapshot`` |
 | ``workers`` | ``text width color`` | ``workers`` (list of WorkerView), |

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -46,7 +47,7 @@ from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
 from tmax.engines.local import LocalEngine
 from tmax.engines.machine import usable_cores
-from tmax.errors import StorageFull, StoreError
+from tmax.errors import StorageFull, StoreError, TmaxError
 from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor, Timer
@@ -62,6 +63,9 @@ RETRY_FULL_S = 1.0
 ANSWER_S = 0.05
 """How long the last answers of a swarm that is down may take to leave."""
 
+FILES_LEAST = 64
+"""Open files below which no controller is started: it would die of the next one instead of saying so."""
+
 OWNER_S = 30.0
 """How long a temporary swarm waits for its owner."""
 
@@ -76,6 +80,13 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def check_limits() -> None:
+    """Raise TmaxError when this process may open too few files to serve even one worker."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < FILES_LEAST:
+        raise TmaxError(f"only {limit} open files are allowed here", hint=f"ulimit -n {FILES_LEAST} or more, then tmax init")
 
 
 class Controller:
@@ -120,6 +131,7 @@ class Controller:
     def open(self) -> None:
         """Take the lock, read the store, open the engine, adopt what lives, and listen.  Raises TmaxError."""
         layout = self.layout
+        check_limits()
         for folder in (layout.state, layout.logs, layout.blobs, layout.runtime, layout.workers):
             private_folder(folder)
         self.lock = controller_lock(layout.lock)

@@ -85,7 +85,12 @@ class Painter:
             return "the swarm is going down"
         if desk.held:
             return "the queue is held: tmax resume"
-        return ""
+        missing = self.missing()
+        return f"not preloaded: {'; '.join(missing)}" if missing else ""
+
+    def missing(self) -> list[str]:
+        """Return the modules that workers were to preload and could not, each with the reason."""
+        return sorted({one for life in self._house.scheduler.desk.roster.lives.values() for one in life.missing})
 
     def _store_bytes(self) -> int:
         total = 0

@@ -112,6 +112,7 @@ class Verbs:
             version=__version__,
             workers=desk.roster.workers_wanted,
             ready=desk.roster.ready_once,
+            notice=house.painter.notice(),
             python=sys.executable,
         )
 

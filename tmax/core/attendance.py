@@ -36,7 +36,7 @@ def on_greeted(desk: Desk, event: LifeGreeted) -> None:
         desk.actions.append(KillLife(life=event.life, why="not a worker of this swarm any more"))
         return
     life.heard_at = desk.now
-    life.connection = event.connection
+    life.connection, life.missing = event.connection, event.hello.missing
     if life.state is W.STARTING:
         prove(desk, life)
     elif event.reconnected:

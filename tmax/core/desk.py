@@ -92,6 +92,7 @@ class Desk:
             ask=task.delivery == "at-most-once",
             timeout_s=task.timeout_s,
             grace_s=task.grace_s,
+            tries=1 + task.failures + len(task.crashes),
         )
 
     def leave(self, life: Life, task: Task) -> None:

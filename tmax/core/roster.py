@@ -25,6 +25,8 @@ class Life:
     state: WorkerState = W.STARTING
     link: ControllerLink = field(default_factory=ControllerLink)
     """What was said to it and is not acknowledged."""
+    missing: tuple[str, ...] = ()
+    """Modules it was to preload and could not, each with the reason."""
     connection: int = 0
     """The connection on which it greeted last."""
     held: dict[int, int] = field(default_factory=dict)

@@ -318,6 +318,8 @@ class LocalEngine:
         strange = [place for place in there if place.life not in known]
         for place in strange:
             self._end_stranger(place.life, place.pid)
+        for life in places.traces(self._layout.workers) - known - {place.life for place in strange}:
+            places.forget(self._layout.workers, life)  # killed while it made a new connection: nobody reads these FIFOs
         marks = frozenset(mark_of(self._layout, life) for life in known)
         self._reaper.reap_others(mark_prefix(self._layout), marks, _nothing)
 

@@ -103,7 +103,7 @@ class Pane:
         if not run.task:
             return
         self._roll(now)
-        again = f" (attempt {run.attempt})" if run.attempt > 1 else ""
+        again = f" (try {run.tries})" if run.tries > 1 else ""
         text = f"{self._marks.begin} {run.task} {kind_of(run.job)}  {plain(label_of(run.job))}{again}"
         if self._quiet or self._ended >= LINES_PER_S:
             self._begun = (run, text)

@@ -85,12 +85,12 @@ def test_the_border_between_report_and_log(worker: Bench):
 def test_a_second_attempt_goes_on_in_the_log_of_the_first(worker: Bench):
     worker.say(run(1, call(lambda: print("x" * 6000))))
     worker.done(1)
-    worker.say(run(1, call(lambda: print("second")), attempt=2), run(2, call(lambda: print("other"))))
+    worker.say(run(1, call(lambda: print("second")), attempt=2, tries=2), run(2, call(lambda: print("other"))))
     report = worker.done(1, 2).report
     assert (report.output_bytes, report.tail) == (7, b"")
     assert worker.log(1).read_bytes() == b"x" * 6000 + b"\nsecond\n"
     assert worker.done(2).report.tail == b"other\n"
-    worker.wait_screen("▶ 1 python  <lambda> (attempt 2)")
+    worker.wait_screen("▶ 1 python  <lambda> (try 2)")
 
 
 def test_what_was_printed_before_a_kill_is_found(worker: Bench):

@@ -214,12 +214,12 @@ def test_the_next_controller_takes_the_zygote_over_and_hears_what_was_kept(rig: 
     zygote = rig.zygote()
     records = [rig.record(life) for life in (1, 2, 3)]
     rig.let_go()
-    os.kill(rig.pid(1), signal.SIGBUS)
+    os.kill(rig.pid(1), signal.SIGKILL)
     pids = {life: rig.pid(life) for life in (1, 2, 3)}
     wait_until(lambda: not alive(pids[1]))
     rig.succeed(records)
     assert rig.zygote() == zygote
-    assert rig.ended(1).signal == signal.SIGBUS
+    assert rig.ended(1).signal == signal.SIGKILL
     assert [rig.greeted(life).hello.pid for life in (2, 3)] == [pids[2], pids[3]]
     kill9(pids[2])
     assert rig.ended(2).signal == signal.SIGKILL

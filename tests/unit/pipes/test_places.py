@@ -11,7 +11,7 @@ import pytest
 
 from tests.wait import wait_until
 from tmax_pipes.fifo import WorkerFifos
-from tmax_pipes.places import Place, folder_of, forget, publish, remove, scan, start_ticks
+from tmax_pipes.places import Place, folder_of, forget, publish, remove, scan, start_ticks, traces
 
 
 def place_of(folder: Path, life: int, n: int = 1) -> Place:
@@ -102,3 +102,11 @@ def test_start_ticks_of_a_process_with_a_hostile_name(tmp_path: Path) -> None:
         assert start_ticks(child.pid) >= start_ticks(os.getpid())
     finally:
         child.communicate(b"")
+
+
+def test_a_life_that_never_published_leaves_traces_that_are_found(tmp_path: Path) -> None:
+    (tmp_path / "7.2").mkdir()
+    (tmp_path / ".life-9.json.abc").touch()
+    (tmp_path / "life-11.results").touch()
+    (tmp_path / "other").touch()
+    assert traces(tmp_path) == {7, 9, 11}

@@ -135,9 +135,9 @@ def test_a_pane_that_is_gone_is_noticed_and_never_raises(screen: Screen):
 
 def test_plain_ascii(no_leaks: None):
     screen = Screen(unicode=False)
-    screen.pane.begin(Run(task=1, attempt=2, job=PythonJob(call=b"", label="café")), 5.0)
+    screen.pane.begin(Run(task=1, attempt=4, tries=2, job=PythonJob(call=b"", label="café")), 5.0)
     screen.pane.end(done(1, 0.01), 5.0)
-    assert screen.text() == "> 1 python  caf? (attempt 2)\n+ 1 done 10.0 ms\n"
+    assert screen.text() == "> 1 python  caf? (try 2)\n+ 1 done 10.0 ms\n"
     screen.close()
 
 
