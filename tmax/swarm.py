@@ -79,7 +79,7 @@ class Swarm(Submits, _StandardExecutor):
     def connect(cls, swarm: str | None = None) -> Self:
         """Return a permanent swarm, started with its last settings when it does not run; its tasks outlive this process.
 
-        ``swarm``: its name (None: ``TMAX_SWARM``, else ``default``).  Raises NoSwarm when it was taken down.
+        ``swarm``: its name (None: ``TMAX_SWARM``, else ``default``).  Raises NoSwarm when it was taken down or never started.
         """
         self = cls.__new__(cls)
         self._open(Door(locate(swarm or os.environ.get("TMAX_SWARM") or "default")))
