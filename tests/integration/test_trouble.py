@@ -117,3 +117,6 @@ def test_a_worker_that_cannot_start_is_said_and_init_fails(box: Box) -> None:
     assert done.returncode == 1
     assert "error:" in done.stderr
     assert Path(box.state).exists()
+    again = box.tmax("init", ok=False, timeout_s=40)
+    assert again.returncode == 1
+    assert "before they are ready" in again.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tmax.control.protocol import BulkEnd, BulkEnded
 from tmax.control.server import Ask, Peer
 from tmax.controller.views import task_view, to_plain
-from tmax.core.events import Accepted, CancelAnswered, TasksEnded
+from tmax.core.events import Accepted, CancelAnswered, HoldSet, TasksEnded
 from tmax.core.model import Task, TaskState
 from tmax.errors import WaitTimedOut, WorkerLost
 from tmax.reactor import Timer
@@ -172,6 +172,8 @@ class Clients:
         if self._house.scheduler.desk.roster.ready_once:
             ask.answer(workers=self._house.workers)
             return
+        if self._house.scheduler.desk.roster.gave_up:
+            self._house.emit(HoldSet(held=self._house.scheduler.desk.held))  # somebody looks: it is tried again
         self._ready.append(ask)
         self._house.reactor.after(timeout_s, lambda: self._ready_late(ask))
 
