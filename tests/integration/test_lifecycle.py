@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,3 +194,16 @@ def test_a_worker_deep_in_c_code_is_left_alone_by_the_next_controller(box: Box) 
     box.tmax("wait", str(number))
     assert (box.root / "ran.txt").read_text() == "x"
     assert box.task(number)["attempt"] == 1
+
+
+def test_a_runtime_folder_removed_under_a_swarm_leaves_nothing_behind(box: Box) -> None:
+    box.init(1)
+    number = box.submit("--py", "time:sleep", "1")
+    controller = box.controller_pid()
+    shutil.rmtree(box.runtime)
+    os.kill(controller, signal.SIGKILL)
+    wait_until(lambda: controller not in box.processes())
+    box.init(1)
+    box.tmax("wait", str(number))
+    box.tmax("down")
+    wait_until(lambda: not box.processes(), timeout_s=10)

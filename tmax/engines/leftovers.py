@@ -14,6 +14,7 @@ a test beside a real swarm) never take each other's processes for their own.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import select
@@ -21,6 +22,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tmax.layout import Layout
 from tmax.reactor import Reactor
@@ -250,6 +252,28 @@ def _marked(prefix: str) -> Iterator[tuple[Seen, int]]:
     for one in look():
         if one.mark.startswith(prefix) and (fd := open_pidfd(one.pid, one.ticks)) >= 0:
             yield one, fd
+
+
+def end_servers(layout: Layout) -> None:
+    """End zygotes and tmux servers of this swarm that nobody can reach any more, because their sockets were removed under them.
+
+    They are known by their command lines, which name this swarm's own folders.
+    """
+    zygote = {b"tmax_workers.zygote", (b"--state", os.fsencode(layout.state))}
+    tmux = {(b"-S", os.fsencode(layout.tmux)), (b"-f", os.fsencode(layout.tmux_conf))}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        pid, ticks = int(entry), start_ticks(int(entry))
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            ours = os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+        except OSError:
+            continue  # ended while we looked
+        said = {*words, *itertools.pairwise(words)}
+        if ours and (zygote <= said or tmux <= said) and (fd := open_pidfd(pid, ticks)) >= 0:
+            kill(fd)
+            os.close(fd)
 
 
 def end_all(prefix: str, timeout_s: float = 5.0) -> int:

@@ -183,6 +183,7 @@ class LocalEngine:
         self._spawner.close(everything=sessions)
         self._sessions.close(end_server=sessions)
         if sessions:
+            leftovers.end_servers(self._layout)
             self._remove_files()
 
     # -- beyond Engine: tmux -----------------------------------------------------------------------
