@@ -29,11 +29,12 @@ def storm(box: Box, *args: str) -> dict[str, Any]:
 def test_worker_and_controller_kills_lose_nothing(box: Box) -> None:
     box.init(3, "--pool", "1")
     told = storm(box, "--tasks", "2000", "--worker-kills", "6", "--controller-kills", "2", "--seconds", "0.002")
-    assert told["states"] == {"done": 2000}
+    assert told["accepted"] >= 2000
+    assert told["states"] == {"done": told["accepted"]}
     assert told["worker_kills"] == 6
     assert told["controller_kills"] == 2
     assert told["re_executed"] >= 1
-    assert told["executions"] <= 2000 + told["worker_kills"] + told["kills_that_missed"]
+    assert told["executions"] <= told["accepted"] + told["worker_kills"] + told["kills_that_missed"]
 
 
 @pytest.mark.timeout(200)
