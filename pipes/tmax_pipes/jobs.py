@@ -25,10 +25,67 @@ Body: TypeAlias = bytes | Blob
 """Bytes that travel in the frame, or the name of a file that holds them."""
 
 
-class PythonJob(msgspec.Struct, frozen=True, tag="python", omit_defaults=True):
+Limits: TypeAlias = dict[int, tuple[int, int]]
+"""Resource limits: number of the resource (``resource.RLIMIT_*``) to (soft, hard); -1 is no limit."""
+
+STDLIB = "<stdlib>"
+"""In ``Context.path``: where the interpreter's own standard library stands in the order of search."""
+
+
+class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where and how a submitter runs: applied before a task and taken back after it."""
+
+    cwd: bytes = b""
+    """Working directory; empty: leave the worker's own."""
+    env: dict[bytes, bytes] = {}
+    """Whole environment; empty: leave the worker's own."""
+    umask: int | None = None
+    """None: leave the worker's own."""
+    limits: Limits = {}
+    """Those not named stay as they are in the worker."""
+
+
+class Context(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whose code a worker process runs.  A process that has run a task of one context never runs one of another."""
+
+    python: str = ""
+    """``major.minor`` of the submitter; a worker of another version refuses a pickle and names both."""
+    path: tuple[str, ...] = ()
+    """The submitter's order of search (``sys.path``), absolute, with ``STDLIB`` in the place of the standard library."""
+    main_file: str = ""
+    """Source file of the submitter's ``__main__`` if it may be imported again (it guards what it runs); else empty."""
+    main_module: str = ""
+    """Name of that module where it was run by ``python -m``."""
+    program: str = ""
+    """``__file__`` of the submitter's ``__main__``, for messages; empty for an interactive one."""
+    initializer: Body = b""
+    """cloudpickle of ``(function, args)``, called once in each worker process before its first task."""
+    max_tasks: int = 0
+    """Tasks after which a worker process is replaced; 0: no limit."""
+    client: str = ""
+    """Makes the context one client's own; empty: programs with the same order of search share their workers."""
+
+
+class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a job of any kind may say of where and how it runs."""
+
+    surroundings: Body = b""
+    """An encoded ``Surroundings``, sent once for many tasks; fields of the job itself go before it."""
+    umask: int | None = None
+    limits: Limits = {}
+    fresh: bool = False
+    """Run it in a worker process that has run no task before, and run no other task in that process."""
+    keep_background: bool = False
+    """Processes that the task left running keep running when it has ended."""
+    parent: int = 0
+    """The task that submitted this one from inside; 0: none."""
+
+
+class PythonJob(JobOptions, frozen=True, tag="python", omit_defaults=True):
     """Call a Python function.
 
-    With an empty ``target`` the body is a cloudpickle of ``(function, args, kwargs)``.
+    With ``function`` the body of the call is a pickle of ``(args, kwargs)``; ``function`` is the pickled function, sent once for many calls.
+    With an empty ``function`` and an empty ``target`` the body is a cloudpickle of ``(function, args, kwargs)``.
     With ``target`` (``"module:qualified.name"``) the worker imports the function and the body is the
     JSON text of ``[args, kwargs]``.
     """
@@ -45,9 +102,12 @@ class PythonJob(msgspec.Struct, frozen=True, tag="python", omit_defaults=True):
     """Environment of the submitter, applied around the call and taken back after it; empty: unchanged."""
     python: str = ""
     """``major.minor`` of the submitter; a worker of another version refuses a pickle and names both."""
+    function: Body = b""
+    context: Body = b""
+    """An encoded ``Context``; empty: ``path`` and ``python`` stand for it."""
 
 
-class ShellJob(msgspec.Struct, frozen=True, tag="shell", omit_defaults=True):
+class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
     """Run a program: an argument vector, never a shell string (``sh -c`` is an argument vector too)."""
 
     argv: tuple[bytes, ...]
@@ -56,12 +116,14 @@ class ShellJob(msgspec.Struct, frozen=True, tag="shell", omit_defaults=True):
     """The whole environment of the child, as the submitter had it; empty: the worker's own."""
     split: bool = False
     """True: two pipes for stdout and stderr. False: one pseudo-terminal, so output comes line by line."""
+    stdin: bytes = b""
+    """Path of a file or FIFO that is the program's standard input; empty: the terminal, or ``/dev/null`` where there is none."""
 
 
 KernelValue: TypeAlias = int | float | str | bool
 
 
-class KernelJob(msgspec.Struct, frozen=True, tag="kernel", omit_defaults=True):
+class KernelJob(JobOptions, frozen=True, tag="kernel", omit_defaults=True):
     """Run a numeric kernel, timed with the device synchronised."""
 
     name: str
@@ -91,3 +153,36 @@ def label_of(job: Job) -> str:
 def kind_of(job: Job) -> str:
     """Return the kind's name: ``python``, ``shell`` or ``kernel``."""
     return str(type(job).__struct_config__.tag)
+
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_surroundings = msgspec.msgpack.Decoder(Surroundings)
+_context = msgspec.msgpack.Decoder(Context)
+
+
+def encode_surroundings(surroundings: Surroundings) -> bytes:
+    """Return them as bytes; equal ones give equal bytes."""
+    return _encode(surroundings)
+
+
+def decode_surroundings(data: bytes) -> Surroundings:
+    """Return what ``encode_surroundings`` was given.  Raises msgspec.MsgspecError for other bytes."""
+    return _surroundings.decode(data)
+
+
+def encode_context(context: Context) -> bytes:
+    """Return it as bytes; equal ones give equal bytes."""
+    return _encode(context)
+
+
+def decode_context(data: bytes) -> Context:
+    """Return what ``encode_context`` was given.  Raises msgspec.MsgspecError for other bytes."""
+    return _context.decode(data)
+
+
+def bodies_of(job: Job) -> list[Body]:
+    """Return every body that a job names; those that are blobs must be kept for as long as the job may run."""
+    bodies = [job.surroundings]
+    if isinstance(job, PythonJob):
+        bodies += [job.call, job.function, job.context]
+    return bodies

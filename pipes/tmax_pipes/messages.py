@@ -140,7 +140,8 @@ class Started(msgspec.Struct, frozen=True, tag="Started", omit_defaults=True):
 class Recalled(msgspec.Struct, frozen=True, tag="Recalled"):
     """This task has not started and is given back.
 
-    ``why``: ``asked`` (by Recall), ``stale`` (code it needs changed on disk: replace this worker), ``drain``.
+    ``why``: ``asked`` (by Recall), ``stale`` (this process must not run it: its code changed on disk, or an earlier
+    task changed the process; replace this worker), ``drain``.
     """
 
     task: int
@@ -169,10 +170,10 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     ``kind``: ``exception`` (Python raised), ``exit`` (a program returned non-zero), ``signal`` (a program was
     killed), ``notfound`` (command, module or function is missing), ``refused`` (checked before running and
     found impossible: shape, memory, device, Python version), ``unpicklable`` (the result or the
-    exception cannot be sent), ``timeout``, ``cancelled``.
+    exception cannot be sent), ``initializer`` (the initializer of its context raised), ``timeout``, ``cancelled``.
     """
 
-    kind: Literal["exception", "exit", "signal", "notfound", "refused", "unpicklable", "timeout", "cancelled"]
+    kind: Literal["exception", "exit", "signal", "notfound", "refused", "unpicklable", "initializer", "timeout", "cancelled"]
     message: str
     traceback: str = ""
     error: Body | None = None
