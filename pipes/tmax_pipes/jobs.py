@@ -6,6 +6,7 @@ file name on Linux need not be valid UTF-8 and nothing accepted may be refused l
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -178,6 +179,17 @@ def encode_context(context: Context) -> bytes:
 def decode_context(data: bytes) -> Context:
     """Return what ``encode_context`` was given.  Raises msgspec.MsgspecError for other bytes."""
     return _context.decode(data)
+
+
+def context_key(job: Job) -> str:
+    """Return what tells one context from another; empty for a job that any worker may run whatever it has run before."""
+    if not isinstance(job, PythonJob):
+        return ""
+    if isinstance(job.context, Blob):
+        return job.context.digest
+    if job.context:
+        return hashlib.sha256(job.context).hexdigest()
+    return hashlib.sha256("\0".join((job.python, *job.path)).encode("utf-8", "surrogatepass")).hexdigest() if job.path else ""
 
 
 def bodies_of(job: Job) -> list[Body]:

@@ -60,6 +60,9 @@ def explain(desk: Desk, task: Task) -> str:
     if not lives:
         return "no worker is ready"
     ahead = desk.ready.ahead_of(task.id)
+    if any(not life.held for life in lives):
+        own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
+        return f"{own} is being made ready"
     busy = f"all {len(lives)} workers are busy"
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 

@@ -160,11 +160,11 @@ def _fill(desk: Desk, name: str) -> None:
     if spare is None:
         _begin(desk, name)
         return
-    desk.move_life(spare, worker=name)
+    desk.move_life(spare, worker=name, context=desk.reserved.pop(name, ""))
     desk.actions.append(NameLife(life=spare.id, worker=name))
 
 
 def _begin(desk: Desk, name: str) -> None:
     life = desk.roster.begin(name, desk.now, desk.wall)
-    desk.ledger.life(life.record)
+    desk.move_life(life, context=desk.reserved.pop(name, ""))
     desk.actions.append(StartLife(life=life.id, worker=life.name))

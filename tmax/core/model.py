@@ -150,3 +150,7 @@ class LifeRecord(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     cause: str = ""
     tasks_done: int = 0
+    context: str = ""
+    """Whose code it runs, or is to run first; empty: none yet (``tmax_pipes.jobs.context_key``)."""
+    used: bool = False
+    """A task was sent to it."""

@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tmax.core import attendance, hearing, placement
+from tmax.core import attendance, contexts, hearing, placement
 from tmax.core.desk import Desk
 from tmax.core.endings import outcome_of
 from tmax.core.events import (
@@ -42,6 +42,7 @@ from tmax.core.events import (
 )
 from tmax.core.ledger import Ledger
 from tmax.core.model import DELIVERY_OF_KIND, Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
+from tmax.core.queue import Key
 from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax_pipes.jobs import kind_of
@@ -232,6 +233,9 @@ class Scheduler:
         if desk.roster.not_before > desk.now:
             times.append(desk.roster.not_before)
         recall = placement.recall_wake(desk.roster.lives.values())
+        switch = contexts.wake_at(desk)
+        if switch is not None:
+            times.append(switch)
         if recall is not None and not len(desk.ready):
             times.append(max(recall, desk.now + 0.001))
         return min(times, default=None)
@@ -252,17 +256,36 @@ class Scheduler:
     def _dispatch(self) -> None:
         desk = self.desk
         if desk.held or desk.leaving is not None or not len(desk.ready):
+            if desk.waiting_since:
+                contexts.give_up_kept(desk, ())
             return
-        seats = placement.Seats(desk.roster.lives.values(), desk.settings.worker.prefetch, frozenset(desk.solo))
-        while (number := desk.ready.peek()) is not None:
-            task = desk.ledger.tasks[number]
-            life = seats.take(alone=task.solo)
-            if life is None:
-                return
-            desk.ready.pop()
-            self._lease(task, life)
+        while contexts.switch(desk, self._place()):
+            # What was replaced may have been replaced by a warm worker of the pool.
+            attendance.keep_workers(desk)
 
-    def _lease(self, task: Task, life: Life) -> None:
+    def _place(self) -> list[Key]:
+        """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
+        desk = self.desk
+        seats = placement.Seats(desk.roster.lives.values(), desk.settings.worker.prefetch, frozenset(desk.solo))
+        heads, waiting = desk.ready.heads(), list[Key]()
+        while heads:
+            _, number, part = heads[0]
+            task = desk.ledger.tasks[number]
+            life = seats.take(part, alone=task.solo)
+            if life is None:
+                contexts.wait(desk, heads[0])
+                waiting.append(heapq.heappop(heads))
+                continue
+            desk.ready.take(part)
+            self._lease(task, life, part)
+            following = desk.ready.head(part)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, following)
+        return waiting
+
+    def _lease(self, task: Task, life: Life, part: str) -> None:
         desk = self.desk
         lease = Lease(life=life.id, worker=life.name, sent_at=desk.wall)
         task = desk.ledger.move(task, S.SENT, attempt=task.attempt + 1, lease=lease)
@@ -270,6 +293,7 @@ class Scheduler:
             life.heard_at = desk.now
         life.held[task.id] = task.attempt
         life.state = WorkerState.BUSY
+        contexts.assign(desk, life, task.id, part)
         if task.solo:
             desk.solo[life.id] = task.id
         desk.tell(life.id, desk.run_message(task))

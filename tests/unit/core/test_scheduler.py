@@ -220,8 +220,9 @@ def test_a_stale_worker_leaves_and_its_task_runs_elsewhere() -> None:
     life = stage.life_of(number)
     stage.say(life, Recalled(number, 1, "stale"))
     assert Stop(why="drain", grace_s=1.0) in stage.said(life)
+    assert [(action.life, action.worker) for action in stage.all(ev.NameLife)] == [(life, f"old-{life}"), (2, "w1")]
+    assert stage.life_of(number) == 2, "the warm worker takes the place at once"
     stage.handle(ev.LifeEnded(life=life, cause="exited with 0", exit_code=0))
-    assert stage.one(ev.NameLife).worker == "w1"
     assert stage.task(number).state is TaskState.SENT
     assert stage.desk.roster.deaths == 0
 
