@@ -44,6 +44,12 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     """None: leave the worker's own."""
     limits: Limits = {}
     """Those not named stay as they are in the worker."""
+    locale: str = ""
+    """As ``setlocale(LC_ALL, None)`` says it; empty: what ``env`` says, as in a program that has just started."""
+    argv: tuple[str, ...] = ()
+    """``sys.argv`` of the submitter, for Python tasks; empty: leave the worker's own."""
+    recursion_limit: int = 0
+    """Of the interpreter, for Python tasks; 0: leave the worker's own."""
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True):

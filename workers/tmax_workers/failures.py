@@ -13,6 +13,7 @@ from tmax_pipes.messages import Failure
 from tmax_workers.cancel import TaskCancelled
 from tmax_workers.errors import Refused
 from tmax_workers.kinds.python import NotFound, Unpicklable
+from tmax_workers.process_context import InitializerFailed
 
 MESSAGE_CHARS = 4000
 TRACEBACK_CHARS = 32_000
@@ -29,6 +30,8 @@ def failure_of(error: BaseException, blob_folder: str) -> Failure:
         return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
     if isinstance(error, TaskCancelled):
         return Failure("cancelled", "cancelled", traceback=_told(error))
+    if isinstance(error, InitializerFailed):
+        return Failure("initializer", error.args[0], traceback=_told(error.__cause__), hint="look at the initializer of this executor")
     if isinstance(error, BlobError):
         return Failure("refused", f"the task's body cannot be read: {error}")
     return Failure("exception", _message(error), traceback=_told(error), error=_packed(error, blob_folder))

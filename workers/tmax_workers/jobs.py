@@ -19,20 +19,22 @@ from tmax_workers.failures import failure_of
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import own_usage
+from tmax_workers.process_context import ProcessContext
 from tmax_workers.stale import Sources
-from tmax_workers.surroundings import Surroundings
-
-_NO_JOB = PythonJob(call=b"", label="")
+from tmax_workers.surroundings import TaskEnvironment
 
 
 class MainJobs:
     """Runs Python callables and kernels, one at a time, on the thread that made it."""
 
-    def __init__(self, blob_folder: str, capture: Capture, gate: Gate, surroundings: Surroundings, sources: Sources) -> None:
+    def __init__(
+        self, blob_folder: str, capture: Capture, gate: Gate, surroundings: TaskEnvironment, context: ProcessContext, sources: Sources
+    ) -> None:
         self._blobs = blob_folder
         self._capture = capture
         self._gate = gate
         self._surroundings = surroundings
+        self._context = context
         self._sources = sources
         self._pid = os.getpid()
 
@@ -80,8 +82,10 @@ class MainJobs:
         job = run.job
         assert not isinstance(job, ShellJob), "shell jobs run in a child"
         marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
-        self._surroundings.enter(job if isinstance(job, PythonJob) else _NO_JOB, marks)
+        self._surroundings.enter(job, marks)
         self._gate.open((run.task, run.attempt))
+        if isinstance(job, PythonJob):
+            self._context.enter(job)
         return table.call(job, self._blobs)
 
     def _end_forked_child(self, code: int) -> None:

@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
+from tmax_pipes.jobs import Context
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
 from tmax_workers import spill
@@ -41,9 +42,10 @@ from tmax_workers.loop import Loop
 from tmax_workers.options import Options
 from tmax_workers.pane import Pane, speaks_utf8
 from tmax_workers.preload import Preloaded, preload
+from tmax_workers.process_context import ProcessContext
 from tmax_workers.stale import sources
 from tmax_workers.state import WorkerState
-from tmax_workers.surroundings import Surroundings
+from tmax_workers.surroundings import TaskEnvironment
 from tmax_workers.terminal import Terminal
 from tmax_workers.threads import enforce, env_for
 
@@ -83,9 +85,10 @@ class Worker:
         self._loop = Loop()
         self._sources = sources()
         self._preloaded = self._preload()
-        self._surroundings = Surroundings(self._set_wakeup)
+        self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
         self._desk = Desk(self._new_state())
-        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._sources)
+        self._context = ProcessContext(options.blobs, _no_main)
+        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources)
         self._io = IoThread(
             desk=self._desk,
             loop=self._loop,
@@ -231,6 +234,10 @@ class Worker:
         self._io.close_in_child()
         for fd in (*self._signal_fds, self._desk.wake_fd):
             os.close(fd)
+
+
+def _no_main(_context: Context) -> None:
+    """Functions of the submitter's main module bring what they need with them."""
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

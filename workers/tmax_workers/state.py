@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from tmax_pipes.jobs import PythonJob, ShellJob
+from tmax_pipes.jobs import PythonJob, ShellJob, context_key
 from tmax_pipes.link import WorkerLink
 from tmax_pipes.messages import (
     Done,
@@ -143,6 +143,11 @@ class WorkerState:
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
         self.stale = False
+        self.context = ""
+        """Of the Python tasks that run here (``tmax_pipes.jobs.context_key``); empty: none was taken in yet."""
+        self._has_taken = False
+        self._exclusive = False
+        """A task that wanted a process of its own was taken in: nothing may run here after it."""
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
         self._early: dict[Key, Recall | Stop] = {}
@@ -221,7 +226,7 @@ class WorkerState:
             self._give_back(run, "asked")
         elif self.leaving or isinstance(self.phase, Dying):
             self._give_back(run, "drain")
-        elif self.stale and isinstance(run.job, PythonJob):
+        elif (self.stale and isinstance(run.job, PythonJob)) or not self._fits_here(run):
             self._give_back(run, "stale")
         elif isinstance(self.phase, Asking) and self.phase.run.task == run.task:
             old, self.phase = self.phase.run, Idle()
@@ -229,6 +234,17 @@ class WorkerState:
             self.queue = {run.task: run, **self.queue}
         else:
             self.queue[run.task] = run
+
+    def _fits_here(self, run: Run) -> bool:
+        """Whether this process may run a task after those it has taken in; the controller knows this too, unless it was replaced."""
+        if not run.task:
+            return True
+        key = context_key(run.job)
+        if self._exclusive or (run.job.fresh and self._has_taken) or (key and self.context and key != self.context):
+            return False
+        self._has_taken, self._exclusive = True, run.job.fresh
+        self.context = self.context or key
+        return True
 
     def _is_known(self, run: Run) -> bool:
         """Whether this attempt, or a later one of the task, is here already.  Says again what answers it."""
