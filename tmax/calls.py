@@ -11,14 +11,16 @@ A worker has a ``__main__`` of its own, so a plain pickle that mentions ours wou
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tmax.searchpath import SearchPath
 from tmax_pipes.jobs import Body, PythonJob
+
+__all__ = ["PYTHON", "Prepared", "SearchPath", "dump_call", "label_of_function", "prepare", "python_job"]
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _MAIN = b"__main__"
@@ -104,28 +106,6 @@ def _by_value_registered() -> bool:
     """Return whether the program asked cloudpickle to take some module by value."""
     cloudpickle = sys.modules.get("cloudpickle")
     return cloudpickle is not None and bool(cloudpickle.list_registry_pickle_by_value())
-
-
-class SearchPath:
-    """The entries of ``sys.path`` that a worker cannot know: not the interpreter's own, not installed packages."""
-
-    def __init__(self) -> None:
-        self._seen: list[str] = []
-        self._extras: tuple[str, ...] = ()
-
-    def extras(self) -> tuple[str, ...]:
-        """Return them, absolute; computed again only when ``sys.path`` has changed."""
-        if sys.path != self._seen:
-            self._seen = list(sys.path)
-            own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
-            extras = (os.path.abspath(entry) for entry in self._seen)
-            self._extras = tuple(dict.fromkeys(entry for entry in extras if entry.isprintable() and not _below(entry, own)))
-        return self._extras
-
-
-def _below(entry: str, folders: tuple[str, ...]) -> bool:
-    """Return whether this is a library folder of the interpreter itself."""
-    return any(entry.startswith(f"{folder}/lib") for folder in folders)
 
 
 def python_job(call: Body, label: str, path: tuple[str, ...]) -> PythonJob:
