@@ -6,17 +6,15 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from tmax.calls import Prepared, SearchPath, dump_call, label_of_function, prepare, python_job
+from tmax.calls import Functions, Prepared, SearchPath, python_job
 from tmax.control.courier import Courier
 from tmax.control.future import TaskFuture
 from tmax.core.model import PRIORITIES
 from tmax.errors import UsageError
 from tmax.outcomes import ExitStatus
 from tmax_pipes import blobs
-from tmax_pipes.chunk import call_each
 from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
 
 P = ParamSpec("P")
@@ -33,6 +31,7 @@ class Outbox:
         self.courier = courier
         self.blobs = blobs
         self.path = SearchPath()
+        self.functions = Functions(blobs, self.path)
         self.shut = False
 
 
@@ -48,18 +47,19 @@ class Submits:
         What cannot be pickled fails the future, as in ``ProcessPoolExecutor``.
         Raises RuntimeError after ``shutdown``, SwarmGone when the swarm is gone for good.
         """
-        return cast("TaskFuture[T]", self._call(fn, label_of_function(fn), args, kwargs))
+        return cast("TaskFuture[T]", self._call(fn, args, kwargs))
 
-    def _call(self, fn: Callable[..., Any] | Prepared, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
+    def _call(self, fn: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
         outbox = self._outbox
         if outbox.shut:
             raise RuntimeError(_SHUT)
         try:
-            body = blobs.body_of(outbox.blobs, dump_call(fn, args, kwargs))
+            ready = fn if isinstance(fn, Prepared) else outbox.functions.prepare(fn)
+            body = blobs.body_of(outbox.blobs, outbox.functions.arguments(args, kwargs))
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(python_job(body, label, outbox.path.extras()), self._wants, "python")
+        return outbox.courier.submit(python_job(body, ready.label, outbox.path.extras(), ready.body), self._wants, "python")
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1) -> Iterator[T]:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.
@@ -70,13 +70,13 @@ class Submits:
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         end_s = None if timeout is None else time.monotonic() + timeout
-        ready = prepare(fn)
+        functions = self._outbox.functions
         rows = zip(*iterables, strict=False)  # ends with the shortest, as map does
         if chunksize == 1:
-            return _in_order([self._call(ready, ready.label, row, {}) for row in rows], end_s)
-        each = replace(ready, stand_in=call_each)
-        label = f"{ready.label} x{chunksize}"
-        futures = [self._call(each, label, (ready.stand_in, chunk), {}) for chunk in _chunks(rows, chunksize)]
+            ready = functions.prepare(fn)
+            return _in_order([self._call(ready, row, {}) for row in rows], end_s)
+        each = functions.prepare_chunks(fn, chunksize)
+        futures = [self._call(each, (chunk,), {}) for chunk in _chunks(rows, chunksize)]
         return itertools.chain.from_iterable(_in_order(futures, end_s))
 
     def kernel(

@@ -80,7 +80,6 @@ def _dump(error: BaseException) -> bytes:
     try:
         return pickle.dumps(error, 5)
     except Exception:  # its class may be defined in the submitter's script; cloudpickle sends that along
-        import cloudpickle
+        from tmax_workers.kinds.resultpickler import dump
 
-        data: bytes = cloudpickle.dumps(error, 5)
-        return data
+        return dump(error)

@@ -98,4 +98,4 @@ def test_it_is_computed_again_only_when_something_changed(monkeypatch: pytest.Mo
     path = SearchPath()
     assert path.ordered() is path.ordered()
     monkeypatch.setattr(sys, "path", [*sys.path, "/more"])
-    assert path.ordered()[-1] == "/more"
+    assert "/more" in path.ordered()
