@@ -20,6 +20,16 @@ def main_to_import() -> tuple[str, str]:
     return os.path.abspath(file), name or ""
 
 
+@functools.cache
+def main_mark(file: str) -> tuple[int, int]:
+    """Return modification time and size of the main module's file when first asked for; (0, 0) when there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
 def about_of(name: str) -> About:
     """Return what is sent of a module whose functions are sent by value."""
     module = sys.modules[name]

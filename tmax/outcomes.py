@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tmax.control.future import TaskFuture
 from tmax.control.protocol import BulkEnd
 from tmax.errors import ResultNotSendable
-from tmax.failures import RemoteTraceback, SwarmGone, TaskBroken, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.failures import (
+    InitializerFailed,
+    RemoteTraceback,
+    SwarmGone,
+    TaskBroken,
+    TaskDead,
+    TaskFailed,
+    TaskInterrupted,
+    TaskTimeout,
+    initializer_failed,
+)
 from tmax_pipes import blobs
 from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import Body
@@ -46,11 +57,15 @@ class ExitStatus:
 
 
 class Settler:
-    """Gives futures what became of their tasks.  ``blobs`` and ``logs``: the swarm's folders of those names."""
+    """Gives futures what became of their tasks.
 
-    def __init__(self, blobs: str, logs: str) -> None:
+    ``blobs`` and ``logs``: the swarm's folders of those names.  ``on_broken``: called when an initializer raised.
+    """
+
+    def __init__(self, blobs: str, logs: str, on_broken: Callable[[InitializerFailed], None] = lambda _error: None) -> None:
         self._blobs = blobs
         self._logs = logs
+        self._on_broken = on_broken
 
     def settle(self, future: TaskFuture[Any], end: BulkEnd) -> None:
         """End this future; never raises."""
@@ -100,6 +115,10 @@ class Settler:
         if end.state == "unknown":
             return SwarmGone(f"task {end.id} is not known to the swarm any more: it ended long ago, or the swarm was made anew")
         failure = end.failure or Failure(kind="refused", message="no reason was recorded")
+        if failure.kind == "initializer":
+            broken = initializer_failed(failure.message, task=end.id)
+            self._on_broken(broken)
+            return _with_traceback(broken, failure)
         if failure.kind == "timeout":
             return TaskTimeout(f"task {end.id}: {failure.message}", task=end.id, worker=end.worker)
         if failure.kind == "unpicklable":

@@ -8,14 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from tmax.calls import Functions, Prepared, SearchPath, python_job
+from msgspec.structs import replace
+
+from tmax.bodies import Bodies
+from tmax.calls import PYTHON, Functions, Prepared, SearchPath, dump_call
 from tmax.control.courier import Courier
 from tmax.control.future import TaskFuture
 from tmax.core.model import PRIORITIES
 from tmax.errors import UsageError
+from tmax.failures import initializer_failed
 from tmax.outcomes import ExitStatus
+from tmax.submitter import Submitter
 from tmax_pipes import blobs
-from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
+from tmax_pipes.jobs import KernelJob, KernelValue, PythonJob, ShellJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,12 +32,18 @@ _SHUT = "cannot schedule new futures after shutdown"
 class Outbox:
     """What every way to submit needs: the courier, the folder for large bodies, and whether the swarm was shut down."""
 
-    def __init__(self, courier: Courier, blobs: str) -> None:
+    def __init__(
+        self, courier: Courier, blobs: str, *, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], max_tasks: int
+    ) -> None:
         self.courier = courier
         self.blobs = blobs
-        self.path = SearchPath()
-        self.functions = Functions(blobs, self.path)
+        path = SearchPath()
+        self.functions = Functions(blobs, path)
+        first = b"" if initializer is None else dump_call(initializer, initargs, {})
+        self.submitter = Submitter(Bodies(blobs), path, initializer=first, max_tasks=max_tasks)
         self.shut = False
+        self.broken: BaseException | None = None
+        """Why nothing more can run: an initializer raised."""
 
 
 class Submits:
@@ -50,16 +61,24 @@ class Submits:
         return cast("TaskFuture[T]", self._call(fn, args, kwargs))
 
     def _call(self, fn: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
-        outbox = self._outbox
-        if outbox.shut:
-            raise RuntimeError(_SHUT)
+        outbox = self._open_outbox()
         try:
             ready = fn if isinstance(fn, Prepared) else outbox.functions.prepare(fn)
             body = blobs.body_of(outbox.blobs, outbox.functions.arguments(args, kwargs))
+            where, whose = outbox.submitter.surroundings(), outbox.submitter.context()
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(python_job(body, ready.label, outbox.path.extras(), ready.body), self._wants, "python")
+        job = PythonJob(call=body, label=ready.label, python=PYTHON, function=ready.body, context=whose, surroundings=where)
+        return outbox.courier.submit(job, self._wants, "python")
+
+    def _open_outbox(self) -> Outbox:
+        outbox = self._outbox
+        if outbox.shut:
+            raise RuntimeError(_SHUT)
+        if outbox.broken is not None:
+            raise initializer_failed(str(outbox.broken))
+        return outbox
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1) -> Iterator[T]:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.
@@ -112,11 +131,11 @@ class Submits:
         """
         if isinstance(argv, str | bytes) or not argv:
             raise TypeError("argv is a sequence of at least one argument, not one string")
-        whole = os.environb if env is None else {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
+        own = {} if env is None else {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
         job = ShellJob(
             argv=tuple(os.fsencode(part) for part in argv),
-            cwd=os.fsencode(os.getcwd() if cwd is None else os.path.abspath(cwd)),
-            env={key: value for key, value in whole.items() if not key.startswith(b"TMUX")},
+            cwd=b"" if cwd is None else os.fsencode(os.path.abspath(cwd)),
+            env={key: value for key, value in own.items() if not key.startswith(b"TMUX")},
             split=split,
         )
         if sum(map(len, job.argv)) + sum(len(key) + len(value) for key, value in job.env.items()) > _MAX_COMMAND_BYTES:
@@ -124,9 +143,12 @@ class Submits:
         return cast("TaskFuture[ExitStatus]", self._hand_over(job, "shell"))
 
     def _hand_over(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
-        if self._outbox.shut:
-            raise RuntimeError(_SHUT)
-        return self._outbox.courier.submit(job, self._wants, kind)
+        outbox = self._open_outbox()
+        try:
+            job = replace(job, surroundings=outbox.submitter.surroundings())
+        except OSError as error:
+            return outbox.courier.failed(error, kind)
+        return outbox.courier.submit(job, self._wants, kind)
 
     def options(
         self,

@@ -50,7 +50,6 @@ class Space:
         self.about = about
         self.is_home = is_home
         self.applied: dict[str, bytes] = {}
-        self._again: dict[str, Any] | None = None
 
     def apply(self, shipped: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
         """Set what the client changed since it was set here."""
@@ -66,17 +65,10 @@ class Space:
         """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
         if self.is_home:
             return self.module.__dict__[name]
-        if self._again is None:
-            file, module = self.about.importable
-            how: Callable[[], dict[str, Any]] = (
-                functools.partial(runpy.run_module, module, run_name="__mp_main__", alter_sys=True)
-                if module
-                else functools.partial(runpy.run_path, file, run_name="__mp_main__")
-            )
-            self._again = how()
-        if name not in self._again:
+        again = import_main(*self.about.importable)
+        if name not in again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
-        return self._again[name]
+        return again[name]
 
 
 class _Here:
@@ -90,6 +82,8 @@ class _Here:
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self.variables: dict[str, contextvars.ContextVar[Any]] = {}
         self.main: Space | None = None
+        self.imported_mains: dict[tuple[str, str], dict[str, Any]] = {}
+        self.is_importing = False
 
 
 _here = _Here()
@@ -111,6 +105,31 @@ def token() -> str:
 def host() -> None:
     """From now on a client's main module stands at ``sys.modules["__main__"]`` while its functions run: this process is a worker."""
     _here.is_host = True
+
+
+def import_main(file: str, module: str) -> dict[str, Any]:
+    """Return what a client's main module defines when it is imported under another name, as ``multiprocessing`` does to start a process.
+
+    Once for each; raises what it raises.
+    """
+    found = _here.imported_mains.get((file, module))
+    if found is None:
+        how: Callable[[], dict[str, Any]] = (
+            functools.partial(runpy.run_module, module, run_name="__mp_main__", alter_sys=True)
+            if module
+            else functools.partial(runpy.run_path, file, run_name="__mp_main__")
+        )
+        before, _here.is_importing = _here.is_importing, True
+        try:
+            found = _here.imported_mains[file, module] = how()
+        finally:
+            _here.is_importing = before
+    return found
+
+
+def is_importing_main() -> bool:
+    """Return whether a client's main module is being imported here: what it starts outside of its guard is not to be started again."""
+    return _here.is_importing
 
 
 def main() -> Space | None:

@@ -280,13 +280,14 @@ class Controller:
             except FileNotFoundError:
                 pass  # it printed little or nothing
         bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
+        shared = self.scheduler.desk.ledger.shared_digests  # what is shared later is young, and spared as well
         if bodies:
-            self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free))
+            self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free, shared))
 
-    def _sweep(self, bodies: list[str], free: list[str] | StoreError) -> None:
+    def _sweep(self, bodies: list[str], free: list[str] | StoreError, shared: set[str]) -> None:
         """Remove bodies that no task names (on the store's thread: it waits for nobody); young ones are spared, their task may be on its way."""
         if not isinstance(free, StoreError) and free:
-            blobs.sweep(self.layout.blobs, set(bodies).difference(free))
+            blobs.sweep(self.layout.blobs, set(bodies).difference(free) | shared)
 
     def _on_ended(self, action: TasksEnded) -> None:
         self.painter.remember(action)

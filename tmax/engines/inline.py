@@ -67,7 +67,7 @@ class InlineEngine:
         self._emit: Callable[[Event], None] = lambda _event: None
         self._lives: dict[int, _Life] = {}
         self._surroundings: TaskEnvironment | None = None
-        self._context = ProcessContext(layout.blobs, lambda _context: None)
+        self._context = ProcessContext(layout.blobs)
         self._closed = False
 
     # -- Engine ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import msgspec
 from tmax.core.events import Changes
 from tmax.core.model import Crash, Delivery, Lease, LifeRecord, Outcome, Task, TaskState
 from tmax.errors import StoreError
-from tmax_pipes.jobs import Blob, Job, bodies_of
+from tmax_pipes.jobs import Blob, Job, PythonJob
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -160,8 +160,8 @@ def _updated(task: Task) -> Row:
 
 
 def digests_of(task: Task) -> list[str]:
-    """Return the blobs a task names: those of its job, its result, its exception."""
-    bodies: list[object] = [*bodies_of(task.job)]
+    """Return the blobs that are this task's alone: the body of its call, its result, its exception."""
+    bodies: list[object] = [task.job.call] if isinstance(task.job, PythonJob) else []
     if task.outcome:
         bodies += [task.outcome.result, task.outcome.failure.error if task.outcome.failure else None]
     return [body.digest for body in bodies if isinstance(body, Blob)]

@@ -18,12 +18,13 @@ import os
 import pickle
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from types import ModuleType
 
-from tmax_pipes import blobs
+from tmax_pipes import blobs, rebuild
 from tmax_pipes.jobs import STDLIB, Body, Context, PythonJob, decode_context
+from tmax_workers.cancel import TaskCancelled
 
 _NEEDED = frozenset(
     {"__main__", "_collections_abc", "abc", "codecs", "encodings", "genericpath", "importlib", "io", "msgspec", "os", "posixpath", "runpy", "site",
@@ -48,11 +49,10 @@ class NeedsBareProcess(Exception):
 
 
 class ProcessContext:
-    """The context of this process; used on the main thread alone.  ``prepare_main`` gets each context that is taken."""
+    """The context of this process; used on the main thread alone."""
 
-    def __init__(self, blob_folder: str, prepare_main: Callable[[Context], None]) -> None:
+    def __init__(self, blob_folder: str) -> None:
         self._blobs = blob_folder
-        self._prepare_main = prepare_main
         self._own_path = list(sys.path)
         self._taken: Body | tuple[str, ...] | None = None
         self.context = Context()
@@ -92,17 +92,34 @@ class ProcessContext:
             _let_go(name)
         importlib.invalidate_caches()
         self.context = context
-        self._prepare_main(context)
+        _import_main(context)
         if context.initializer:
             self._initialize(context.initializer)
 
     def _initialize(self, body: Body) -> None:
         try:
-            function, args = pickle.loads(blobs.load(self._blobs, body))
-            function(*args)
+            function, args, kwargs = pickle.loads(blobs.load(self._blobs, body))
+            function(*args, **kwargs)
         except Exception as error:
             self.failed = True
             raise InitializerFailed(f"the initializer raised {type(error).__name__}: {error}") from error
+
+
+def _import_main(context: Context) -> None:
+    """Run the main module's top level, as ``multiprocessing`` does: what it sets up for its process holds here as well.
+
+    Functions of ``__main__`` bring with them what they need, so a module that cannot be imported again costs only that.
+    """
+    if not context.main_file:
+        return
+    try:
+        found = os.stat(context.main_file)
+        if (found.st_mtime_ns, found.st_size) == context.main_mark:
+            rebuild.import_main(context.main_file, context.main_module)
+    except (KeyboardInterrupt, TaskCancelled):
+        raise
+    except BaseException:  # any program's code, which may also call sys.exit
+        pass
 
 
 def context_of(job: PythonJob, blob_folder: str) -> Context:

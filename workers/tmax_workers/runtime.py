@@ -27,7 +27,6 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
-from tmax_pipes.jobs import Context
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
 from tmax_workers import spill
@@ -87,7 +86,7 @@ class Worker:
         self._preloaded = self._preload()
         self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
         self._desk = Desk(self._new_state())
-        self._context = ProcessContext(options.blobs, _no_main)
+        self._context = ProcessContext(options.blobs)
         self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources)
         self._io = IoThread(
             desk=self._desk,
@@ -234,10 +233,6 @@ class Worker:
         self._io.close_in_child()
         for fd in (*self._signal_fds, self._desk.wake_fd):
             os.close(fd)
-
-
-def _no_main(_context: Context) -> None:
-    """Functions of the submitter's main module bring what they need with them."""
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
