@@ -19,7 +19,7 @@ from tmax.core import events as ev
 from tmax.core.model import ENDS, LifeRecord, NewTask, Task, TaskState
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings, TaskSettings, WorkerSettings
-from tmax_pipes.jobs import Job, PythonJob, ShellJob
+from tmax_pipes.jobs import Job, PythonJob, ShellJob, context_key
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message, Report, Run, Who
 from tmax_workers import events as wev
 from tmax_workers.state import WorkerState
@@ -60,6 +60,11 @@ class Process:
     cancelling: bool = False
     dead: bool = False
     first_hello: bool = True
+    programs: set[str] = field(default_factory=set)
+    """Whose code has run in it."""
+    began: int = 0
+    is_used_up: bool = False
+    """A task that wanted a process of its own ran in it."""
 
 
 @dataclass
@@ -263,12 +268,24 @@ class World:
         process.running, process.cancelling = execution, False
         if not run.task:
             return
+        self.check_code(process, run)
         alive = [one for one in self.executions[run.task] if not one.ended]
         if alive:
             raise Violation(f"seed {self.seed}: task {run.task} runs twice at once: {alive} and {execution}")
         self.executions[run.task].append(execution)
         if run.ask and len(self.executions[run.task]) > 1 and self.disk.tasks[run.task].failures == 0:
             raise Violation(f"seed {self.seed}: task {run.task} may run once and ran twice: {self.executions[run.task]}")
+
+    def check_code(self, process: Process, run: Run) -> None:
+        """No process runs code of two programs, or anything beside a task that wants it for itself."""
+        program = context_key(run.job)
+        process.programs |= {program} - {""}
+        if len(process.programs) > 1:
+            raise Violation(f"seed {self.seed}: life {process.life} runs code of {len(process.programs)} programs")
+        if process.is_used_up or (run.job.fresh and process.began):
+            raise Violation(f"seed {self.seed}: task {run.task} shares the process of a task that wants one of its own")
+        process.began += 1
+        process.is_used_up = run.job.fresh
 
     def finish(self, process: Process, how: str = "") -> None:
         """The running task ends."""
@@ -297,7 +314,11 @@ class World:
 
     def submit(self, name: str) -> None:
         """A client submits, or submits again what it got no answer for."""
-        job: Job = ShellJob(argv=(b"x",)) if int(name) % 3 == 0 else PythonJob(call=b"", label="f")
+        number = int(name)
+        is_fresh = number % 8 == 7
+        program = (b"", b"program A", b"program B")[number % 3 if number % 4 else 0]
+        python = PythonJob(call=b"", label="f", context=program, fresh=is_fresh)
+        job: Job = ShellJob(argv=(b"x",), fresh=is_fresh) if number % 3 == 0 else python
         self.token += 1
         self.requests[self.token] = name
         known = {task.request_id: task.id for task in self.disk.tasks.values() if task.request_id == name}
