@@ -7,6 +7,7 @@ Whatever is not understood here is left to typer, which also knows how to compla
 from __future__ import annotations
 
 from tmax.errors import UsageError
+from tmax.task_end import ENDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 priority = one_of("low", "normal", "high", "critical")
 delivery = one_of("at-least-once", "at-most-once")
 color = one_of("auto", "always", "never")
-STATES = ("waiting", "ready", "sent", "running", "done", "failed", "dead", "cancelled", "interrupted")
+STATES = ("waiting", "ready", "sent", "running", *ENDS)
 _state = one_of(*STATES)
 
 
