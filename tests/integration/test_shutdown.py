@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,16 +208,15 @@ def test_term_to_the_controller_leaves_the_work_alone_and_loses_nothing(box: Box
 # -- everything ------------------------------------------------------------------------------------
 
 
-def kill_all(box: Box, number: int, order: random.Random) -> list[int]:
+def kill_all(box: Box, number: int, order: random.Random) -> None:
     """Send a signal to every process of the swarm, running commands included, in this order."""
     pids = list(box.processes())
     order.shuffle(pids)
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # ended by what was done a moment ago
             os.kill(pid, number)
-        except ProcessLookupError:
-            pass  # ended by what was done a moment ago
-    return pids
+    if number == signal.SIGKILL and box.processes():
+        kill_all(box, number, order)  # what was begun meanwhile
 
 
 def again(box: Box) -> None:
@@ -231,8 +230,7 @@ def again(box: Box) -> None:
 def test_a_shutdown_loses_and_misstates_nothing(box: Box, seed: int) -> None:
     order = random.Random(seed)
     box.init(3)
-    (box.root / "early").write_text("")
-    early = py(box, "early-one", function="note", *()) if False else box.submit("--", "true")
+    early = box.submit("--", "true")
     assert ended(box, early) == "done"
     python = py(box, "a")
     plain = sh(box, "b")
@@ -240,7 +238,8 @@ def test_a_shutdown_loses_and_misstates_nothing(box: Box, seed: int) -> None:
     begun(box, "a", "b", "c")
     queued = [py(box, "d"), sh(box, "e", script='echo begun >> "$1"')]
     kill_all(box, signal.SIGTERM, order)
-    wait_until(lambda: not box.processes(), 1.5) if order.random() < 0.5 else None
+    with contextlib.suppress(AssertionError):  # some may stay, as those do that were begun meanwhile
+        wait_until(lambda: not box.processes(), order.choice([1.0, 2.0]))
     kill_all(box, signal.SIGKILL, order)
     again(box)
     (box.root / "go").touch()
@@ -250,7 +249,7 @@ def test_a_shutdown_loses_and_misstates_nothing(box: Box, seed: int) -> None:
     assert notes(box, "b") == notes(box, "c") == notes(box, "e") == ["begun"]
     assert notes(box, "a").count("begun") >= 2
     assert box.task(early)["state"] == "done"
-    assert result(box, python)["crashes"] == [] or seed < 0
+    assert result(box, python)["crashes"] == [], "nobody is to blame"
 
 
 def test_three_reboots_make_no_task_dead(box: Box) -> None:
@@ -264,9 +263,10 @@ def test_three_reboots_make_no_task_dead(box: Box) -> None:
     assert ended(box, python) == "done"
 
 
-CLIENT = '''
+CLIENT = """
 import sys
-from tmax import Swarm, TaskInterrupted
+from tmax import Swarm
+from tmax.failures import TaskInterrupted
 sys.path.insert(0, sys.argv[1])
 import work
 swarm = Swarm.connect()
@@ -277,7 +277,7 @@ try:
 except TaskInterrupted as error:
     print("interrupted", error.task, flush=True)
 print(python.result(), flush=True)
-'''
+"""
 
 
 def test_a_waiting_client_is_told_the_truth_after_everything_was_killed(box: Box) -> None:
@@ -295,5 +295,9 @@ def test_a_waiting_client_is_told_the_truth_after_everything_was_killed(box: Box
     box.tmax("init", "-n", "2")
     wait_until(lambda: notes(box, "a").count("begun") == 2, 30, story=box.story)
     (box.root / "go").touch()
-    out, _ = client.communicate(timeout=30)
+    try:
+        out, _ = client.communicate(timeout=30)
+    finally:
+        client.kill()
+        client.communicate()
     assert out.split() == ["interrupted", "2", "a"], box.story()

@@ -271,6 +271,7 @@ class IoThread:
 
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
+        self._signalled()  # a TERM that is here already came first, and may be what ended the command too
         self._desk.arrived(JobEnded(outcome))
 
     def _keep_output(self, outcome: Done | Failed) -> None:

@@ -111,6 +111,8 @@ class WorkerState:
         self.stale = False
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
+        self._last: tuple[float, Done | Failed] | None = None
+        """The last end of a command, and when it was reported."""
         self._early: dict[Key, Recall | Stop] = {}
         self._kept: set[Key] = set()  # the keys of link.results(), which would have to be built for every question
         self._past: deque[object] = deque(maxlen=_PAST_COUNT)
@@ -254,6 +256,8 @@ class WorkerState:
             # Without an ``ending`` nobody cancelled it: the task raised our exception itself.
             kind, message = (ending.kind, ending.message) if ending is not None else ("exception", "TaskCancelled")
             outcome = msgspec.structs.replace(outcome, failure=msgspec.structs.replace(outcome.failure, kind=kind, message=message))
+        elif isinstance(phase.run.job, ShellJob):
+            self._last = (self._now, outcome)
         self._say(outcome)
 
     def _stale_found(self, _: StaleFound) -> None:
@@ -286,6 +290,7 @@ class WorkerState:
 
     def _terminated(self, _: Terminated) -> None:
         """TERM from outside is a death, with time to give back what did not start: nobody's wish to cancel anything."""
+        self._take_back()
         self._leave("killed")
         if isinstance(self.phase, Settling):
             outcome, self.phase = self.phase.outcome, Idle()
@@ -296,6 +301,13 @@ class WorkerState:
                 self._dos.append(Keep())
         elif isinstance(self.phase, Dying):
             self._exit("a task in this process had to be killed", kill=True)
+
+    def _take_back(self) -> None:
+        """A command that ended a moment ago, by whatever status, may have had the same TERM: unless it is stored, forget that."""
+        at, outcome = self._last or (0.0, None)
+        if outcome is not None and _key(outcome) in self._kept and self._now - at < SETTLE_S:
+            self._stored(Stored((_key(outcome),)))
+            self._dos.append(Unreported(outcome))
 
     def _nothing(self, _: object) -> None:
         """For a tick (``_settle`` looks at the time anyway), and for what comes too late to matter."""

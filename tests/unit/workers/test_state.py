@@ -420,6 +420,18 @@ def test_term_in_that_moment_shows_that_it_was_a_shutdown():
     assert worker.do(Terminated()) == [Unreported(end.outcome), Exit("killed by SIGTERM", signal=15)]
 
 
+@pytest.mark.parametrize("end", [done(1), failed(1, kind="exit")])
+def test_a_status_that_came_in_that_moment_before_term_is_forgotten_unless_it_is_stored(end: JobEnded):
+    worker = Worker()
+    worker.do(run(1, job=SHELL), end)
+    assert kinds(worker.do(Terminated(), after_s=SETTLE_S / 2)) == ["Unreported", "Exit"]
+    assert worker.state.link.results() == ()
+    for more in ((Stored(((1, 1),)),), ()):
+        other = Worker()
+        other.do(run(1, job=SHELL), end, *more)
+        assert kinds(other.do(Terminated(), after_s=SETTLE_S)) == ["Exit"]
+
+
 def test_a_draining_worker_reports_it_before_it_leaves():
     worker = Worker()
     worker.do(run(1, job=SHELL), Stop(why="drain"), killed())
