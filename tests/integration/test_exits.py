@@ -55,7 +55,7 @@ def box() -> Iterator[Box]:
         (("quit_",), 0, "done"),
         (("leave", "256"), 0, "done"),
         (("leave", "3"), 3, "failed"),
-        (("leave", "-1"), 255, "failed"),
+        (("leave", "511"), 255, "failed"),
         (("leave", "true"), 1, "failed"),
         (("text",), 1, "failed"),
     ],

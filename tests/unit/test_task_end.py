@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
-from tmax.cli import outcome, run, say
+from tmax.cli import options, outcome, run, say
 from tmax.control.future import TaskFuture
 from tmax.controller.clients import bulk_end
 from tmax.controller.views import task_view, whole_story
@@ -166,4 +166,5 @@ def test_it_costs_the_command_line_nothing() -> None:
 
 
 def test_the_lists_belong_together() -> None:
+    assert sorted(options.STATES[4:]) == sorted(ENDS)
     assert {state for state, *_ in TABLE} == set(ENDS) == {"done", *UNSUCCESSFUL}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tmax.cli import say
 from tmax.cli.ask import ask
 from tmax.errors import NoSwarm, UsageError
-from tmax.task_end import BROKEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ def workers(common: say.Common) -> int:
 
 def ps(common: say.Common, *, every: bool = False, state: str = "", failed: bool = False, limit: int | None = None) -> int:
     """Print tasks, one a line; their ids only with ``--quiet``."""
+    from tmax.task_end import BROKEN  # of all that is here only this verb needs it
+
     if state and failed:
         raise UsageError("--failed and --state cannot be given together", hint=f"--failed means --state {','.join(BROKEN)}")
     wanted = list(BROKEN) if failed else state.split(",") if state else []
