@@ -56,6 +56,8 @@ class Process:
     """The worker opens its results lane on reading Who."""
     to_worker: dict[str, deque[Message]] = field(default_factory=lambda: {"tasks": deque(), "control": deque()})
     results: deque[Message] = field(default_factory=deque)
+    spilled: list[Message] = field(default_factory=list)
+    """What it left in a file."""
     running: Execution | None = None
     cancelling: bool = False
     dead: bool = False
@@ -124,6 +126,8 @@ class World:
         self.pending = [ev.Tick()]
         for record in self.disk.lives.values():
             if record.alive and (record.life not in self.processes or self.processes[record.life].dead):
+                left = self.processes[record.life].spilled if record.life in self.processes else []
+                self.pending += [ev.LifeSaid(life=record.life, message=message) for message in left]  # type: ignore[arg-type]
                 self.pending.append(ev.LifeEnded(life=record.life, cause="found dead"))
 
     def turn(self) -> None:
@@ -228,6 +232,8 @@ class World:
             process.running.ended = True
         for message in list(process.results)[: self.random.randrange(len(process.results) + 1)]:
             self.hear(process, message)
+        for message in process.spilled:
+            self.hear(process, message)
         self.pending.append(ev.LifeEnded(life=life, cause=cause, signal=9))
 
     def hear(self, process: Process, message: Message) -> None:
@@ -259,8 +265,15 @@ class World:
                 process.cancelling = True
             elif isinstance(one, wev.KillTask):
                 self.finish(process, how="killed")
+            elif isinstance(one, wev.Keep):
+                self.keep(process)
             elif isinstance(one, wev.Exit):
-                self.kill(process.life, "exited")
+                self.keep(process)
+                self.kill(process.life, "killed by SIGTERM" if one.signal else "exited")
+
+    def keep(self, process: Process) -> None:
+        """Leave in a file what nobody has stored."""
+        process.spilled = [message for message in process.state.link.again() if isinstance(message, (Done, Failed))]
 
     def begin(self, process: Process, run: Run) -> None:
         """User code starts: here the outside sees it."""
@@ -300,11 +313,17 @@ class World:
         execution.ended = True
         report = Report(duration_s=self.random.choice([0.001, 0.02, 1.0]))
         outcome: Done | Failed
-        if how == "killed" or process.cancelling or (self.random.random() < 0.1 and execution.task):
-            outcome = Failed(execution.task, execution.attempt, report, Failure(kind="exit", message="exit 1", exit_code=1))
+        if how == "killed" or (process.cancelling and self.random.random() < 0.7) or (self.random.random() < 0.1 and execution.task):
+            outcome = Failed(execution.task, execution.attempt, report, self.failure())
         else:
-            outcome = Done(execution.task, execution.attempt, report)
+            outcome = Done(execution.task, execution.attempt, report, form=self.random.choice(["none", "json"]))
         self.to_state(process, wev.JobEnded(outcome))
+
+    def failure(self) -> Failure:
+        """By a status, or by a signal, whose end is kept back a moment."""
+        if self.random.random() < 0.5:
+            return Failure(kind="exit", message="exit 1", exit_code=1)
+        return Failure(kind="signal", message="killed by SIGTERM", signal=15)
 
     def name_of(self, task: int) -> str:
         """Return the request that made this task."""
@@ -360,6 +379,8 @@ class World:
             self.pass_time(self.random.choice([0.001, 0.05, 0.5]))
         elif self.crashes and not self.quiet and roll > 0.99:
             self.kill(process.life, "killed by SIGKILL")
+        elif self.crashes and not self.quiet and roll > 0.98:
+            self.to_state(process, wev.Terminated())
         elif self.crashes and not self.quiet and roll > 0.96:
             self.drop_connection(process, tell=True)
 

@@ -107,7 +107,7 @@ def on_ended_life(desk: Desk, event: LifeEnded) -> None:
     life = desk.roster.lives.get(event.life)
     if life is None:
         return
-    asked = life.retiring or bool(life.killed) or desk.leaving is not None
+    asked = life.retiring or bool(life.killed) or desk.leaving is not None or event.whole
     desk.solo.pop(life.id, None)
     desk.roster.died(life, desk.now, cause=event.cause, asked=asked)
     desk.ledger.life(replace(life.record, alive=False, ended_at=desk.wall, cause=event.cause))

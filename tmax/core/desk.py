@@ -43,6 +43,8 @@ class Desk:
         self.stats = Stats()
         self.held = False
         self.leaving: Leaving | None = None
+        self.stopping = False
+        """This controller ends after this turn: nothing is begun any more."""
         self.late_duplicates = 0
         self.now = 0.0
         self.wall = 0.0

@@ -108,7 +108,7 @@ def _on_failed(desk: Desk, task: Task, message: Failed) -> None:
     elif verdict.to is S.READY:
         desk.back(task)
     else:
-        desk.end(task, verdict.to, outcome)
+        desk.end(task, verdict.to, replace(outcome, failure=verdict.outcome.failure or message.failure))
 
 
 def _replace_used(desk: Desk, life: Life) -> None:

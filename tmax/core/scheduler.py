@@ -35,6 +35,7 @@ from tmax.core.events import (
     LifeStarted,
     Ready,
     Say,
+    Stopping,
     Submitted,
     TasksEnded,
     Tick,
@@ -49,6 +50,9 @@ from tmax_pipes.jobs import kind_of
 from tmax_pipes.messages import Failure, Go, Recall
 
 S = TaskState
+
+SHUTDOWN_S = 10.0
+"""A worker that died so shortly before its controller was asked to end died in the same shutdown."""
 
 
 class Scheduler:
@@ -85,6 +89,7 @@ class Scheduler:
             CancelAsked: self._on_cancel,
             HoldSet: self._on_hold,
             Leaving: self._on_leaving,
+            Stopping: self._on_stopping,
             LifeStarted: lambda event: attendance.on_started_life(self.desk, event),
             LifeGreeted: lambda event: attendance.on_greeted(self.desk, event),
             LifeSaid: self._on_said,
@@ -205,6 +210,15 @@ class Scheduler:
         for life in self.desk.roster.lives.values():
             self.desk.retire(life, now=event.now)
 
+    def _on_stopping(self, _: Stopping) -> None:
+        """Whoever ends the controller may have ended the workers a moment before: those deaths are no task's fault."""
+        desk = self.desk
+        desk.stopping = True
+        for task in list(desk.ledger.tasks.values()):
+            kept = tuple(crash for crash in task.crashes if crash.at < desk.wall - SHUTDOWN_S)
+            if kept != task.crashes:
+                desk.ledger.note(task, crashes=kept, solo=bool(kept) and task.solo)
+
     def _on_said(self, event: LifeSaid) -> None:
         life = self.desk.roster.lives.get(event.life)
         if life is not None:
@@ -244,6 +258,8 @@ class Scheduler:
 
     def _keep_workers(self) -> None:
         desk = self.desk
+        if desk.stopping:
+            return
         if not desk.roster.ready_once and desk.roster.all_ready():
             desk.roster.ready_once = True
             desk.actions.append(Ready())
@@ -255,7 +271,7 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         desk = self.desk
-        if desk.held or desk.leaving is not None or not len(desk.ready):
+        if desk.held or desk.stopping or desk.leaving is not None or not len(desk.ready):
             if desk.waiting_since:
                 contexts.give_up_kept(desk, ())
             return
@@ -300,7 +316,7 @@ class Scheduler:
 
     def _rebalance(self) -> None:
         desk = self.desk
-        if len(desk.ready) or desk.leaving is not None:
+        if len(desk.ready) or desk.stopping or desk.leaving is not None:
             return
         for life, tasks in placement.to_recall(desk.roster.lives.values(), desk.now):
             for number in tasks:

@@ -87,7 +87,7 @@ class InlineEngine:
             self._soon(number, life, partial(self._emit, started))
             self._hand(number, life, self._who(life))
 
-    def adopt(self, records: Sequence[LifeRecord]) -> None:
+    def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
         """Workers of an earlier controller ended with it."""
         for record in records:
             if record.alive:

@@ -99,6 +99,7 @@ class Worker:
             sources=self._sources,
             signal_fd=self._signal_fds[0],
             on_who=self._greeted,
+            on_keep=self._keep,
             on_exit=self._leave,
             logs=options.logs,
         )
@@ -167,6 +168,8 @@ class Worker:
             run: Run | None = work
             while run is not None:
                 outcome, printed = jobs.run(run)
+                if not isinstance(outcome, Done) or outcome.form == "none":
+                    self._io.take_signals()
                 stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
                 run = desk.ended(outcome, printed.unshown, stale=stale)
                 self._do_chores()
@@ -212,15 +215,21 @@ class Worker:
 
         return adopt
 
-    def _leave(self, order: Exit) -> None:
+    def _keep(self) -> None:
+        """Write down what nobody has stored yet."""
         results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
         if results:
             try:
                 spill.write(self._options.rt, self._options.life, results)
             except OSError as error:
                 self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
+
+    def _leave(self, order: Exit) -> None:
+        self._keep()
         if order.kill:
             _end_with_all_of_it()
+        if order.signal:
+            _end_by(order.signal)
         self._desk.inbox.put(None)
 
     # -- forked children of tasks ------------------------------------------------------------------
@@ -247,6 +256,20 @@ def _keep_descriptors_to_ourselves() -> None:
                 os.set_inheritable(int(name), False)
             except OSError:
                 pass  # the descriptor of this very listing
+
+
+def _end_by(number: int) -> None:
+    """End by this signal's default action, whatever its handler is.
+
+    By libc: Python sets handlers on the main thread only, which may be deep in a task.  What tasks left running is ended
+    by the controller, as after any death.
+    """
+    import ctypes
+
+    ctypes.CDLL(None).signal(number, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    os._exit(OUR_MISTAKE)
 
 
 def _end_with_all_of_it() -> None:
