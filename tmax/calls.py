@@ -82,12 +82,12 @@ class _Kept:
         self._name: str = getattr(obj, "__qualname__", "")
         self._module: dict[str, Any] = getattr(sys.modules.get(getattr(obj, "__module__", None) or ""), "__dict__", {})
 
-    def is_good(self, obj: Any) -> bool:
+    def is_good(self, obj: Any, by_value: _Names) -> bool:
         if self._is_of() is not obj:
             return False
         if self._seen is not None:
             return self._seen.is_unchanged()
-        return "." in self._name or self._module.get(self._name) is obj
+        return ("." in self._name or self._module.get(self._name) is obj) and not (by_value and obj.__module__ in by_value)
 
 
 def _same(obj: Any) -> Any:
@@ -105,13 +105,13 @@ class Functions:
 
     def prepare(self, function: Callable[..., Any]) -> Prepared:
         """Return ``function`` ready for calls; raises what pickling it raises."""
-        kept = self._kept.get(id(function))
-        if kept is not None and kept.is_good(function):
+        kept, by_value = self._kept.get(id(function)), _sent_by_value(self._path)
+        if kept is not None and kept.is_good(function, by_value):
             prepared = kept.prepared
             if isinstance(prepared.body, Blob) and time.monotonic() - self._put.get(prepared.body.digest, -PUT_AGAIN_S) >= PUT_AGAIN_S:
                 self._body(prepared.data)
             return prepared
-        data, seen = _dump_function(function, _sent_by_value(self._path))
+        data, seen = _dump_function(function, by_value)
         prepared = Prepared(data, self._body(data), label_of_function(function))
         if not (seen is not None and seen.mutable):
             while len(self._kept) >= _KEPT:

@@ -203,7 +203,7 @@ def _is_same(module: ModuleType, found: ModuleSpec | None) -> bool:
         return False
     file = getattr(module, "__file__", None)
     if not isinstance(file, str):
-        return found.origin is None and list(found.submodule_search_locations or ()) == list(getattr(module, "__path__", ()))
+        return found.origin is None and set(getattr(module, "__path__", ())) <= set(found.submodule_search_locations or ())
     return found.origin is not None and (found.origin == file or os.path.realpath(found.origin) == os.path.realpath(file))
 
 

@@ -87,6 +87,7 @@ class _Here:
         self.is_host = False
         self.spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
         self.codes: OrderedDict[bytes, Any] = OrderedDict()
+        self.by_identity: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self.variables: dict[str, contextvars.ContextVar[Any]] = {}
         self.main: Space | None = None
@@ -211,6 +212,33 @@ def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         setattr(function, name, value)
 
 
+def know_class(identity: str, cls: type) -> None:
+    """Note that this is the class of this identity: unpickled here, it is found again."""
+    _here.by_identity[identity] = cls
+
+
+def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, plain: type | None, announcing: list[type]) -> type:
+    """Return the class of this identity, made (without its contents) when this is the first word of it.
+
+    ``plain``: the metaclass that makes it, None: its own.  ``announcing``: bases whose ``__init_subclass__`` is not to be called.
+    """
+    found = _here.by_identity.get(identity)
+    if found is not None:
+        return found
+    hooks = [(base, base.__dict__["__init_subclass__"]) for base in announcing if "__init_subclass__" in base.__dict__]
+    for base, _ in hooks:
+        setattr(base, "__init_subclass__", classmethod(nothing))  # noqa: B010  # as below
+    try:
+        if plain is not None and not make.__name__.endswith("enum"):
+            args = (functools.partial(plain.__new__, args[0]), *args[1:])
+        made = make(*args)
+    finally:
+        for base, hook in hooks:
+            setattr(base, "__init_subclass__", hook)  # noqa: B010  # to a type checker it is a method
+    know_class(identity, made)
+    return made
+
+
 def set_class(cls: type, state: tuple[Any, ...]) -> None:
     """Complete a class, unless it has this state already: what a task changed in it stays."""
     setter, inner, digest, of, shipped, digests = state
@@ -282,5 +310,5 @@ def rlock() -> Any:
     return threading.RLock()
 
 
-def nothing(*_given: Any) -> None:
+def nothing(*_given: Any, **_named: Any) -> None:
     """Stand in a digest for what has a digest of its own."""
