@@ -30,7 +30,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle as _cp
 
-from tmax.mainmodule import about_of, is_defined_at_import
+from tmax.mainmodule import about_of, is_defined_at_import, main_to_import
 from tmax.settled import Seen
 from tmax_pipes import rebuild
 
@@ -353,7 +353,10 @@ def _unsendable(name: str, value: object, owner: Any, error: Exception) -> Excep
     shown = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     what = "class" if isinstance(owner, type) else "function"
     label = getattr(owner, "__qualname__", repr(owner))
-    hint = "make it inside the function, or guard the program's start with `if __name__ == '__main__':` so that workers may import it"
+    if any(main_to_import()):
+        hint = "make it inside the function, or outside `if __name__ == '__main__':`, where workers that import the program find it"
+    else:
+        hint = "make it inside the function, or guard the program's start with `if __name__ == '__main__':` so that workers may import it"
     return Unsendable(f"global {name!r} of {what} {label!r} is a {shown}: it cannot be sent ({error}); {hint}")
 
 

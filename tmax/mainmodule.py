@@ -29,6 +29,7 @@ def about_of(name: str) -> About:
         file=file if isinstance(file, str) else "",
         package=getattr(module, "__package__", None),
         importable=main_to_import() if name == "__main__" else ("", ""),
+        argv=tuple(sys.argv) if name == "__main__" else (),
     )
 
 

@@ -37,16 +37,20 @@ class SearchPath:
         self._modules = -1
         self._base: tuple[str, ...] = ()
         self._ordered: tuple[str, ...] = ()
+        self._strays: tuple[str, ...] = ()
+        self._strays_seen: tuple[str, ...] = ()
         self._lost: set[str] = set()
         self._judged: dict[str, ModuleType] = {}
 
     def extras(self) -> tuple[str, ...]:
         """Return the entries that a worker cannot know (not the interpreter's own, not installed packages), absolute."""
-        if sys.path != self._seen:
-            self._seen = list(sys.path)
+        self._update()
+        if sys.path != self._seen or self._strays != self._strays_seen:
+            self._seen, self._strays_seen = list(sys.path), self._strays
             own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
             extras = (os.path.abspath(entry) for entry in self._seen)
-            self._extras = tuple(dict.fromkeys(entry for entry in extras if entry.isprintable() and not _below(entry, own)))
+            found = [entry for entry in extras if entry.isprintable() and not _below(entry, own)]
+            self._extras = tuple(dict.fromkeys((*found, *self._strays)))
         return self._extras
 
     def ordered(self) -> tuple[str, ...]:
@@ -70,7 +74,7 @@ class SearchPath:
             self._cwd = _cwd()
             self._base = _ordered(self._ordered_of, self._cwd)
             self._ordered = self._base
-            self._lost, self._judged = set(), {}
+            self._lost, self._judged, self._strays = set(), {}, ()
         self._modules = count
         self._judge()
 
@@ -98,6 +102,7 @@ class SearchPath:
             root = _root_of(name, module)
             if root and _is_same(module, _spec(name, [root])):
                 self._ordered = (*self._ordered, root)
+                self._strays = (*self._strays, root)
                 return True
         return _is_same(module, found)
 

@@ -40,6 +40,8 @@ class About(NamedTuple):
     package: str | None = None
     importable: tuple[str, str] = ("", "")
     """File and ``-m`` name under which it may be imported again; both empty: it may not."""
+    argv: tuple[str, ...] = ()
+    """Of a main module: the words the program was started with."""
 
 
 class Space:
@@ -67,16 +69,24 @@ class Space:
         if self.is_home:
             return self.module.__dict__[name]
         if self._again is None:
-            file, module = self.about.importable
-            how: Callable[[], dict[str, Any]] = (
-                functools.partial(runpy.run_module, module, run_name="__mp_main__", alter_sys=True)
-                if module
-                else functools.partial(runpy.run_path, file, run_name="__mp_main__")
-            )
-            self._again = how()
+            self._again = _run_again(self.about)
         if name not in self._again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
         return self._again[name]
+
+
+def _run_again(about: About) -> dict[str, Any]:
+    """Return what a main module defines when it is imported; modules that were here stay what they were."""
+    file, module = about.importable
+    before, argv = sys.modules.copy(), sys.argv
+    sys.argv = list(about.argv)
+    try:
+        if module:
+            return runpy.run_module(module, run_name="__mp_main__", alter_sys=True)
+        return runpy.run_path(file, run_name="__mp_main__")
+    finally:
+        sys.argv = argv
+        sys.modules.update(before)
 
 
 class _Here:
@@ -124,6 +134,7 @@ def enter(entered: Space | None) -> None:
     if entered is not None and _here.is_host and not entered.is_home:
         _here.main = entered
         sys.modules["__main__"] = entered.module
+        sys.argv[:] = entered.about.argv
 
 
 # -- named in pickles ------------------------------------------------------------------------------
