@@ -16,6 +16,7 @@ import functools
 import hashlib
 import pickle
 import sys
+import threading
 import time
 import types
 import weakref
@@ -41,7 +42,9 @@ PUT_AGAIN_S = 600.0
 """A file that no live task names is swept away after an hour."""
 _MAIN = b"__main__"
 _PROTOCOL = 5
-_KEPT = 1024
+_KEPT = 64
+_KEPT_BYTES = 64 * 1024 * 1024
+_PUTS = 1024
 _NO_ARGUMENTS = pickle.dumps(((), {}), _PROTOCOL)
 _Names = set[str]
 
@@ -101,6 +104,7 @@ class Functions:
         self._folder = folder
         self._path = path
         self._kept: dict[int, _Kept] = {}
+        self._keeping = threading.Lock()
         self._put: dict[str, float] = {}
 
     def prepare(self, function: Callable[..., Any]) -> Prepared:
@@ -114,10 +118,17 @@ class Functions:
         data, seen = _dump_function(function, by_value)
         prepared = Prepared(data, self._body(data), label_of_function(function))
         if not (seen is not None and seen.mutable):
-            while len(self._kept) >= _KEPT:
-                self._kept.pop(next(iter(self._kept)), None)
-            self._kept[id(function)] = _Kept(function, prepared, seen)
+            self._keep(function, _Kept(function, prepared, seen))
         return prepared
+
+    def _keep(self, function: Any, kept: _Kept) -> None:
+        """What is kept holds on to what the function refers to: few of them, and little in all."""
+        known = self._kept
+        with self._keeping:
+            known[id(function)] = kept
+            size_bytes = sum(len(one.prepared.data) for one in known.values())
+            while len(known) > 1 and (len(known) > _KEPT or size_bytes > _KEPT_BYTES):
+                size_bytes -= len(known.pop(next(iter(known))).prepared.data)
 
     def prepare_chunks(self, function: Callable[..., Any], size: int) -> Prepared:
         """Return ``function`` ready to be called for each of a list of ``size`` rows."""
@@ -127,9 +138,7 @@ class Functions:
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the pickle of ``(args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
-        if not args and not kwargs:
-            return _NO_ARGUMENTS
-        return _dump_data((args, kwargs), _sent_by_value(self._path))
+        return _dump_data((args, kwargs), self._path) if args or kwargs else _NO_ARGUMENTS
 
     def _body(self, data: bytes) -> Body:
         if len(data) <= INLINE_BYTES:
@@ -138,9 +147,9 @@ class Functions:
         if now - self._put.get(digest, -PUT_AGAIN_S) < PUT_AGAIN_S:
             return Blob(digest=digest, size_bytes=len(data))
         put = blobs.put(self._folder, data)
-        while len(self._put) >= _KEPT:
-            self._put.pop(next(iter(self._put)), None)
         self._put[digest] = now
+        if len(self._put) > _PUTS:
+            self._put = {known: at for known, at in self._put.items() if now - at < PUT_AGAIN_S}
         return put
 
 
@@ -159,7 +168,7 @@ def dump_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     """Return one pickle of ``(function, args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
     path = _search_path()
     data, _ = _dump_function(function, _sent_by_value(path))
-    return _dump_data((_Pickled(data), args, kwargs), _sent_by_value(path))
+    return _dump_data((_Pickled(data), args, kwargs), path)
 
 
 @functools.cache
@@ -196,8 +205,9 @@ def _goes_by_value(function: Any, lost: _Names) -> bool:
     return getattr(function, "__module__", None) in {"__main__", *lost} or _has_registered()
 
 
-def _dump_data(value: object, lost: _Names) -> bytes:
+def _dump_data(value: object, path: SearchPath) -> bytes:
     """Return the pickle of arguments."""
+    lost = _sent_by_value(path)
     if not _has_registered():
         try:
             data = _plainly(value)

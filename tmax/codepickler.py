@@ -114,7 +114,7 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         """Return how to make ``obj`` again; NotImplemented: as pickle does."""
         if isinstance(obj, types.FunctionType):
-            if goes_by_name(obj, self._lost):
+            if obj in _OURS or goes_by_name(obj, self._lost):
                 return NotImplemented
             return self._generic(obj) if _is_generic(obj) else self._function(obj)
         if isinstance(obj, type):
@@ -450,6 +450,7 @@ def _type_variable(obj: typing.TypeVar, lost: frozenset[str] | set[str]) -> Any:
     return (_cp._make_typevar, _cp._decompose_typevar(obj)) if obj.__module__ in lost else NotImplemented
 
 
+_OURS = frozenset(value for module in (rebuild, _cp) for value in vars(module).values() if isinstance(value, types.FunctionType))
 _REDUCERS: dict[type, Callable[[Any, Any], Any]] = {
     functools._lru_cache_wrapper: _cached,
     _thread.LockType: lambda _obj, _lost: (rebuild.lock, ()),
