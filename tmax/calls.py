@@ -20,7 +20,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -109,7 +109,19 @@ class Functions:
 
     def prepare(self, function: Callable[..., Any]) -> Prepared:
         """Return ``function`` ready for calls; raises what pickling it raises."""
-        kept, by_value = self._kept.get(id(function)), _sent_by_value(self._path)
+        return self._prepare(function, _sent_by_value(self._path))
+
+    def call(
+        self, function: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any], path: tuple[str, ...]
+    ) -> PythonJob:
+        """Return the job of this call; raises what pickling raises (usually PicklingError or TypeError), OSError for a full disk."""
+        by_value = _sent_by_value(self._path)
+        ready = function if isinstance(function, Prepared) else self._prepare(function, by_value)
+        data = _dump_data((args, kwargs), by_value) if args or kwargs else _NO_ARGUMENTS
+        return python_job(blobs.body_of(self._folder, data), ready.label, path, ready.body)
+
+    def _prepare(self, function: Callable[..., Any], by_value: _Names) -> Prepared:
+        kept = self._kept.get(id(function))
         if kept is not None and kept.is_good(function, by_value):
             prepared = kept.prepared
             if isinstance(prepared.body, Blob) and time.monotonic() - self._put.get(prepared.body.digest, -PUT_AGAIN_S) >= PUT_AGAIN_S:
@@ -135,10 +147,6 @@ class Functions:
         one = self.prepare(function)
         data = pickle.dumps(functools.partial(call_each, cast("Any", _Pickled(one.data))), _PROTOCOL)
         return Prepared(data, self._body(data), f"{one.label} x{size}")
-
-    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Return the pickle of ``(args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
-        return _dump_data((args, kwargs), self._path) if args or kwargs else _NO_ARGUMENTS
 
     def _body(self, data: bytes) -> Body:
         if len(data) <= INLINE_BYTES:
@@ -168,7 +176,7 @@ def dump_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     """Return one pickle of ``(function, args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
     path = _search_path()
     data, _ = _dump_function(function, _sent_by_value(path))
-    return _dump_data((_Pickled(data), args, kwargs), path)
+    return _dump_data((_Pickled(data), args, kwargs), _sent_by_value(path))
 
 
 @functools.cache
@@ -205,9 +213,8 @@ def _goes_by_value(function: Any, lost: _Names) -> bool:
     return getattr(function, "__module__", None) in {"__main__", *lost} or _has_registered()
 
 
-def _dump_data(value: object, path: SearchPath) -> bytes:
+def _dump_data(value: object, lost: _Names) -> bytes:
     """Return the pickle of arguments."""
-    lost = _sent_by_value(path)
     if not _has_registered():
         try:
             data = _plainly(value)

@@ -29,7 +29,7 @@ class SearchPath:
     """This process's order of search; every answer is computed again only when what it depends on has changed."""
 
     def __init__(self) -> None:
-        self._seen: list[str] = []
+        self._extras_of: tuple[str, ...] | None = None
         self._extras: tuple[str, ...] = ()
         self._ordered_of: list[str] = []
         self._has_relative = False
@@ -38,17 +38,16 @@ class SearchPath:
         self._base: tuple[str, ...] = ()
         self._ordered: tuple[str, ...] = ()
         self._strays: tuple[str, ...] = ()
-        self._strays_seen: tuple[str, ...] = ()
         self._lost: set[str] = set()
         self._judged: dict[str, ModuleType] = {}
 
     def extras(self) -> tuple[str, ...]:
         """Return the entries that a worker cannot know (not the interpreter's own, not installed packages), absolute."""
         self._update()
-        if sys.path != self._seen or self._strays != self._strays_seen:
-            self._seen, self._strays_seen = list(sys.path), self._strays
+        if self._extras_of is not self._ordered:
+            self._extras_of = self._ordered
             own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
-            extras = (os.path.abspath(entry) for entry in self._seen)
+            extras = (os.path.abspath(entry) for entry in self._ordered_of)
             found = [entry for entry in extras if entry.isprintable() and not _below(entry, own)]
             self._extras = tuple(dict.fromkeys((*found, *self._strays)))
         return self._extras

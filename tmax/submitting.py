@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from tmax.calls import Functions, Prepared, SearchPath, python_job
+from tmax.calls import Functions, Prepared, SearchPath
 from tmax.control.courier import Courier
 from tmax.control.future import TaskFuture
 from tmax.core.model import PRIORITIES
 from tmax.errors import UsageError
 from tmax.outcomes import ExitStatus
-from tmax_pipes import blobs
 from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
 
 P = ParamSpec("P")
@@ -54,12 +53,11 @@ class Submits:
         if outbox.shut:
             raise RuntimeError(_SHUT)
         try:
-            ready = fn if isinstance(fn, Prepared) else outbox.functions.prepare(fn)
-            body = blobs.body_of(outbox.blobs, outbox.functions.arguments(args, kwargs))
+            job = outbox.functions.call(fn, args, kwargs, outbox.path.extras())
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(python_job(body, ready.label, outbox.path.extras(), ready.body), self._wants, "python")
+        return outbox.courier.submit(job, self._wants, "python")
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1) -> Iterator[T]:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.

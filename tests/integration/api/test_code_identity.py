@@ -396,3 +396,29 @@ def test_two_programs_of_one_swarm_have_a_main_module_each(box: Box, tmp_path: P
     said = [run(box, tmp_path / folder, "prog.py", "tmax").strip() for folder in ("a", "b", "a")]
     assert said == ["('A', 'A')", "('B', 'B')", "('A', 'A')"]
     assert os.path.exists(box.state)
+
+
+def test_a_result_of_a_class_of_the_program_is_shown_on_the_command_line(box: Box, tmp_path: Path) -> None:
+    program = """
+    import collections, dataclasses, enum
+    @dataclasses.dataclass
+    class Data:
+        a: int
+        b: list
+    Pair = collections.namedtuple("Pair", "p q")
+    class Color(enum.Enum): RED = 1
+    class Bag(list): pass
+    class Slots:
+        __slots__ = ("x",)
+        def __init__(self, x): self.x = x
+    def f(): return [Data(1, [Data(2, [])]), Pair(1, 2), Color.RED, Bag([3]), Slots(4)]
+    if __name__ == "__main__":
+        with pool() as p:
+            future = p.submit(f)
+            future.result(60)
+            print(future.task_id)
+    """
+    (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
+    number = run(box, tmp_path, "prog.py", "tmax").strip()
+    shown = "[Data(a=1, b=[Data(a=2, b=[])]), Pair(1, 2), Color(1), Bag([3]), Slots(x=4)]"
+    assert box.tmax("result", number).stdout.strip() == shown

@@ -14,12 +14,17 @@ import cloudpickle
 import pytest
 
 from tmax.calls import Functions, SearchPath, dump_call, label_of_function
-from tmax_pipes.jobs import Blob
+from tmax_pipes.jobs import Blob, Body
 
 
 @pytest.fixture
 def functions(tmp_path: Path) -> Functions:
     return Functions(str(tmp_path), SearchPath())
+
+
+def _bytes(body: Body) -> bytes:
+    assert isinstance(body, bytes)
+    return body
 
 
 CODE = """
@@ -63,7 +68,7 @@ def test_an_importable_function_travels_by_name(functions: Functions) -> None:
     ready = functions.prepare(os.path.join)
     assert isinstance(ready.body, bytes) and b"join" in ready.body and len(ready.body) < 60
     assert functions.prepare(os.path.join) is ready
-    assert pickle.loads(functions.arguments(("a",), {"b": 1})) == (("a",), {"b": 1})
+    assert pickle.loads(_bytes(functions.call(ready, ("a",), {"b": 1}, ()).call)) == (("a",), {"b": 1})
 
 
 def test_a_large_function_is_put_into_a_file_once_and_again_after_a_while(
