@@ -13,12 +13,10 @@ This file holds what both ends need; it knows the standard library only.
 from __future__ import annotations
 
 import contextvars
-import ctypes
 import functools
 import importlib
 import os
 import pickle
-import runpy
 import secrets
 import sys
 import threading
@@ -77,6 +75,8 @@ class Space:
 
 def _run_again(about: About) -> dict[str, Any]:
     """Return what a main module defines when it is imported; modules that were here stay what they were."""
+    import runpy  # hardly ever needed
+
     file, module = about.importable
     before, argv = sys.modules.copy(), sys.argv
     sys.argv = list(about.argv)
@@ -306,7 +306,7 @@ def context_var(identity: str, name: str, default: tuple[Any, ...], value: tuple
     return found
 
 
-def library(kind: type[ctypes.CDLL], name: str | None) -> ctypes.CDLL:
+def library(kind: Callable[[str | None], Any], name: str | None) -> Any:
     """Return a shared library."""
     return kind(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os.path
 import pickle
 import subprocess
@@ -129,3 +130,26 @@ def test_the_search_path_tells_only_what_a_worker_lacks(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     assert path.extras()[0] == str(tmp_path)
     assert path.extras() is path.extras()
+
+
+def test_cloudpickle_has_what_is_built_upon() -> None:
+    """A new version of it that moves these parts shows here, before it shows in somebody's program."""
+    from cloudpickle import cloudpickle as parts
+
+    def function() -> None: ...
+
+    make, newargs, state, _, _, _ = parts.Pickler(io.BytesIO(), 5)._dynamic_function_reduce(function)
+    assert make is parts._make_function and len(newargs) == 5
+    assert {"__globals__", "__closure__", "_cloudpickle_submodules"} <= state[1].keys()
+    local = type("Local", (), {})
+    make, newargs, state, _, _, setter = parts._dynamic_class_reduce(local)
+    assert make is parts._make_skeleton_class and setter is parts._class_setstate
+    assert isinstance(newargs[3], dict) and newargs[4] == parts._get_or_create_tracker_id(local) and len(state) == 2
+    make, args = parts._code_reduce(function.__code__)
+    assert make is type(function.__code__) and "<dynamic-code>" in args
+    assert parts._class_reduce(int) is NotImplemented and parts._whichmodule(os.path.join, "join") == "posixpath"
+    assert parts._should_pickle_by_reference(os.path.join)
+    assert "io" in parts._extract_code_globals(test_cloudpickle_has_what_is_built_upon.__code__)
+    assert {"_make_skeleton_enum", "_make_typevar", "_decompose_typevar", "_getattribute", "subimport", "_function_getstate"} <= vars(
+        parts
+    ).keys()
