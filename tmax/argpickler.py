@@ -26,11 +26,11 @@ class ArgPickler(_cp.Pickler):  # type: ignore[misc]
     """Pickles arguments."""
 
     def __init__(self, file: io.BytesIO, lost: set[str]) -> None:
-        super().__init__(file, 5)
-        self._lost = lost
         own = registered()
         if own:
-            self.dispatch_table = ChainMap(own, _cp.Pickler.dispatch_table)
+            self.dispatch_table = ChainMap(own, _cp.Pickler.dispatch_table)  # before it is made: it looks only then
+        super().__init__(file, 5)
+        self._lost = lost
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how to make ``obj`` again; NotImplemented: as pickle does."""

@@ -10,14 +10,14 @@ from tmax_pipes.jobs import Blob, Body
 
 PUT_AGAIN_S = 600.0
 """A file that no live task names is swept away after an hour."""
-_KEPT = 1024
+_PUTS = 4096
 
 
 class Bodies:
     """Those of one client; ``folder``: the swarm's folder of bodies."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._put: dict[str, float] = {}
 
     def of(self, data: bytes, inline_bytes: int) -> Body:
@@ -31,8 +31,8 @@ class Bodies:
         if isinstance(body, Blob):
             now = time.monotonic()
             if now - self._put.get(body.digest, -PUT_AGAIN_S) >= PUT_AGAIN_S:
-                blobs.put(self._folder, data)
-                while len(self._put) >= _KEPT:
-                    self._put.pop(next(iter(self._put)), None)
+                blobs.put(self.folder, data)
                 self._put[body.digest] = now
+                if len(self._put) > _PUTS:
+                    self._put = {known: at for known, at in self._put.items() if now - at < PUT_AGAIN_S}
         return body

@@ -13,35 +13,31 @@ A function's bytes are kept and used again while nothing they were made of can h
 from __future__ import annotations
 
 import functools
-import hashlib
 import pickle
 import sys
-import time
+import threading
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from tmax.mainmodule import main_to_import
+from tmax.bodies import Bodies
 from tmax.searchpath import SearchPath
 from tmax_pipes import blobs, rebuild
 from tmax_pipes.chunk import call_each
-from tmax_pipes.jobs import Blob, Body, PythonJob
+from tmax_pipes.jobs import Body, PythonJob
 
 if TYPE_CHECKING:
     from tmax.settled import Seen
 
-__all__ = ["PYTHON", "Functions", "Prepared", "SearchPath", "dump_call", "label_of_function", "main_to_import", "python_job"]
-
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 INLINE_BYTES = 1024
 """A function larger than this travels as a file, once for all its calls."""
-PUT_AGAIN_S = 600.0
-"""A file that no live task names is swept away after an hour."""
 _MAIN = b"__main__"
 _PROTOCOL = 5
-_KEPT = 1024
+_KEPT = 64
+_KEPT_BYTES = 64 * 1024 * 1024
 _NO_ARGUMENTS = pickle.dumps(((), {}), _PROTOCOL)
 _Names = set[str]
 
@@ -82,12 +78,12 @@ class _Kept:
         self._name: str = getattr(obj, "__qualname__", "")
         self._module: dict[str, Any] = getattr(sys.modules.get(getattr(obj, "__module__", None) or ""), "__dict__", {})
 
-    def is_good(self, obj: Any) -> bool:
+    def is_good(self, obj: Any, by_value: _Names) -> bool:
         if self._is_of() is not obj:
             return False
         if self._seen is not None:
             return self._seen.is_unchanged()
-        return "." in self._name or self._module.get(self._name) is obj
+        return ("." in self._name or self._module.get(self._name) is obj) and not (by_value and obj.__module__ in by_value)
 
 
 def _same(obj: Any) -> Any:
@@ -95,53 +91,60 @@ def _same(obj: Any) -> Any:
 
 
 class Functions:
-    """What this client has pickled; ``folder``: where large ones are put."""
+    """What this client has pickled; large ones are kept among its ``bodies``."""
 
-    def __init__(self, folder: str, path: SearchPath) -> None:
-        self._folder = folder
+    def __init__(self, bodies: Bodies, path: SearchPath) -> None:
+        self._bodies = bodies
         self._path = path
         self._kept: dict[int, _Kept] = {}
-        self._put: dict[str, float] = {}
+        self._keeping = threading.Lock()
 
     def prepare(self, function: Callable[..., Any]) -> Prepared:
         """Return ``function`` ready for calls; raises what pickling it raises."""
+        return self._prepare(function, _sent_by_value(self._path))
+
+    def call(
+        self, function: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any], *, context: Body, surroundings: Body
+    ) -> PythonJob:
+        """Return the job of this call; raises what pickling raises (usually PicklingError or TypeError), OSError for a full disk."""
+        by_value = _sent_by_value(self._path)
+        ready = function if isinstance(function, Prepared) else self._prepare(function, by_value)
+        data = _dump_data((args, kwargs), by_value) if args or kwargs else _NO_ARGUMENTS
+        return PythonJob(
+            call=blobs.body_of(self._bodies.folder, data),
+            label=ready.label,
+            python=PYTHON,
+            function=ready.body,
+            context=context,
+            surroundings=surroundings,
+        )
+
+    def _prepare(self, function: Callable[..., Any], by_value: _Names) -> Prepared:
         kept = self._kept.get(id(function))
-        if kept is not None and kept.is_good(function):
+        if kept is not None and kept.is_good(function, by_value):
             prepared = kept.prepared
-            if isinstance(prepared.body, Blob) and time.monotonic() - self._put.get(prepared.body.digest, -PUT_AGAIN_S) >= PUT_AGAIN_S:
-                self._body(prepared.data)
+            self._bodies.again(prepared.body, prepared.data)
             return prepared
-        data, seen = _dump_function(function, _sent_by_value(self._path))
-        prepared = Prepared(data, self._body(data), label_of_function(function))
+        data, seen = _dump_function(function, by_value)
+        prepared = Prepared(data, self._bodies.of(data, INLINE_BYTES), label_of_function(function))
         if not (seen is not None and seen.mutable):
-            while len(self._kept) >= _KEPT:
-                self._kept.pop(next(iter(self._kept)), None)
-            self._kept[id(function)] = _Kept(function, prepared, seen)
+            self._keep(function, _Kept(function, prepared, seen))
         return prepared
+
+    def _keep(self, function: Any, kept: _Kept) -> None:
+        """What is kept holds on to what the function refers to: few of them, and little in all."""
+        known = self._kept
+        with self._keeping:
+            known[id(function)] = kept
+            size_bytes = sum(len(one.prepared.data) for one in known.values())
+            while len(known) > 1 and (len(known) > _KEPT or size_bytes > _KEPT_BYTES):
+                size_bytes -= len(known.pop(next(iter(known))).prepared.data)
 
     def prepare_chunks(self, function: Callable[..., Any], size: int) -> Prepared:
         """Return ``function`` ready to be called for each of a list of ``size`` rows."""
         one = self.prepare(function)
         data = pickle.dumps(functools.partial(call_each, cast("Any", _Pickled(one.data))), _PROTOCOL)
-        return Prepared(data, self._body(data), f"{one.label} x{size}")
-
-    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Return the pickle of ``(args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
-        if not args and not kwargs:
-            return _NO_ARGUMENTS
-        return _dump_data((args, kwargs), _sent_by_value(self._path))
-
-    def _body(self, data: bytes) -> Body:
-        if len(data) <= INLINE_BYTES:
-            return data
-        digest, now = hashlib.sha256(data).hexdigest(), time.monotonic()
-        if now - self._put.get(digest, -PUT_AGAIN_S) < PUT_AGAIN_S:
-            return Blob(digest=digest, size_bytes=len(data))
-        put = blobs.put(self._folder, data)
-        while len(self._put) >= _KEPT:
-            self._put.pop(next(iter(self._put)), None)
-        self._put[digest] = now
-        return put
+        return Prepared(data, self._bodies.of(data, INLINE_BYTES), f"{one.label} x{size}")
 
 
 def label_of_function(function: Callable[..., Any]) -> str:
@@ -237,8 +240,3 @@ def _known_reducers() -> int:
     from tmax.reducers import known
 
     return known()
-
-
-def python_job(call: Body, label: str, path: tuple[str, ...], function: Body = b"") -> PythonJob:
-    """Return the job of a pickled call."""
-    return PythonJob(call=call, label=label, path=path, python=PYTHON, function=function)

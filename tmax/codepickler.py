@@ -16,6 +16,7 @@ import contextvars
 import ctypes
 import functools
 import hashlib
+import inspect
 import io
 import os
 import pickle
@@ -29,7 +30,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle as _cp
 
-from tmax.mainmodule import about_of
+from tmax.mainmodule import about_of, is_defined_at_import, main_to_import
 from tmax.settled import Seen
 from tmax_pipes import rebuild
 
@@ -53,6 +54,10 @@ class _Space:
         about = about_of(name)
         self.importable = about.importable
         self.args = (rebuild.token(), name, tuple(about))
+
+    def can_import(self, name: str) -> bool:
+        """Return whether an import of it defines this global."""
+        return any(self.importable) and is_defined_at_import(self.importable[0], name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild.space, self.args
@@ -95,7 +100,8 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         self._lost = lost
         self._seen = seen
         self._root = root
-        self._careful = careful
+        self._first: Any = None
+        self._is_lenient = False
         self._spaces: dict[str, _Space] = {}
         self._homes: dict[int, Any] = {}
         self._digests: dict[tuple[str, str], bytes] = {}
@@ -108,7 +114,7 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         """Return how to make ``obj`` again; NotImplemented: as pickle does."""
         if isinstance(obj, types.FunctionType):
-            if goes_by_name(obj, self._lost):
+            if obj in _OURS or goes_by_name(obj, self._lost):
                 return NotImplemented
             return self._generic(obj) if _is_generic(obj) else self._function(obj)
         if isinstance(obj, type):
@@ -167,7 +173,10 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
             return {}, {}  # a digest of the function alone: its globals have digests of their own
         shipped: dict[str, Any] = {}
         digests: dict[str, bytes] = {}
-        whole = _DYNAMIC.intersection(names)
+        whole = bool(_DYNAMIC.intersection(names))
+        self._first = self._first or owner
+        # Once everything is taken because somebody may look it up by name, what cannot be sent is left out.
+        self._is_lenient = self._is_lenient or whole
         for name in space.names if whole else names:
             value = space.names.get(name, _MISSING)
             self._seen.name(space.names, name, value, _MISSING)
@@ -177,10 +186,11 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
                 digests[name] = self._digest(space, name, value)
                 shipped[name] = _special(value)
             except Exception as error:  # pickling runs code of the program's own
-                if any(space.importable):
+                digests.pop(name, None)
+                if name not in names or (self._is_lenient and owner is not self._first):
+                    continue
+                if space.can_import(name):
                     digests[name], shipped[name] = b"imported", self._import(space, name, value)
-                elif name not in names:
-                    digests.pop(name, None)  # only perhaps used
                 else:
                     raise _unsendable(name, value, owner, error) from error
         return shipped, digests
@@ -200,6 +210,8 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         if not any(space.importable):
             return
         for name, value in list(space.names.items()):
+            if not space.can_import(name):
+                continue
             try:
                 digest(value, self._lost)
             except Exception:  # as in _shipped
@@ -219,11 +231,28 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         if self._root is not None:
             return reduced if cls is self._root else (rebuild.nothing, (identity,))
         self._seen.cls(cls)
-        make, newargs, state, _, _, setter = reduced
+        make, newargs, (attributes, slots), _, _, setter = reduced
+        state = ({key: value for key, value in attributes.items() if type(value) is not types.MemberDescriptorType}, slots)
+        if make is _cp._make_skeleton_class and "__slots__" in cls.__dict__ and not issubclass(cls, tuple):
+            newargs[3]["__slots__"] = cls.__slots__  # type: ignore[attr-defined]
+        rebuild.know_class(identity, cls)
         space = self._space(cls.__module__) if self._is_shipped(cls.__module__) else None
         shipped, digests = self._shipped(space, _names_of_class(cls, space.names), cls) if space else ({}, {})
         of_class = digest(cls, self._lost, root=cls)
-        return make, newargs, (setter, state, of_class, space, shipped, digests), None, None, rebuild.set_class
+        how = (make, newargs, identity, self._plain_meta(cls), self._announcing(cls))
+        return rebuild.make_class, how, (setter, state, of_class, space, shipped, digests), None, None, rebuild.set_class
+
+    def _plain_meta(self, cls: type) -> type | None:
+        """The metaclass that makes it there: one of the program's own would do again what it has done here."""
+        meta = type(cls)
+        if goes_by_name(meta, self._lost):
+            return None
+        bases: tuple[type, ...] = inspect.getmro(meta)
+        return next(base for base in bases if goes_by_name(base, self._lost))
+
+    def _announcing(self, cls: type) -> list[type]:
+        """Its bases of the program's own that would act on a new subclass, as they have done here."""
+        return [base for base in cls.__mro__[1:] if "__init_subclass__" in base.__dict__ and not goes_by_name(base, self._lost)]
 
     def _module(self, module: types.ModuleType) -> Any:
         name = module.__name__
@@ -324,7 +353,10 @@ def _unsendable(name: str, value: object, owner: Any, error: Exception) -> Excep
     shown = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     what = "class" if isinstance(owner, type) else "function"
     label = getattr(owner, "__qualname__", repr(owner))
-    hint = "make it inside the function, or guard the program's start with `if __name__ == '__main__':` so that workers may import it"
+    if any(main_to_import()):
+        hint = "make it inside the function, or outside `if __name__ == '__main__':`, where workers that import the program find it"
+    else:
+        hint = "make it inside the function, or guard the program's start with `if __name__ == '__main__':` so that workers may import it"
     return Unsendable(f"global {name!r} of {what} {label!r} is a {shown}: it cannot be sent ({error}); {hint}")
 
 
@@ -418,6 +450,7 @@ def _type_variable(obj: typing.TypeVar, lost: frozenset[str] | set[str]) -> Any:
     return (_cp._make_typevar, _cp._decompose_typevar(obj)) if obj.__module__ in lost else NotImplemented
 
 
+_OURS = frozenset(value for module in (rebuild, _cp) for value in vars(module).values() if isinstance(value, types.FunctionType))
 _REDUCERS: dict[type, Callable[[Any, Any], Any]] = {
     functools._lru_cache_wrapper: _cached,
     _thread.LockType: lambda _obj, _lost: (rebuild.lock, ()),

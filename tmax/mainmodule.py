@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import sys
+from collections.abc import Iterator
 
 from tmax_pipes.rebuild import About
 
@@ -38,15 +39,49 @@ def about_of(name: str) -> About:
         file=file if isinstance(file, str) else "",
         package=getattr(module, "__package__", None),
         importable=main_to_import() if name == "__main__" else ("", ""),
+        argv=tuple(sys.argv) if name == "__main__" else (),
     )
 
 
-@functools.cache
+def is_defined_at_import(file: str, name: str) -> bool:
+    """Return whether an import of this file binds a name: outside what it guards."""
+    guarded, names = _read(file)
+    return guarded and (name in names or "*" in names)
+
+
 def _is_guarded(file: str) -> bool:
-    """Return whether a top-level ``if __name__ == "__main__":`` keeps an import from running the program."""
+    return _read(file)[0]
+
+
+@functools.cache
+def _read(file: str) -> tuple[bool, frozenset[str]]:
+    """Return whether a top-level ``if __name__ == "__main__":`` keeps an import from running the program, and what is bound outside it."""
     try:
         with open(file, "rb") as source:
             tree = ast.parse(source.read())
     except (OSError, SyntaxError, ValueError):
-        return False
-    return any(isinstance(one, ast.If) and "__name__" in (test := ast.unparse(one.test)) and "__main__" in test for one in tree.body)
+        return False, frozenset()
+    guards = [one for one in tree.body if _is_guard(one)]
+    names = {name for one in tree.body if one not in guards for part in _outside_functions(one) for name in _bound(part)}
+    return bool(guards), frozenset(names)
+
+
+def _is_guard(one: ast.stmt) -> bool:
+    return isinstance(one, ast.If) and "__name__" in (test := ast.unparse(one.test)) and "__main__" in test
+
+
+def _outside_functions(one: ast.AST) -> Iterator[ast.AST]:
+    yield one
+    if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        for part in ast.iter_child_nodes(one):
+            yield from _outside_functions(part)
+
+
+def _bound(part: ast.AST) -> list[str]:
+    if isinstance(part, ast.Name):
+        return [part.id] if isinstance(part.ctx, ast.Store) else []
+    if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [part.name]
+    if isinstance(part, ast.alias):
+        return [part.asname or part.name.partition(".")[0]]
+    return []

@@ -22,7 +22,6 @@ from tmax.failures import (
     TaskTimeout,
     initializer_failed,
 )
-from tmax.failures import RemoteTraceback, SwarmGone, TaskBroken, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
 from tmax.task_end import CANCELLED, DONE, end_of_failure
 from tmax_pipes import blobs
 from tmax_pipes.errors import BlobError

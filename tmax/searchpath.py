@@ -29,7 +29,7 @@ class SearchPath:
     """This process's order of search; every answer is computed again only when what it depends on has changed."""
 
     def __init__(self) -> None:
-        self._seen: list[str] = []
+        self._extras_of: tuple[str, ...] | None = None
         self._extras: tuple[str, ...] = ()
         self._ordered_of: list[str] = []
         self._has_relative = False
@@ -37,16 +37,19 @@ class SearchPath:
         self._modules = -1
         self._base: tuple[str, ...] = ()
         self._ordered: tuple[str, ...] = ()
+        self._strays: tuple[str, ...] = ()
         self._lost: set[str] = set()
         self._judged: dict[str, ModuleType] = {}
 
     def extras(self) -> tuple[str, ...]:
         """Return the entries that a worker cannot know (not the interpreter's own, not installed packages), absolute."""
-        if sys.path != self._seen:
-            self._seen = list(sys.path)
+        self._update()
+        if self._extras_of is not self._ordered:
+            self._extras_of = self._ordered
             own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
-            extras = (os.path.abspath(entry) for entry in self._seen)
-            self._extras = tuple(dict.fromkeys(entry for entry in extras if entry.isprintable() and not _below(entry, own)))
+            extras = (os.path.abspath(entry) for entry in self._ordered_of)
+            found = [entry for entry in extras if entry.isprintable() and not _below(entry, own)]
+            self._extras = tuple(dict.fromkeys((*found, *self._strays)))
         return self._extras
 
     def ordered(self) -> tuple[str, ...]:
@@ -70,7 +73,7 @@ class SearchPath:
             self._cwd = _cwd()
             self._base = _ordered(self._ordered_of, self._cwd)
             self._ordered = self._base
-            self._lost, self._judged = set(), {}
+            self._lost, self._judged, self._strays = set(), {}, ()
         self._modules = count
         self._judge()
 
@@ -98,6 +101,7 @@ class SearchPath:
             root = _root_of(name, module)
             if root and _is_same(module, _spec(name, [root])):
                 self._ordered = (*self._ordered, root)
+                self._strays = (*self._strays, root)
                 return True
         return _is_same(module, found)
 
@@ -203,7 +207,7 @@ def _is_same(module: ModuleType, found: ModuleSpec | None) -> bool:
         return False
     file = getattr(module, "__file__", None)
     if not isinstance(file, str):
-        return found.origin is None and list(found.submodule_search_locations or ()) == list(getattr(module, "__path__", ()))
+        return found.origin is None and set(getattr(module, "__path__", ())) <= set(found.submodule_search_locations or ())
     return found.origin is not None and (found.origin == file or os.path.realpath(found.origin) == os.path.realpath(file))
 
 

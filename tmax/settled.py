@@ -1,7 +1,7 @@
-"""What a pickled function depended on, and whether any of it may be other by now: then it has to be pickled again.
+"""What a pickled function depended on, and whether any of it is other by now: then it has to be pickled again.
 
-Names, closures and defaults are compared by identity.  That says all for what cannot change (numbers, text, functions, modules);
-anything else is ``mutable``, and such a function is pickled for every call.
+Names, closures and defaults are compared by identity.  That says all for what cannot change (numbers, text, functions, modules).
+Other data (a dictionary, an array) is compared by the digest of a plain pickle of it; where there is none the function is pickled for every call.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import decimal
 import enum
 import fractions
 import functools
+import hashlib
 import logging
 import pathlib
+import pickle
 import re
 import types
 import typing
@@ -69,6 +71,8 @@ class Seen:
     """Of one function: everything its pickle was made of."""
 
     mutable: bool = False
+    """Of something whose changes cannot be seen."""
+    data: list[tuple[Any, bytes]] = field(default_factory=list)
     names: list[tuple[dict[str, Any], str, Any, Any]] = field(default_factory=list)
     functions: list[tuple[types.FunctionType, tuple[Any, ...]]] = field(default_factory=list)
     classes: list[tuple[type, list[Any]]] = field(default_factory=list)
@@ -77,14 +81,25 @@ class Seen:
         """It looked up a global."""
         self.names.append((names, name, value, missing))
         if value is not missing and not is_settled(value) and not _is_dunder(name):
+            self._note(value)
+
+    def _note(self, value: Any) -> None:
+        """It took data that may change without becoming another object."""
+        if self.mutable or any(value is known for known, _ in self.data):
+            return
+        digest = _digest_of(value)
+        if digest is None:
             self.mutable = True
+        else:
+            self.data.append((value, digest))
 
     def function(self, function: types.FunctionType) -> None:
         """It took a function by value."""
         parts = _parts(function)
         self.functions.append((function, parts))
-        if not all(map(is_settled, parts[1:])):
-            self.mutable = True
+        for part in parts[1:]:
+            if not is_settled(part):
+                self._note(part)
 
     def cls(self, cls: type) -> None:
         """It took a class by value."""
@@ -94,7 +109,7 @@ class Seen:
             return
         for name, value in cls.__dict__.items():
             if not (_is_dunder(name) or name in _BOOKS or is_settled(value) or isinstance(value, _OF_CLASSES)):
-                self.mutable = True
+                self._note(value)
 
     def is_unchanged(self) -> bool:
         """Return whether a pickle made now would be the same."""
@@ -111,7 +126,19 @@ class Seen:
             there = cls.__dict__
             if len(there) != len(values) or any(a is not b for a, b in zip(there.values(), values, strict=True)):
                 return False
-        return True
+        return all(_digest_of(value) == digest for value, digest in self.data)
+
+
+def _digest_of(value: Any) -> bytes | None:
+    """Return a digest of what this object holds; None where pickle cannot say."""
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        known = hashlib.sha256(pickle.dumps(value, 5, buffer_callback=buffers.append))
+        for buffer in buffers:
+            known.update(buffer.raw())
+    except Exception:  # the object's own methods may raise anything
+        return None
+    return known.digest()
 
 
 def _parts(function: types.FunctionType) -> tuple[Any, ...]:

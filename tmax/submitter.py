@@ -17,12 +17,12 @@ import sys
 from typing import Any
 
 from tmax.bodies import Bodies
+from tmax.calls import PYTHON
 from tmax.mainmodule import main_mark, main_to_import
 from tmax.searchpath import SearchPath
 from tmax_pipes import rebuild
 from tmax_pipes.jobs import Body, Context, Surroundings, encode_context, encode_surroundings
 
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _INLINE_BYTES = 0
 _LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_") and isinstance(value, int)})
 _DELETED = " (deleted)"

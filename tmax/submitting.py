@@ -11,16 +11,16 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 from msgspec.structs import replace
 
 from tmax.bodies import Bodies
-from tmax.calls import PYTHON, Functions, Prepared, SearchPath, dump_call
+from tmax.calls import Functions, Prepared, dump_call
 from tmax.control.courier import Courier
 from tmax.control.future import TaskFuture
 from tmax.core.model import PRIORITIES
 from tmax.errors import UsageError
 from tmax.failures import initializer_failed
 from tmax.outcomes import ExitStatus
+from tmax.searchpath import SearchPath
 from tmax.submitter import Submitter
-from tmax_pipes import blobs
-from tmax_pipes.jobs import KernelJob, KernelValue, PythonJob, ShellJob
+from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,9 +38,10 @@ class Outbox:
         self.courier = courier
         self.blobs = blobs
         path = SearchPath()
-        self.functions = Functions(blobs, path)
+        bodies = Bodies(blobs)
+        self.functions = Functions(bodies, path)
         first = b"" if initializer is None else dump_call(initializer, initargs, {})
-        self.submitter = Submitter(Bodies(blobs), path, initializer=first, max_tasks=max_tasks)
+        self.submitter = Submitter(bodies, path, initializer=first, max_tasks=max_tasks)
         self.shut = False
         self.broken: BaseException | None = None
         """Why nothing more can run: an initializer raised."""
@@ -63,13 +64,11 @@ class Submits:
     def _call(self, fn: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
         outbox = self._open_outbox()
         try:
-            ready = fn if isinstance(fn, Prepared) else outbox.functions.prepare(fn)
-            body = blobs.body_of(outbox.blobs, outbox.functions.arguments(args, kwargs))
             where, whose = outbox.submitter.surroundings(), outbox.submitter.context()
+            job = outbox.functions.call(fn, args, kwargs, context=whose, surroundings=where)
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        job = PythonJob(call=body, label=ready.label, python=PYTHON, function=ready.body, context=whose, surroundings=where)
         return outbox.courier.submit(job, self._wants, "python")
 
     def _open_outbox(self) -> Outbox:

@@ -13,19 +13,17 @@ This file holds what both ends need; it knows the standard library only.
 from __future__ import annotations
 
 import contextvars
-import ctypes
 import functools
 import importlib
 import os
 import pickle
-import runpy
 import secrets
 import sys
 import threading
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 _SPACES = 64
@@ -40,6 +38,8 @@ class About(NamedTuple):
     package: str | None = None
     importable: tuple[str, str] = ("", "")
     """File and ``-m`` name under which it may be imported again; both empty: it may not."""
+    argv: tuple[str, ...] = ()
+    """Of a main module: the words the program was started with."""
 
 
 class Space:
@@ -65,10 +65,25 @@ class Space:
         """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
         if self.is_home:
             return self.module.__dict__[name]
-        again = import_main(*self.about.importable)
+        again = import_main(*self.about.importable, self.about.argv)
         if name not in again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
         return again[name]
+
+
+def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return what a main module defines when it is imported; modules that were here stay what they were."""
+    import runpy  # only a worker needs it
+
+    before, argv = sys.modules.copy(), sys.argv
+    sys.argv = list(arguments)
+    try:
+        if module:
+            return runpy.run_module(module, run_name="__mp_main__", alter_sys=True)
+        return runpy.run_path(file, run_name="__mp_main__")
+    finally:
+        sys.argv = argv
+        sys.modules.update(before)
 
 
 class _Here:
@@ -79,6 +94,7 @@ class _Here:
         self.is_host = False
         self.spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
         self.codes: OrderedDict[bytes, Any] = OrderedDict()
+        self.by_identity: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self.variables: dict[str, contextvars.ContextVar[Any]] = {}
         self.main: Space | None = None
@@ -107,21 +123,16 @@ def host() -> None:
     _here.is_host = True
 
 
-def import_main(file: str, module: str) -> dict[str, Any]:
+def import_main(file: str, module: str, argv: Sequence[str]) -> dict[str, Any]:
     """Return what a client's main module defines when it is imported under another name, as ``multiprocessing`` does to start a process.
 
     Once for each; raises what it raises.
     """
     found = _here.imported_mains.get((file, module))
     if found is None:
-        how: Callable[[], dict[str, Any]] = (
-            functools.partial(runpy.run_module, module, run_name="__mp_main__", alter_sys=True)
-            if module
-            else functools.partial(runpy.run_path, file, run_name="__mp_main__")
-        )
         before, _here.is_importing = _here.is_importing, True
         try:
-            found = _here.imported_mains[file, module] = how()
+            found = _here.imported_mains[file, module] = _run_again(file, module, argv)
         finally:
             _here.is_importing = before
     return found
@@ -142,6 +153,7 @@ def enter(entered: Space | None) -> None:
     if entered is not None and _here.is_host and not entered.is_home:
         _here.main = entered
         sys.modules["__main__"] = entered.module
+        sys.argv[:] = entered.about.argv
 
 
 # -- named in pickles ------------------------------------------------------------------------------
@@ -230,6 +242,33 @@ def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         setattr(function, name, value)
 
 
+def know_class(identity: str, cls: type) -> None:
+    """Note that this is the class of this identity: unpickled here, it is found again."""
+    _here.by_identity[identity] = cls
+
+
+def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, plain: type | None, announcing: list[type]) -> type:
+    """Return the class of this identity, made (without its contents) when this is the first word of it.
+
+    ``plain``: the metaclass that makes it, None: its own.  ``announcing``: bases whose ``__init_subclass__`` is not to be called.
+    """
+    found = _here.by_identity.get(identity)
+    if found is not None:
+        return found
+    hooks = [(base, base.__dict__["__init_subclass__"]) for base in announcing if "__init_subclass__" in base.__dict__]
+    for base, _ in hooks:
+        setattr(base, "__init_subclass__", classmethod(nothing))  # noqa: B010  # as below
+    try:
+        if plain is not None and not make.__name__.endswith("enum"):
+            args = (functools.partial(plain.__new__, args[0]), *args[1:])
+        made = make(*args)
+    finally:
+        for base, hook in hooks:
+            setattr(base, "__init_subclass__", hook)  # noqa: B010  # to a type checker it is a method
+    know_class(identity, made)
+    return made
+
+
 def set_class(cls: type, state: tuple[Any, ...]) -> None:
     """Complete a class, unless it has this state already: what a task changed in it stays."""
     setter, inner, digest, of, shipped, digests = state
@@ -286,7 +325,7 @@ def context_var(identity: str, name: str, default: tuple[Any, ...], value: tuple
     return found
 
 
-def library(kind: type[ctypes.CDLL], name: str | None) -> ctypes.CDLL:
+def library(kind: Callable[[str | None], Any], name: str | None) -> Any:
     """Return a shared library."""
     return kind(name)
 
@@ -301,5 +340,5 @@ def rlock() -> Any:
     return threading.RLock()
 
 
-def nothing(*_given: Any) -> None:
+def nothing(*_given: Any, **_named: Any) -> None:
     """Stand in a digest for what has a digest of its own."""

@@ -60,12 +60,13 @@ def unpickled(task: dict[str, Any]) -> str:
     """Return the ``repr`` of a result that is a Python value.  Raises StoreError when it cannot be made again here."""
     import base64
     import os
-    import pickle
     import sys
+
+    from tmax.cli.standins import Reader
 
     sys.path.insert(0, os.getcwd())
     try:
-        return repr(pickle.loads(base64.b64decode(task["pickle"])))
+        return repr(Reader(base64.b64decode(task["pickle"])).load())
     except Exception as error:  # unpickling imports and runs what the task's author wrote
         raise _unreadable(task, error) from error
 

@@ -115,7 +115,7 @@ def _import_main(context: Context) -> None:
     try:
         found = os.stat(context.main_file)
         if (found.st_mtime_ns, found.st_size) == context.main_mark:
-            rebuild.import_main(context.main_file, context.main_module)
+            rebuild.import_main(context.main_file, context.main_module, sys.argv)
     except (KeyboardInterrupt, TaskCancelled):
         raise
     except BaseException:  # any program's code, which may also call sys.exit

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.control.toy import Toy
 from tests.wait import wait_until
-from tmax.calls import dump_call, python_job
+from tmax.calls import PYTHON, dump_call
 from tmax.control import courier as courier_module
 from tmax.control.client import connect, open_socket
 from tmax.control.courier import Courier
@@ -23,6 +23,7 @@ from tmax.control.future import TaskFuture
 from tmax.errors import StorageFull
 from tmax.failures import SwarmGone
 from tmax.outcomes import Settler
+from tmax_pipes.jobs import PythonJob
 
 Made = Callable[..., Courier]
 
@@ -42,7 +43,7 @@ def make(swarm: Toy) -> Iterator[Made]:
 
 
 def send(courier: Courier, function: Callable[..., Any], *args: Any, **wants: Any) -> TaskFuture[Any]:
-    return courier.submit(python_job(dump_call(function, args, {}), "f", ()), wants, "python")
+    return courier.submit(PythonJob(call=dump_call(function, args, {}), label="f", python=PYTHON), wants, "python")
 
 
 def test_values_and_exceptions_come_back(make: Made) -> None:

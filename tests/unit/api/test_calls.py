@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os.path
 import pickle
 import subprocess
@@ -13,17 +14,24 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from tmax.bodies import Bodies
 from tmax.calls import Functions, SearchPath, dump_call, label_of_function
-from tmax_pipes.jobs import Blob
+from tmax_pipes.jobs import Blob, Body
 
 
 @pytest.fixture
 def functions(tmp_path: Path) -> Functions:
-    return Functions(str(tmp_path), SearchPath())
+    return Functions(Bodies(str(tmp_path)), SearchPath())
+
+
+def _bytes(body: Body) -> bytes:
+    assert isinstance(body, bytes)
+    return body
 
 
 CODE = """
 import sys
+from tmax.bodies import Bodies
 from tmax.calls import dump_call
 
 FACTOR = 3
@@ -63,7 +71,7 @@ def test_an_importable_function_travels_by_name(functions: Functions) -> None:
     ready = functions.prepare(os.path.join)
     assert isinstance(ready.body, bytes) and b"join" in ready.body and len(ready.body) < 60
     assert functions.prepare(os.path.join) is ready
-    assert pickle.loads(functions.arguments(("a",), {"b": 1})) == (("a",), {"b": 1})
+    assert pickle.loads(_bytes(functions.call(ready, ("a",), {"b": 1}, context=b"", surroundings=b"").call)) == (("a",), {"b": 1})
 
 
 def test_a_large_function_is_put_into_a_file_once_and_again_after_a_while(
@@ -101,7 +109,7 @@ def test_what_cannot_be_pickled_says_so() -> None:
 def test_a_module_registered_by_value_is_sent_by_value(functions: Functions) -> None:
     from tests import wait
 
-    by_name = len(dump_call(wait.wait_until, (), {}))
+    by_name = len(functions.prepare(wait.wait_until).data)
     cloudpickle.register_pickle_by_value(wait)
     try:
         assert len(dump_call(wait.wait_until, (), {})) > 3 * by_name
@@ -124,3 +132,26 @@ def test_the_search_path_tells_only_what_a_worker_lacks(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     assert path.extras()[0] == str(tmp_path)
     assert path.extras() is path.extras()
+
+
+def test_cloudpickle_has_what_is_built_upon() -> None:
+    """A new version of it that moves these parts shows here, before it shows in somebody's program."""
+    from cloudpickle import cloudpickle as parts
+
+    def function() -> None: ...
+
+    make, newargs, state, _, _, _ = parts.Pickler(io.BytesIO(), 5)._dynamic_function_reduce(function)
+    assert make is parts._make_function and len(newargs) == 5
+    assert {"__globals__", "__closure__", "_cloudpickle_submodules"} <= state[1].keys()
+    local = type("Local", (), {})
+    make, newargs, state, _, _, setter = parts._dynamic_class_reduce(local)
+    assert make is parts._make_skeleton_class and setter is parts._class_setstate
+    assert isinstance(newargs[3], dict) and newargs[4] == parts._get_or_create_tracker_id(local) and len(state) == 2
+    make, args = parts._code_reduce(function.__code__)
+    assert make is type(function.__code__) and "<dynamic-code>" in args
+    assert parts._class_reduce(int) is NotImplemented and parts._whichmodule(os.path.join, "join") == "posixpath"
+    assert parts._should_pickle_by_reference(os.path.join)
+    assert "io" in parts._extract_code_globals(test_cloudpickle_has_what_is_built_upon.__code__)
+    assert {"_make_skeleton_enum", "_make_typevar", "_decompose_typevar", "_getattribute", "subimport", "_function_getstate"} <= vars(
+        parts
+    ).keys()

@@ -31,6 +31,14 @@ raw = st.binary(max_size=200)
 bodies = st.one_of(raw, st.builds(Blob, digest=st.text("0123456789abcdef", min_size=64, max_size=64), size_bytes=counts))
 environments = st.dictionaries(st.binary(max_size=10), st.binary(max_size=20), max_size=3)
 
+options = {
+    "surroundings": bodies,
+    "umask": st.none() | st.integers(0, 0o777),
+    "limits": st.dictionaries(st.integers(0, 20), st.tuples(st.integers(-1, 2**62), st.integers(-1, 2**62)), max_size=3),
+    "fresh": st.booleans(),
+    "keep_background": st.booleans(),
+    "parent": ids,
+}
 python_jobs = st.builds(
     PythonJob,
     call=bodies,
@@ -40,10 +48,15 @@ python_jobs = st.builds(
     path=st.lists(words, max_size=3).map(tuple),
     env=environments,
     python=words,
+    function=bodies,
+    context=bodies,
+    **options,
 )
-shell_jobs = st.builds(ShellJob, argv=st.lists(raw, max_size=4).map(tuple), cwd=raw, env=environments, split=st.booleans())
+shell_jobs = st.builds(
+    ShellJob, argv=st.lists(raw, max_size=4).map(tuple), cwd=raw, env=environments, split=st.booleans(), stdin=raw, **options
+)
 kernel_values = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), seconds, words)
-kernel_jobs = st.builds(KernelJob, name=words, params=st.dictionaries(words, kernel_values, max_size=3), repeat=counts, seed=ids)
+kernel_jobs = st.builds(KernelJob, name=words, params=st.dictionaries(words, kernel_values, max_size=3), repeat=counts, seed=ids, **options)
 jobs = st.one_of(python_jobs, shell_jobs, kernel_jobs)
 
 reports = st.builds(Report, started_at=seconds, duration_s=seconds, cpu_s=seconds, peak_rss_bytes=counts, tail=raw, device=words)
