@@ -10,7 +10,7 @@ from tmax.cli import ends, kernel, logs, options, reach, run, status, submit
 from tmax.cli.main import Dry, Words, verb
 from tmax.cli.say import Common
 
-Name = Annotated[str | None, typer.Option("--name", metavar="X", help="A name to find the task by.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="X", parser=options.task_name, help="A name to find the task by.")]
 Priority = Annotated[
     str | None,
     typer.Option("--priority", "-p", metavar="LEVEL", parser=options.priority, help="low, normal, high or critical [default: normal]."),

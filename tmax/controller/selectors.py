@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tmax.storage.store import Reader
 
 MAX_RANGE = 100_000
-_RANGE = re.compile(r"(\d{1,12})-(\d{1,12})")
-_LAST = re.compile(r"@(?:~(\d{1,9}))?")
+_RANGE = re.compile(r"(\d{1,12})-(\d{1,12})", re.ASCII)
+_LAST = re.compile(r"@(?:~(\d{1,9}))?", re.ASCII)
 
 
 def select(words: Sequence[str], last: int, names: Mapping[str, int], reader: Reader) -> list[int] | TmaxError:

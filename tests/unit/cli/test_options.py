@@ -41,7 +41,7 @@ def test_the_fast_table_names_functions_that_take_its_options() -> None:
         ("ps --limit=5", "ps", [], {"limit": 5}),
         ("submit -- ls -l --json", "submit", ["ls", "-l", "--json"], {}),
         ("submit ls -l --name x", "submit", ["ls", "-l", "--name", "x"], {}),
-        ("submit --name -x -- a -- b", "submit", ["a", "--", "b"], {"name": "-x"}),
+        ("submit --request-id -x -- a -- b", "submit", ["a", "--", "b"], {"request_id": "-x"}),
         ("submit --py m:f - 3", "submit", ["-", "3"], {"py": "m:f"}),
         ("submit --timeout 1h30m -- x", "submit", ["x"], {"timeout_s": 5400.0}),
         ("wait 1 2 --timeout 3 @", "wait", ["1", "2", "@"], {"timeout_s": 3.0}),
