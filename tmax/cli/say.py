@@ -174,9 +174,21 @@ def with_iso(thing: Any) -> Any:
     return thing
 
 
-def tasks_value(tasks: list[Any]) -> dict[str, Any]:
-    """Return the JSON form of a list of tasks."""
-    return {"schema_version": SCHEMA_VERSION, "tasks": with_iso(tasks)}
+class List:
+    """A JSON value with one list in it, written part by part as its rows come: nobody holds a hundred thousand of them."""
+
+    def __init__(self, key: str) -> None:
+        self._before = f'{{"schema_version": {SCHEMA_VERSION}, "{key}": ['
+
+    def add(self, rows: list[Any]) -> None:
+        """Write some rows."""
+        if rows:
+            out(self._before + encode(with_iso(rows))[1:-1])
+            self._before = ", "
+
+    def end(self) -> None:
+        """Write what closes the value."""
+        out((self._before if self._before != ", " else "") + "]}\n")
 
 
 def bug(error: BaseException, *, json: bool = False) -> int:

@@ -8,8 +8,13 @@ A plain heap does; nothing is ever re-sorted.
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections.abc import Iterator
 
 from tmax.core.model import PRIORITIES, Task
+
+_STALE_AT_LEAST = 1000
+"""Entries of tasks that have left are not worth sweeping below this number."""
 
 
 class ReadyQueue:
@@ -39,8 +44,11 @@ class ReadyQueue:
             heapq.heappush(self._heap, key)
 
     def discard(self, task_id: int) -> None:
-        """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top."""
+        """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top, or when most entries are such."""
         self._keys.pop(task_id, None)
+        if len(self._heap) > 2 * len(self._keys) + _STALE_AT_LEAST:
+            self._heap = list(self._keys.values())
+            heapq.heapify(self._heap)
 
     def peek(self) -> int | None:
         """Return the best id without taking it, or None when nothing is ready."""
@@ -60,8 +68,20 @@ class ReadyQueue:
     def ahead_of(self, task_id: int) -> int:
         """Return how many tasks stand before this one (0 for one that is not in)."""
         key = self._keys.get(task_id)
-        return 0 if key is None else sum(1 for other in self._keys.values() if other < key)
+        return 0 if key is None else sum(map(key.__gt__, self._keys.values()))
+
+    def in_order(self) -> Iterator[int]:
+        """Yield the ids, best first, as they stand now; those that leave the queue before their turn are left out.
+
+        Costs one copy of the heap, and then the logarithm of its length for each id that is taken.
+        """
+        heap, last = self._heap.copy(), None
+        while heap:
+            key = heapq.heappop(heap)
+            if key != last and self._keys.get(key[1]) == key:  # a task that left and came back may have two entries
+                last = key
+                yield key[1]
 
     def first(self, count: int) -> list[int]:
-        """Return the first ``count`` ids, best first; for viewers, costs a look at every entry."""
-        return [key[1] for key in heapq.nsmallest(count, self._keys.values())]
+        """Return the first ``count`` ids, best first."""
+        return list(itertools.islice(self.in_order(), count))
