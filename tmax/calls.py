@@ -118,9 +118,17 @@ class SearchPath:
         if sys.path != self._seen:
             self._seen = list(sys.path)
             own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
-            extras = (os.path.abspath(entry) for entry in self._seen)
+            extras = filter(None, map(_absolute, self._seen))
             self._extras = tuple(dict.fromkeys(entry for entry in extras if entry.isprintable() and not _below(entry, own)))
         return self._extras
+
+
+def _absolute(entry: str) -> str:
+    """Return the whole path of an entry; empty for a relative one when the working directory was removed: nothing is found there."""
+    try:
+        return os.path.abspath(entry)
+    except FileNotFoundError:
+        return ""
 
 
 def _below(entry: str, folders: tuple[str, ...]) -> bool:

@@ -64,7 +64,10 @@ def unpickled(task: dict[str, Any]) -> str:
     import pickle
     import sys
 
-    sys.path.insert(0, os.getcwd())
+    try:
+        sys.path.insert(0, os.getcwd())
+    except FileNotFoundError:
+        pass  # the working directory was removed: nothing is imported from it
     try:
         return repr(pickle.loads(base64.b64decode(task["pickle"])))
     except Exception as error:  # unpickling imports and runs what the task's author wrote

@@ -124,6 +124,8 @@ class Column:
 
 
 _GAP = 2
+_BETWEEN = "\0"
+"""In no cell."""
 _FLEXIBLE_AT_LEAST = 10
 CELL_COLUMNS = 200
 """Of a cell where no width is given: a label may be megabytes long, and each row would be as wide as the widest."""
@@ -137,13 +139,14 @@ class Table:
         self._width = width
         self._color = color
         self._room = width or CELL_COLUMNS
-        self._rows: list[list[str]] = []
+        self._rows: list[str] = []
+        """Each as one text: lists in such numbers would send the garbage collector through the whole process."""
         self._wide = [0] * len(columns)
 
     def add(self, row: Sequence[str]) -> None:
         """Add one row; ``row``: text from anywhere, of any length."""
         cells = [cell(text, self._room) for text in row]
-        self._rows.append(cells)
+        self._rows.append(_BETWEEN.join(cells))
         for at, text in enumerate(cells):
             columns = columns_of(text)
             self._wide[at] = max(self._wide[at], columns)
@@ -158,7 +161,8 @@ class Table:
         chosen, room = [self._columns[at] for at in kept], [wide[at] for at in kept]
         yield _line([column.head for column in chosen], chosen, room, color=False) + "\n"
         for row in self._rows:
-            yield _line([row[at] for at in kept], chosen, room, color=self._color) + "\n"
+            cells = row.split(_BETWEEN)
+            yield _line([cells[at] for at in kept], chosen, room, color=self._color) + "\n"
 
 
 def cell(text: str, columns: int) -> str:
