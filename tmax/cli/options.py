@@ -67,6 +67,13 @@ def task_name(text: str) -> str:
     return check_task_name(text)
 
 
+def request_id(text: str) -> str:
+    """Return a request id.  Raises UsageError for an empty one, which a variable that was never set makes: it would guard against nothing."""
+    if not text:
+        raise UsageError("a request id is not empty")
+    return text
+
+
 def one_of(*allowed: str) -> Callable[[str], str]:
     """Return a reader of one of these words; it raises UsageError."""
 
@@ -134,7 +141,7 @@ SUBMIT = (
     Option("retries", "--retries", read=count),
     Option("deliveries", "--deliveries", read=count),
     Option("delivery", "--delivery", read=delivery),
-    Option("request_id", "--request-id", read=str),
+    Option("request_id", "--request-id", read=request_id),
     Option("split", "--split"),
     Option("py", "--py", read=str),
 )

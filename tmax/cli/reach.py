@@ -109,7 +109,7 @@ def _check_session(common: say.Common, session: str) -> None:
     if not there:
         raise NoSwarm(common.layout.swarm)
     if session not in there:
-        raise NotFound(f"no session {session!r}: its controller is not running, and tmux has {', '.join(there)}")
+        raise NotFound(f"no session {session!r}, and no controller runs that could make it", hint=f"tmax tmux{common.flag} list-sessions")
 
 
 def _task_named(common: say.Common, word: str) -> str | None:

@@ -40,7 +40,10 @@ Delivery = Annotated[
     ),
 ]
 RequestId = Annotated[
-    str | None, typer.Option("--request-id", metavar="R", help="A second submit with the same R gives the first one's task.")
+    str | None,
+    typer.Option(
+        "--request-id", metavar="R", parser=options.request_id, help="A second submit with the same R gives the first one's task."
+    ),
 ]
 Split = Annotated[bool, typer.Option("--split", help="Two pipes for stdout and stderr instead of one terminal.")]
 Py = Annotated[

@@ -52,15 +52,17 @@ def bulk_end(task: Task) -> BulkEnd:
 class Waiter:
     """One ``wait``: answers once, when all its tasks have ended, when one failed (``fail_fast``), or when its time is over."""
 
-    def __init__(self, house: Controller, ask: Ask, ids: Sequence[int], *, fail_fast: bool) -> None:
+    def __init__(self, house: Controller, ask: Ask, ids: Sequence[int], timeout_s: float | None, *, fail_fast: bool) -> None:
+        """``timeout_s``: from now; None: no limit."""
         self.ask = ask
         self.ids = ids
         self.open: set[int] = set()
         """Those of its tasks that are under way, as far as they were looked up."""
         self.fail_fast = fail_fast
-        self.timer: Timer | None = None
         self.answered = False
         self._house = house
+        self._end_s = None if timeout_s is None else house.reactor.now() + timeout_s
+        self._timer: Timer | None = None
         self._complete = False
         self._views: dict[int, bytes] = {}
 
@@ -81,10 +83,12 @@ class Waiter:
             self.answer()
 
     def complete(self) -> None:
-        """All its tasks were looked up."""
+        """All its tasks were looked up.  Only now its time may be over: before, nobody knew whether they had ended."""
         self._complete = True
         if not self.open:
             self.answer()
+        elif self._end_s is not None:
+            self._timer = self._house.reactor.at(self._end_s, self.expire)
 
     def answer(self) -> None:
         """Send the list, once."""
@@ -101,13 +105,18 @@ class Waiter:
                 yield from pieces.flow()
         pieces.end()
 
+    def close(self) -> None:
+        """No answer any more, or none besides the one that is given now."""
+        self.answered = True
+        if self._timer is not None:
+            self._timer.cancel()
+
     def expire(self) -> None:
         """Send the time-out, once."""
         if not self.answered:
-            left = len(self.ids) - len(self._views)
             first = heapq.nsmallest(NAMED, self.open)
-            named = ", ".join(map(str, first)) + (", ..." if left > len(first) else "")
-            self.refuse(WaitTimedOut(f"{left} of {len(self.ids)} tasks have not ended: {named}", hint="they go on; wait again"))
+            named = ", ".join(map(str, first)) + (", ..." if len(self.open) > NAMED else "")
+            self.refuse(WaitTimedOut(f"{len(self.open)} of {len(self.ids)} tasks have not ended: {named}", hint="they go on; wait again"))
 
     def refuse(self, error: TmaxError) -> None:
         """Send an error, once."""
@@ -159,13 +168,11 @@ class Clients:
 
     # -- ends --------------------------------------------------------------------------------------
 
-    def wait(self, waiter: Waiter, timeout_s: float | None) -> None:
+    def wait(self, waiter: Waiter) -> None:
         """Take in a waiter; its tasks are told by ``expect``."""
         self._waiting[waiter.ask.peer] = waiter
         if len(waiter.ids) > WIDE:
             self._wide.add(waiter)
-        if timeout_s is not None:
-            waiter.timer = self._house.reactor.after(timeout_s, waiter.expire)
 
     def expect(self, waiter: Waiter, numbers: Sequence[int]) -> None:
         """Tell this waiter when these tasks end, which are under way."""
@@ -176,9 +183,7 @@ class Clients:
 
     def forget(self, waiter: Waiter) -> None:
         """It has its answer, or nobody waits for it any more."""
-        waiter.answered = True
-        if waiter.timer is not None:
-            waiter.timer.cancel()
+        waiter.close()
         if self._waiting.get(waiter.ask.peer) is waiter:
             del self._waiting[waiter.ask.peer]
         if waiter in self._wide:

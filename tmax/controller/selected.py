@@ -64,6 +64,7 @@ class Selected:
         """Find out which of its tasks are still under way and how the others have ended; from then on it answers by itself."""
         clients, tasks = self._house.clients, self._house.scheduler.desk.ledger.tasks
         gone: list[int] = []
+        unknown: list[int] = []
         for part in _parts(waiter.ids, LOOKED_UP):
             clients.expect(waiter, [number for number in part if number in tasks])
             gone += [number for number in part if number not in tasks]
@@ -72,12 +73,12 @@ class Selected:
             yield self._house.when_settled
         for part in _parts(gone, PAGE):
             found = yield from self._house.reading(partial(_ended_views, part))
-            unknown = [number for number in part if number not in found]
-            if unknown:
-                raise no_task(unknown)
+            unknown += [number for number in part if number not in found]
             for number, (succeeded, view) in found.items():
                 waiter.take(number, view, succeeded=succeeded)
             yield None
+        if unknown:
+            raise no_task(unknown)
         waiter.complete()
 
     # -- cancel ------------------------------------------------------------------------------------

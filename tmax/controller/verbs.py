@@ -211,8 +211,9 @@ class Verbs:
         self._house.slicer.run(steps, ask.fail_if_open, lambda: ask.peer.alive)
 
     def _wait(self, ask: Ask) -> None:
-        waiter = Waiter(self._house, ask, wanted_ids(ask), fail_fast=bool(ask.fields.get("fail_fast")))
-        self._house.clients.wait(waiter, fields.seconds(ask.fields.get("timeout_s")))
+        timeout_s = fields.seconds(ask.fields.get("timeout_s"))
+        waiter = Waiter(self._house, ask, wanted_ids(ask), timeout_s, fail_fast=bool(ask.fields.get("fail_fast")))
+        self._house.clients.wait(waiter)
         self._house.slicer.run(self._selected.wait(waiter), waiter.refuse, lambda: waiter.wanted)
 
     def _find(self, ask: Ask, number: object, then: Callable[[Task], None]) -> None:
