@@ -16,7 +16,7 @@ class Exit:
     NO_SWARM = 3
     NOT_FOUND = 4
     DATA = 74
-    """The store needs a person's decision."""
+    """The store needs a person's decision, or standard output cannot be written."""
     TIMEOUT = 75
     """The wait ended, the work goes on."""
     INTERRUPTED = 130
@@ -103,6 +103,13 @@ class StorageFull(StoreError):
 
     code = "storage-full"
     exit_code = Exit.FAILED
+
+
+class OutputError(TmaxError):
+    """Standard output cannot be written: a full disk, a closed descriptor, a device that fails."""
+
+    code = "output"
+    exit_code = Exit.DATA
 
 
 class WorkerLost(TmaxError):

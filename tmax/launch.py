@@ -162,8 +162,16 @@ def _environment() -> dict[str, str]:
     paths = [folder for folder in paths if os.path.basename(folder.rstrip("/")) not in {"site-packages", "dist-packages"}]
     paths += [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
     if paths:
-        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(os.path.abspath(folder) for folder in paths))
+        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, map(_absolute, paths))))
     return env
+
+
+def _absolute(folder: str) -> str:
+    """Return the whole path of a folder; empty for a relative one when the working directory was removed: nothing is found there."""
+    try:
+        return os.path.abspath(folder)
+    except FileNotFoundError:
+        return ""
 
 
 def _hear(layout: Layout, ready_fd: int, end_s: float, log_from: int) -> None:

@@ -15,6 +15,7 @@ from tmax.calls import Functions, Prepared, dump_call
 from tmax.control.courier import Courier
 from tmax.control.future import TaskFuture
 from tmax.core.model import PRIORITIES
+from tmax.core.names import check_task_name
 from tmax.errors import UsageError
 from tmax.failures import initializer_failed
 from tmax.outcomes import ExitStatus
@@ -196,8 +197,11 @@ def _check_wants(wants: Mapping[str, Any]) -> None:
         value = wants.get(key, least)
         if not isinstance(value, int | float) or not least <= value < float("inf"):
             raise UsageError(f"{key.removesuffix('_s')} must be a number from {least}, not {value!r}")
-    if len(wants.get("name", "")) > 200:
-        raise UsageError("a task's name has at most 200 characters")
+    name = wants.get("name")
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"a task's name must be text, not {name!r}")
+    if name is not None:
+        check_task_name(name)
 
 
 def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

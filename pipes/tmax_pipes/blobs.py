@@ -19,12 +19,14 @@ import stat
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import BinaryIO
 
 from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob, Body
 
 _HEX = frozenset("0123456789abcdef")
 _UNFINISHED = ".new-"
+_DAMAGED = "does not have the digest it is named by"
 
 
 def put(folder: str | Path, data: bytes) -> Blob:
@@ -48,6 +50,30 @@ def get(folder: str | Path, blob: Blob) -> bytes:
 
     Raises BlobError when it is missing, not a regular file of this user alone, or not of the size and digest named.
     """
+    path, fd = _open(folder, blob)
+    with open(fd, "rb") as file:
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != blob.digest:
+        raise BlobError(str(path), _DAMAGED)
+    return data
+
+
+def opened(folder: str | Path, blob: Blob) -> BinaryIO:
+    """Return the body that ``blob`` names as a file at its beginning, for who does not want all of it in memory; raises as ``get`` does."""
+    path, fd = _open(folder, blob)
+    file = open(fd, "rb")  # noqa: SIM115 - the caller closes it
+    try:
+        if hashlib.file_digest(file, "sha256").hexdigest() != blob.digest:
+            raise BlobError(str(path), _DAMAGED)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _open(folder: str | Path, blob: Blob) -> tuple[Path, int]:
+    """Return the path of a body and a descriptor to read it, everything but its digest checked."""
     path = Path(folder) / blob.digest
     if len(blob.digest) != 64 or not _HEX.issuperset(blob.digest):
         # The name comes out of a frame: it must not be able to lead anywhere else.
@@ -59,13 +85,10 @@ def get(folder: str | Path, blob: Blob) -> bytes:
         raise BlobError(str(path), error.strerror or "cannot be opened") from error
     try:
         _check(path, os.fstat(fd), blob)
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read()
-    finally:
+    except BaseException:
         os.close(fd)
-    if hashlib.sha256(data).hexdigest() != blob.digest:
-        raise BlobError(str(path), "does not have the digest it is named by")
-    return data
+        raise
+    return path, fd
 
 
 def body_of(folder: str | Path, data: bytes) -> Body:

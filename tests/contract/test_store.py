@@ -153,8 +153,8 @@ def test_after_a_failure_nothing_is_written_any_more(store: TaskStore) -> None:
 
 def test_names_ids_and_ranges(store: TaskStore) -> None:
     put(store, new(1, name="a"), new(2), new(5, name="b"), new(7, name="a"))
-    assert ask(store, lambda reader: reader.named("a")) == [1, 7]
-    assert ask(store, lambda reader: [reader.named(""), reader.named("c"), reader.named("\udcff")]) == [[], [], []]
+    assert ask(store, lambda reader: reader.named("a")) == 7
+    assert ask(store, lambda reader: [reader.named(""), reader.named("c"), reader.named("\udcff")]) == [0, 0, 0]
     assert ask(store, lambda reader: reader.last_ids(2)) == [7, 5]
     assert ask(store, lambda reader: reader.last_ids(0)) == []
     assert ask(store, lambda reader: reader.between(2, 6)) == [2, 5]

@@ -367,7 +367,7 @@ def test_reading_without_a_controller(layout: Layout) -> None:
     store.close()
     with open_for_reading(layout) as reader:
         assert reader.loaded().tasks == [new(1, name="a")]
-        assert reader.named("a") == [1]
+        assert reader.named("a") == 1
         with pytest.raises(LockHeld):
             controller_lock(layout.lock)
     controller_lock(layout.lock).close()

@@ -51,7 +51,7 @@ def test_bytes_that_are_not_utf8_pass_unharmed(one: Box) -> None:
     assert done.stdout == b"caf\xe9"
 
 
-@pytest.mark.parametrize("name", ["a;b", "#(touch x)", "../up", "two\nlines", "-dash", "#{E:x}", "'; kill-server", "$HOME"])
+@pytest.mark.parametrize("name", ["a;b", "#(touch x)", "../up", "#{E:x}", "'; kill-server", "$HOME"])
 def test_a_hostile_name_is_a_name(one: Box, name: str) -> None:
     number = one.submit(f"--name={name}", "--", "echo", "fine;", "#(touch y)")
     one.tmax("wait", str(number))

@@ -65,7 +65,9 @@ class Line:
 
     def receive(self) -> dict[str, Any]:
         """Return the next line of the answer.  Raises the error it holds, Lost at its end, WaitTimedOut after ``silence_s``."""
-        while (end := self._inbox.find(b"\n")) < 0:
+        looked_bytes = 0
+        while (end := self._inbox.find(b"\n", looked_bytes)) < 0:
+            looked_bytes = len(self._inbox)
             self.fill()
         line: dict[str, Any] = decode(self._inbox[:end].decode())
         del self._inbox[: end + 1]
@@ -113,9 +115,9 @@ def ask(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> dic
         line.close()
 
 
-def stream(layout: Layout, verb: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """Ask, and yield each line of the answer; the last one has no ``more``.  No limit of silence."""
-    line = Line(layout, 0)
+def stream(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> Iterator[dict[str, Any]]:
+    """Ask, and yield each line of the answer; the last one has no ``more``.  ``silence_s``: as in ``Line``."""
+    line = Line(layout, silence_s)
     try:
         line.send(verb, fields)
         more = True

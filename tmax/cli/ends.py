@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import Lost, ask
+from tmax.cli.ask import SILENCE_S, Lost, ask, stream
 from tmax.errors import Exit, NoSwarm, TmaxError, WaitTimedOut
 from tmax.task_end import DONE, told
 
@@ -11,6 +11,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+
+ROWS = 200
+"""Tasks whose lines are written at once."""
+TOLD = 50
+"""Failed tasks that a message names."""
+WHY = 200
+"""Characters of a reason in a message about several tasks."""
+
+
+def brief(text: str) -> str:
+    """Return ``text`` on one line, cut to WHY characters and then marked."""
+    line = " ".join(text[: 4 * WHY].split())
+    return line if len(line) <= WHY and len(text) <= 4 * WHY else f"{line[: WHY - 1]}…"
 
 
 def ids_of(common: say.Common, words: Sequence[str]) -> list[int]:
@@ -33,10 +47,15 @@ def wait(
 
         tasks = offline.ended(common, missing, words)
     if common.json:
-        say.value(say.tasks_value(tasks))
+        listed = say.List("tasks")
+        for at in range(0, len(tasks), ROWS):
+            listed.add(tasks[at : at + ROWS])
+        listed.end()
     bad = [task for task in tasks if task["state"] != DONE]
     if bad and not common.json and not common.quiet:
-        say.warn("\n".join(f"task {task['id']} {told(task['state'], task.get('why') or '')}" for task in bad))
+        say.warn("\n".join(f"task {task['id']} {brief(told(task['state'], task.get('why') or ''))}" for task in bad[:TOLD]))
+        if len(bad) > TOLD:
+            say.warn(f"and {len(bad) - TOLD} more of {len(tasks)} did not succeed: tmax ps{common.flag} --failed --limit 0")
     elif not bad:
         common.talk(f"{len(tasks)} task{'s' if len(tasks) > 1 else ''} done")
     return int(Exit.FAILED if bad and not ignore_failures else Exit.OK)
@@ -52,8 +71,8 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
     for tries_left in reversed(range(TRIES)):
         fields = {} if end_s is None else {"timeout_s": max(0.0, end_s - time.monotonic())}
         try:
-            tasks: list[dict[str, Any]] = ask(common.layout, "wait", 0, ids=ids, fail_fast=fail_fast, **fields)["tasks"]
-            return tasks
+            lines = stream(common.layout, "wait", ids=ids, fail_fast=fail_fast, pieces=True, **fields)
+            return [task for line in lines for task in line["tasks"]]
         except Lost:
             if not tries_left:
                 raise
@@ -77,11 +96,16 @@ def result(common: say.Common, words: Sequence[str]) -> int:
 
 def cancel(common: say.Common, words: Sequence[str], *, dry_run: bool = False) -> int:
     """End tasks that have not ended; print what became of each."""
-    rows = ask(common.layout, "cancel", ids=ids_of(common, words), dry_run=dry_run)["results"]
+    listed = say.List("results")
+    # No limit of silence where there are many: each part of them is a commit.
+    ids = ids_of(common, words)
+    for line in stream(common.layout, "cancel", SILENCE_S if len(ids) <= ROWS else 0, ids=ids, dry_run=dry_run, pieces=True):
+        if common.json:
+            listed.add(line["results"])
+        elif not common.quiet:
+            say.out("".join(f"{_cancelled(row)}\n" for row in line["results"]))
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "results": rows})
-    elif not common.quiet:
-        say.out("".join(f"{_cancelled(row)}\n" for row in rows))
+        listed.end()
     return 0
 
 

@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Without ``argv`` this is the whole process, and it ends here: tearing an interpreter down takes a sixth of its life.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        say.occupy_standard_descriptors()
     code = guarded(lambda: _run(words), json="--json" in _before_dashes(words), debug="--debug" in _before_dashes(words))
     if argv is None:
         _leave(code)
@@ -34,11 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _leave(code: int) -> None:
     try:
-        sys.stdout.flush()  # typer's help is in there
-    except BrokenPipeError:
-        code = say.pipe_gone()
+        sys.stdout.flush()  # our own words went out unbuffered; this is for whatever else printed
     except (AttributeError, OSError):
-        pass  # closed, or never there: nobody reads it
+        pass  # closed, or never there
     os._exit(code)
 
 
@@ -75,7 +75,7 @@ def guarded(work: Callable[[], int], *, json: bool, debug: bool) -> int:
         if debug:
             import traceback
 
-            traceback.print_exception(error)
+            say.warn("".join(traceback.format_exception(error)).rstrip("\n"))
         return _reported(error, json=json)
 
 

@@ -24,6 +24,9 @@ READY = "workers ready"
 """The one phase the controller reports that is not a part of its own start."""
 
 
+TEMPORARY = "tmp-"
+
+
 class _Phases:
     """Tells each phase as it ends, and keeps them for JSON."""
 
@@ -63,6 +66,11 @@ def init(
     attach: bool = False,
 ) -> int:
     """Start the swarm if it does not run, and return when it is ready.  Settings come from files, environment and these flags."""
+    if common.layout.swarm.startswith(TEMPORARY):
+        raise UsageError(
+            f"swarm name {common.layout.swarm!r} is not allowed here: names with {TEMPORARY!r} are of temporary swarms, which end with their program",
+            hint="choose another name",
+        )
     phases = _Phases(common)
     started = not _answers(common)
     if started:
@@ -93,7 +101,9 @@ def _interpreter(python: str | None) -> str | None:
     found = shutil.which(os.path.expanduser(python))
     if found is None:
         raise UsageError(f"there is no program {python!r}", hint="--python takes the path or the name of a Python interpreter")
-    return os.path.abspath(found)
+    from tmax.cli.submit import working_folder
+
+    return found if os.path.isabs(found) else os.path.normpath(os.path.join(working_folder(), found))
 
 
 def _start(common: say.Common, flags: Mapping[str, object], phases: _Phases) -> bool:

@@ -6,6 +6,7 @@ from binascii import a2b_base64
 
 from tmax.cli import say
 from tmax.cli.ask import ask
+from tmax.cli.codec import encode
 from tmax.cli.ends import ids_of
 from tmax.errors import NoSwarm, NotFound, UsageError
 
@@ -33,7 +34,7 @@ def logs(common: say.Common, words: Sequence[str], *, follow: bool = False) -> i
         follow_task(common, answer["task"])
         return 0
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, **_plain(answer)})
+        _say_json(answer)
     elif "text" in answer:
         say.out(answer["text"].rstrip("\n") + "\n")
     else:
@@ -61,12 +62,19 @@ def _found(common: say.Common, word: str) -> dict[str, Any]:
     return ask(common.layout, "logs", target=found[0])
 
 
-def _plain(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer for a program: the output as text, where it lies, and no base64."""
+def _say_json(answer: dict[str, Any]) -> None:
+    """Write the answer for a program: where the output lies, and the output as text, piece by piece: it may be larger than memory."""
     kept = {key: one for key, one in answer.items() if key not in {"ok", "tail", "wanted_file"}}
-    if "tail" in answer:
-        kept["output"] = b"".join(output_of(answer)).decode("utf-8", "replace")
-    return kept
+    if "tail" not in answer:
+        say.value({"schema_version": say.SCHEMA_VERSION, **kept})
+        return
+    import codecs  # the interpreter has imported it as it started
+
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    say.out(encode({"schema_version": say.SCHEMA_VERSION, **kept})[:-1] + ', "output": "')
+    for data in output_of(answer):
+        say.out(encode(decoder.decode(data))[1:-1])
+    say.out(encode(decoder.decode(b"", final=True))[1:-1] + '"}\n')
 
 
 def output_of(answer: dict[str, Any]) -> Any:

@@ -5,7 +5,10 @@ A verb's function here only names its options; what it does lies in the same fil
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
+import io
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_type_hints
 
@@ -121,6 +124,8 @@ def verb(name: str, words: str = "", *, examples: Sequence[tuple[str, str]]) -> 
 def _with_common(function: Callable[..., int]) -> Callable[..., int]:
     """Return ``function`` as typer is to see it: without ``common``, with the options that ``common`` is made of."""
     hints = get_type_hints(function, include_extras=True)
+    for hint in (*hints.values(), *CommonOptions.values()):
+        _name_flag(hint)
     own = [one.replace(annotation=hints[name]) for name, one in inspect.signature(function).parameters.items() if name != "common"]
 
     def call(ctx: typer.Context, **given: Any) -> int:
@@ -130,6 +135,16 @@ def _with_common(function: Callable[..., int]) -> Callable[..., int]:
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return _shaped(call, own)
+
+
+def _name_flag(hint: Any) -> None:
+    """Have what reads an option's text name the option when it complains, as the fast path does."""
+    for info in getattr(hint, "__metadata__", ()):
+        read = getattr(info, "parser", None)
+        if read is not None and not isinstance(read, functools.partial):
+            # The first flag is what typer calls the default until it has looked at the annotation.
+            info.parser = functools.partial(options.read_value, read, str(info.default))
+            functools.update_wrapper(info.parser, read)
 
 
 def _take_common(given: dict[str, Any]) -> dict[str, Any]:
@@ -176,17 +191,24 @@ def run(words: Sequence[str]) -> int:
     """Run a command line through typer and return its exit code.  Raises TmaxError, also for what typer finds wrong."""
     from tmax.cli import doctor, swarm, tasks  # noqa: F401 - they register their verbs
 
+    # typer's own words (help) take the way that all others take, so that an output that cannot be written is one error everywhere.
+    said = io.StringIO()
     try:
-        answer = typer.main.get_command(app).main(list(words), prog_name="tmax", standalone_mode=False)
+        with contextlib.redirect_stdout(said):
+            answer = typer.main.get_command(app).main(list(words), prog_name="tmax", standalone_mode=False)
+        say.out(said.getvalue())
     except typer.Abort:
         return int(Exit.INTERRUPTED)
+    except OSError:
+        raise
     except Exception as error:
         told = getattr(error, "format_message", None)
         if told is None:
             raise
         # typer's own complaint (its classes moved between versions, what they can do did not)
         context = getattr(error, "ctx", None)
-        raise UsageError(_plain_words(told()), hint=f"{context.command_path if context else 'tmax'} --help") from error
+        path = context.command_path if context else "tmax" + "".join(f" {word}" for word in words[:1] if word in WORDS)
+        raise UsageError(_plain_words(told()), hint=f"{path} --help") from error
     return answer if isinstance(answer, int) else 0
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tmax.cli import say
+from tmax.controller.fields import MAX_NUMBER
+from tmax.controller.listing import PAGE
+from tmax.controller.selected import no_task
 from tmax.controller.selectors import select
 from tmax.controller.views import task_view, to_plain, whole_story
 from tmax.core.model import Task
+from tmax.core.snapshot import TaskView
 from tmax.core.tables import ps_text
-from tmax.errors import NoSwarm, NotFound, TmaxError
+from tmax.errors import NoSwarm, TmaxError
 from tmax.storage.base import Reader
 from tmax.storage.store import open_for_reading
 
@@ -63,29 +67,44 @@ def status(common: say.Common, missing: NoSwarm) -> int:
     raise NoSwarm(layout.swarm, why) from missing
 
 
-def ps(common: say.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> dict[str, Any]:
-    """Answer ``ps``."""
+def ps(common: say.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
+    """Answer ``ps``: lines as a controller gives them."""
     _told(common, missing)
     with open_for_reading(common.layout) as reader:
         live = sorted(reader.loaded().tasks, key=lambda task: task.id)
-        ended = reader.ended(limit, list(states) or None) if every or states else []
-    tasks = [task for task in (*live, *ended) if not states or task.state.value in states][:limit]
-    views = [task_view(task, "" if task.ended else WHY) for task in tasks]
+        views = [task_view(task, WHY) for task in live if not states or task.state.value in states]
+        if every or states:
+            views += _ended(reader, list(states) or None, limit - len(views) if limit else MAX_NUMBER)
+    views = views[: limit or None]
     if common.json or common.quiet:
-        return {"tasks": to_plain(views)}
+        for at in range(0, len(views) or 1, PAGE):
+            yield {"tasks": to_plain(views[at : at + PAGE])}
+        return
     look = common.look()
-    return {"text": ps_text(views, time.time(), look["width"], look["color"])}
+    yield {"text": ps_text(views, time.time(), look["width"], look["color"])}
+
+
+def _ended(reader: Reader, states: Sequence[str] | None, left: int) -> Iterator[TaskView]:
+    """Yield lines about at most ``left`` ended tasks, without holding their results, which may be large."""
+    before: int | None = None
+    while left > 0:
+        page = reader.ended(min(PAGE, left), states, before)
+        yield from map(task_view, page)
+        if len(page) < PAGE:
+            return
+        left -= len(page)
+        before = page[-1].id
 
 
 def _chosen(reader: Reader, words: Sequence[str]) -> list[Task]:
     last = max(reader.last_ids(1), default=0)
-    ids = select(words, last, {}, reader)
+    ids = select(words, last, reader)
     if isinstance(ids, TmaxError):
         raise ids
     found = reader.tasks(ids)
-    unknown = [str(number) for number in ids if number not in found]
+    unknown = [number for number in ids if number not in found]
     if unknown:
-        raise NotFound(f"no task {', '.join(unknown)}")
+        raise no_task(unknown)
     return [found[number] for number in ids]
 
 

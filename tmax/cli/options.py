@@ -13,31 +13,65 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+"""A unit that begins like another stands before it."""
+MAX_SECONDS = 1_000_000_000
+"""The longest duration that a controller takes: about 30 years."""
+MAX_COUNT = 2**63 - 1
+"""The largest number that a store and a message hold."""
 
 
 def seconds(text: str) -> float:
-    """Return seconds from ``90``, ``1.5``, ``30s``, ``250ms``, ``30m``, ``1h30m``, ``2d``.  Raises UsageError."""
-    total, number, at = 0.0, "", 0
+    """Return seconds from ``90``, ``1.5``, ``30s``, ``250 ms``, ``30m``, ``1h30m``, ``2d``.  Raises UsageError."""
+    total, rest = 0.0, text.strip(" ")
     try:
-        while at < len(text):
-            if text[at] in "0123456789.":
-                number += text[at]
-                at += 1
-                continue
-            unit = "ms" if text.startswith("ms", at) else text[at]
+        while True:
+            number = _number(rest)
+            rest = rest[len(number) :].lstrip(" ")
+            if not rest:
+                total += float(number)
+                break
+            unit = next(unit for unit in _UNITS if rest.startswith(unit))
             total += float(number) * _UNITS[unit]
-            number, at = "", at + len(unit)
-        return total + float(number or (0.0 if text else ""))
-    except (KeyError, ValueError):
+            rest = rest[len(unit) :].lstrip(" ")
+            if not rest:
+                break
+    except (StopIteration, ValueError):
         raise UsageError(f"{text!r} is not a duration", hint="for example: 90, 1.5, 30s, 30m, 1h30m, 2d") from None
+    if total > MAX_SECONDS:
+        raise UsageError(f"{text!r} is too long: a duration has at most {MAX_SECONDS} seconds ({MAX_SECONDS // 86400} days)")
+    return total
+
+
+def _number(text: str) -> str:
+    """Return the digits and points that ``text`` begins with."""
+    at = 0
+    while at < len(text) and text[at] in "0123456789.":
+        at += 1
+    return text[:at]
 
 
 def count(text: str) -> int:
     """Return a whole number from 0.  Raises UsageError."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    if not (text.isascii() and text.isdigit()):
         raise UsageError(f"{text!r} is not a whole number from 0")
+    if len(text.lstrip("0")) > len(str(MAX_COUNT)) or int(text) > MAX_COUNT:
+        raise UsageError(f"{text if len(text) <= 40 else text[:37] + '...'} is too large: at most {MAX_COUNT}")
     return int(text)
+
+
+def task_name(text: str) -> str:
+    """Return a name that a task may have.  Raises UsageError."""
+    from tmax.core.names import check_task_name  # only who names a task pays for it
+
+    return check_task_name(text)
+
+
+def request_id(text: str) -> str:
+    """Return a request id.  Raises UsageError for an empty one, which a variable that was never set makes: it would guard against nothing."""
+    if not text:
+        raise UsageError("a request id is not empty")
+    return text
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
@@ -101,14 +135,14 @@ COMMON = (
 )
 
 SUBMIT = (
-    Option("name", "--name", read=str),
+    Option("name", "--name", read=task_name),
     Option("priority", "--priority", "-p", read=priority),
     Option("timeout_s", "--timeout", read=seconds),
     Option("grace_s", "--grace", read=seconds),
     Option("retries", "--retries", read=count),
     Option("deliveries", "--deliveries", read=count),
     Option("delivery", "--delivery", read=delivery),
-    Option("request_id", "--request-id", read=str),
+    Option("request_id", "--request-id", read=request_id),
     Option("split", "--split"),
     Option("py", "--py", read=str),
 )
@@ -208,7 +242,7 @@ def _options(
         if option.read is None:
             values[option.name] = True
         elif equals or at + 1 < len(argv):
-            values[option.name] = _read(option.read, flag, text if equals else argv[at + 1])
+            values[option.name] = read_value(option.read, flag, text if equals else argv[at + 1])
             at += not equals
         else:
             return None
@@ -216,7 +250,8 @@ def _options(
     return at
 
 
-def _read(read: Callable[[str], Any], flag: str, text: str) -> Any:
+def read_value(read: Callable[[str], Any], flag: str, text: str) -> Any:
+    """Return what ``read`` makes of the text of an option.  Raises UsageError that names the option."""
     try:
         return read(text)
     except UsageError as error:

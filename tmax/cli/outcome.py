@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64, b2a_base64
+
 from tmax.cli import say
-from tmax.cli.codec import decode, encode
+from tmax.cli.codec import encode
 from tmax.cli.ends import not_ended
 from tmax.errors import Exit, StoreError
 from tmax.task_end import DONE, ENDS, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
+
+_CHUNK_BYTES = 3 << 18
+"""A multiple of three, so that the base64 of the pieces is the base64 of the whole."""
 
 
 def show(common: say.Common, task: dict[str, Any], blobs: str) -> int:
@@ -18,8 +24,8 @@ def show(common: say.Common, task: dict[str, Any], blobs: str) -> int:
     if task["state"] not in ENDS:
         raise not_ended(task, common.flag)
     if "blob" in task:
-        _fetch(task, blobs)
-    if common.json:
+        _show_large(common, task, blobs)
+    elif common.json:
         say.value({"schema_version": say.SCHEMA_VERSION, "task": say.with_iso(task)})
     elif task["state"] == DONE:
         say.out(_text(task) + "\n")
@@ -28,45 +34,70 @@ def show(common: say.Common, task: dict[str, Any], blobs: str) -> int:
     return int(Exit.OK if task["state"] == DONE else Exit.FAILED)
 
 
-def _fetch(task: dict[str, Any], blobs: str) -> None:
-    """Put the body of a large result where a small one would be.  A body that is not ours alone is never unpickled."""
-    from tmax_pipes.blobs import get
+def _show_large(common: say.Common, task: dict[str, Any], blobs: str) -> None:
+    """Print a result that is kept in a file, piece by piece.  A body that is not ours alone is never unpickled."""
+    with _opened(task, blobs) as file:
+        is_json = task["form"] == "json"
+        if common.json:
+            key = "result" if is_json else "pickle"
+            say.out(encode({"schema_version": say.SCHEMA_VERSION, "task": say.with_iso(task)})[:-2] + f', "{key}": ')
+            for data in _json_text(file) if is_json else _base64_text(file):
+                say.out_bytes(data)
+            say.out("}}\n")
+        elif is_json:
+            for data in _json_text(file):
+                say.out_bytes(data)
+            say.out("\n")
+        else:
+            say.out(unpickled(task, file.read()) + "\n")
+
+
+def _opened(task: dict[str, Any], blobs: str) -> BinaryIO:
+    from tmax_pipes.blobs import opened
     from tmax_pipes.errors import BlobError
     from tmax_pipes.jobs import Blob
 
     try:
-        data = get(blobs, Blob(**task.pop("blob")))
+        return opened(blobs, Blob(**task.pop("blob")))
     except BlobError as error:
         raise StoreError(
             f"the result of task {task['id']} cannot be read: {error.why}", hint=f"it should be {error.path}, yours alone and unchanged"
         ) from error
-    if task["form"] == "json":
-        task["result"] = decode(data.decode())
-    else:
-        import base64
 
-        task["pickle"] = base64.b64encode(data).decode()
+
+def _json_text(file: BinaryIO) -> Iterator[bytes]:
+    while data := file.read(_CHUNK_BYTES):
+        yield data
+
+
+def _base64_text(file: BinaryIO) -> Iterator[bytes]:
+    yield b'"'
+    while data := file.read(_CHUNK_BYTES):
+        yield b2a_base64(data, newline=False)
+    yield b'"'
 
 
 def _text(task: dict[str, Any]) -> str:
     if "pickle" in task:
-        return unpickled(task)
+        return unpickled(task, a2b_base64(task["pickle"]))
     if "result" in task:
         return encode(task["result"])
     return f"exit code {task['exit_code']}" if task.get("exit_code") is not None else "null"
 
 
-def unpickled(task: dict[str, Any]) -> str:
+def unpickled(task: dict[str, Any], data: bytes) -> str:
     """Return the ``repr`` of a result that is a Python value.  Raises StoreError when it cannot be made again here."""
-    import base64
     import os
     import sys
 
     from tmax.cli.standins import Reader
 
-    sys.path.insert(0, os.getcwd())
     try:
-        return repr(Reader(base64.b64decode(task["pickle"])).load())
+        sys.path.insert(0, os.getcwd())
+    except FileNotFoundError:
+        pass  # the working directory was removed: nothing is imported from it
+    try:
+        return repr(Reader(data).load())
     except Exception as error:  # unpickling imports and runs what the task's author wrote
         raise _unreadable(task, error) from error
 

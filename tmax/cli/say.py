@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tmax.cli.codec import encode
-from tmax.errors import TmaxError
+from tmax.errors import OutputError, TmaxError
 from tmax.layout import Layout, locate
 
 TYPE_CHECKING = False
@@ -16,6 +16,9 @@ SCHEMA_VERSION = 1
 PIPE_GONE = 141
 """As a shell reports a program that SIGPIPE ended."""
 
+_STDERR = 2
+_EBADF = 9
+"""``errno.EBADF`` without importing errno."""
 _TIMES = frozenset({"at", "started_at", "submitted_at", "ended_at", "task_since"})
 
 
@@ -74,8 +77,33 @@ def out(text: str) -> None:
 
 
 def out_bytes(data: bytes) -> None:
-    """Write bytes to stdout, all of them."""
-    write_all(1, data)
+    """Write bytes to stdout, all of them.  Raises OutputError when they cannot be written, BrokenPipeError when their reader is gone."""
+    try:
+        write_all(1, data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_error(error) from error
+
+
+def output_error(error: OSError) -> OutputError:
+    """Return the error of a stdout that cannot be written."""
+    if error.errno == _EBADF:
+        return OutputError("cannot write to standard output: it is closed", hint="send it to a file, a pipe or /dev/null")
+    return OutputError(f"cannot write to standard output: {error.strerror}")
+
+
+def occupy_standard_descriptors() -> None:
+    """Put something in the place of a standard descriptor that is closed, or the next file or socket opened would be taken for it.
+
+    What reads finds the end of the file; what is written to stdout fails as it does with a closed one; stderr swallows all.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is this one: those below are taken by now.
+            os.set_inheritable(os.open(os.devnull, os.O_WRONLY if fd == _STDERR else os.O_RDONLY), True)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -114,7 +142,7 @@ def fault(error: TmaxError, *, json: bool = False) -> int:
     """Report an error in our two lines (or as JSON) on stderr; return its exit code."""
     if json:
         told: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
-        write_all(2, encode({"error": told}).encode() + b"\n")
+        warn(encode({"error": told}))
     else:
         warn(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
     return int(error.exit_code)
@@ -146,9 +174,21 @@ def with_iso(thing: Any) -> Any:
     return thing
 
 
-def tasks_value(tasks: list[Any]) -> dict[str, Any]:
-    """Return the JSON form of a list of tasks."""
-    return {"schema_version": SCHEMA_VERSION, "tasks": with_iso(tasks)}
+class List:
+    """A JSON value with one list in it, written part by part as its rows come: nobody holds a hundred thousand of them."""
+
+    def __init__(self, key: str) -> None:
+        self._before = f'{{"schema_version": {SCHEMA_VERSION}, "{key}": ['
+
+    def add(self, rows: list[Any]) -> None:
+        """Write some rows."""
+        if rows:
+            out(self._before + encode(with_iso(rows))[1:-1])
+            self._before = ", "
+
+    def end(self) -> None:
+        """Write what closes the value."""
+        out((self._before if self._before != ", " else "") + "]}\n")
 
 
 def bug(error: BaseException, *, json: bool = False) -> int:

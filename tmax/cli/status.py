@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import ask
+from tmax.cli.ask import LOOK_S, SILENCE_S, ask, stream
 from tmax.errors import NoSwarm, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 LIMIT = 50
-_NO_LIMIT = 1_000_000
+SOON = 1000
+"""Rows for which a controller that is alive needs no time worth mentioning."""
 
 
 def status(common: say.Common) -> int:
@@ -49,25 +51,35 @@ def ps(common: say.Common, *, every: bool = False, state: str = "", failed: bool
     if state and failed:
         raise UsageError("--failed and --state cannot be given together", hint=f"--failed means --state {','.join(BROKEN)}")
     wanted = list(BROKEN) if failed else state.split(",") if state else []
-    fields: dict[str, Any] = {"all": every, "limit": LIMIT if limit is None else limit or _NO_LIMIT}
+    fields: dict[str, Any] = {"all": every, "limit": LIMIT if limit is None else limit}
     if wanted:
         fields["state"] = wanted
     text = not common.json and not common.quiet
+    lines = stream(
+        common.layout, "ps", LOOK_S if 0 < fields["limit"] <= SOON else SILENCE_S, pieces=True, **fields, **(common.look() if text else {})
+    )
     try:
-        answer = ask(common.layout, "ps", **fields, **(common.look() if text else {}))
+        first = next(lines)
     except NoSwarm as missing:
         from tmax.cli import offline
 
-        answer = offline.ps(common, missing, every=every, states=wanted, limit=fields["limit"])
-    show_tasks(common, answer)
+        lines = offline.ps(common, missing, every=every, states=wanted, limit=fields["limit"])
+        first = next(lines)
+    show_tasks(common, first, lines)
     return 0
 
 
-def show_tasks(common: say.Common, answer: dict[str, Any]) -> None:
-    """Print a list of tasks in the form that was asked for."""
+def show_tasks(common: say.Common, first: dict[str, Any], others: Iterator[dict[str, Any]]) -> None:
+    """Print the lines of an answer in the form that was asked for, each as it comes."""
+    listed = say.List("tasks")
+    line: dict[str, Any] | None = first
+    while line is not None:
+        if common.json:
+            listed.add(line["tasks"])
+        elif common.quiet:
+            say.out("".join(f"{task['id']}\n" for task in line["tasks"]))
+        else:
+            say.out(line["text"])
+        line = next(others, None)
     if common.json:
-        say.value(say.tasks_value(answer["tasks"]))
-    elif common.quiet:
-        say.out("".join(f"{task['id']}\n" for task in answer["tasks"]))
-    else:
-        say.out(answer["text"])
+        listed.end()

@@ -74,10 +74,14 @@ def python_task(target: str, words: Sequence[str]) -> dict[str, Any]:
 def argument(word: str) -> Any:
     """Return the JSON value of a word; the word itself when it is not JSON; for ``-`` the JSON value on stdin."""
     if word == "-":
+        if sys.stdin is None:
+            raise UsageError("- means the JSON value on standard input, which is closed")
         try:
             return decode(sys.stdin.read())
         except ValueError as error:
             raise UsageError("stdin does not hold one JSON value") from error
+        except OSError as error:
+            raise UsageError(f"standard input cannot be read: {error.strerror}") from error
     try:
         return decode(word)
     except ValueError:

@@ -10,7 +10,7 @@ from tmax.cli import ends, kernel, logs, options, reach, run, status, submit
 from tmax.cli.main import Dry, Words, verb
 from tmax.cli.say import Common
 
-Name = Annotated[str | None, typer.Option("--name", metavar="X", help="A name to find the task by.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="X", parser=options.task_name, help="A name to find the task by.")]
 Priority = Annotated[
     str | None,
     typer.Option("--priority", "-p", metavar="LEVEL", parser=options.priority, help="low, normal, high or critical [default: normal]."),
@@ -40,7 +40,10 @@ Delivery = Annotated[
     ),
 ]
 RequestId = Annotated[
-    str | None, typer.Option("--request-id", metavar="R", help="A second submit with the same R gives the first one's task.")
+    str | None,
+    typer.Option(
+        "--request-id", metavar="R", parser=options.request_id, help="A second submit with the same R gives the first one's task."
+    ),
 ]
 Split = Annotated[bool, typer.Option("--split", help="Two pipes for stdout and stderr instead of one terminal.")]
 Py = Annotated[

@@ -21,7 +21,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -71,17 +71,30 @@ class Ask:
 
     def answer(self, **fields: object) -> None:
         """Answer, and end this request.  Values may be msgspec Structs and dataclasses; bytes become base64."""
-        self._say({"ok": True, **fields}, last=True)
+        self._say(_as_line({"ok": True, **fields}), last=True)
+
+    def answer_line(self, line: bytes) -> None:
+        """Answer with a JSON object that is encoded already, and end this request."""
+        self._say(line, last=True)
+
+    def stream_line(self, line: bytes) -> None:
+        """Say one line of several, encoded already; it has ``"more": true``."""
+        self._say(line, last=False)
 
     def stream(self, **fields: object) -> None:
         """Say one line of several; ``answer`` or ``fail`` ends them."""
-        self._say({"ok": True, "more": True, **fields}, last=False)
+        self._say(_as_line({"ok": True, "more": True, **fields}), last=False)
 
     def fail(self, error: TmaxError) -> None:
         """Answer with an error, and end this request."""
-        self._say({"error": {"code": error.code, "message": error.message, "hint": error.hint}}, last=True)
+        self._say(_as_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}}), last=True)
 
-    def _say(self, line: dict[str, object], *, last: bool) -> None:
+    def fail_if_open(self, error: TmaxError) -> None:
+        """As ``fail``; nothing when this request has ended already."""
+        if self._open:
+            self.fail(error)
+
+    def _say(self, line: bytes, *, last: bool) -> None:
         assert self._open, f"{self.verb} was answered already"
         self._open = not last
         self.peer.say_line(line)
@@ -107,6 +120,7 @@ class Peer:
         self._taking = False
         self._closing = False
         self._unsent = bytearray()
+        self._when_sent: list[Callable[[], None]] = []
         self._reactor.on_readable(self._fd, self._on_readable)
 
     @property
@@ -186,15 +200,11 @@ class Peer:
         try:
             self._server.handler.on_request(ask)
         except TmaxError as error:
-            self._fail_if_open(ask, error)
+            ask.fail_if_open(error)
         except Exception:
             # As in _hear_frames; the person gets an answer, the log the traceback.
             _log.exception("request %r of peer %d (pid %d)", verb, self.number, self.pid)
-            self._fail_if_open(ask, TmaxError("internal error; the controller's log has it"))
-
-    def _fail_if_open(self, ask: Ask, error: TmaxError) -> None:
-        if self._ask is ask:
-            ask.fail(error)
+            ask.fail_if_open(TmaxError("internal error; the controller's log has it"))
 
     def end_ask(self, ask: Ask) -> None:
         """Go on with the next request of this connection (called by Ask)."""
@@ -205,9 +215,21 @@ class Peer:
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def say_line(self, line: dict[str, object]) -> None:
-        """Send one JSON line (called by Ask).  ASCII only, so that lone surrogates of a person's shell come through."""
-        self._send(json.dumps(line, default=msgspec.to_builtins).encode("ascii") + b"\n")
+    def say_line(self, line: bytes) -> None:
+        """Send one JSON line (called by Ask)."""
+        self._send(line + b"\n")
+
+    def when_sent(self, call: Callable[[], None]) -> None:
+        """Call, once, when nothing that was said waits to go out any more, or when this connection has ended."""
+        if self._unsent and self.alive:
+            self._when_sent.append(call)
+        else:
+            call()
+
+    def _nothing_unsent(self) -> None:
+        waiting, self._when_sent = self._when_sent, []
+        for call in waiting:
+            call()
 
     def send_bulk(self, replies: Sequence[BulkReply]) -> None:
         """Send these replies, in order; after the peer went away: nothing."""
@@ -224,7 +246,7 @@ class Peer:
         if self._frames is not None:
             self._send(encode(BulkRefused((), error.code, error.message, error.hint)))
         else:
-            self.say_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+            self.say_line(_as_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}}))
         self.close()
 
     def _send(self, data: bytes) -> None:
@@ -250,6 +272,7 @@ class Peer:
             self._reactor.on_writable(self._fd, None)
             if self._closing:
                 self._drop()
+            self._nothing_unsent()
 
     def _write(self, data: bytes | memoryview) -> int | None:
         """Return how much went out; None: nobody reads any more."""
@@ -276,6 +299,7 @@ class Peer:
         self._sock.close()
         self._unsent.clear()
         self._inbox.clear()
+        self._nothing_unsent()
 
 
 class Server:
@@ -361,6 +385,11 @@ class Server:
                 os.unlink(self._path)
         except FileNotFoundError:
             pass  # the folder was cleared away before us
+
+
+def _as_line(fields: dict[str, object]) -> bytes:
+    """Encode an answer.  ASCII only, so that lone surrogates of a person's shell come through."""
+    return json.dumps(fields, default=msgspec.to_builtins).encode("ascii")
 
 
 def _understood(line: bytes) -> tuple[str, dict[str, object]]:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from tmax.control.protocol import BulkEnd, BulkEnded
 from tmax.control.server import Ask, Peer
-from tmax.controller.views import task_view, to_plain
+from tmax.controller.pieces import Pieces
+from tmax.controller.slices import Steps
+from tmax.controller.views import task_view
 from tmax.core.events import Accepted, CancelAnswered, HoldSet, TasksEnded
 from tmax.core.model import Task, TaskState
-from tmax.errors import WaitTimedOut, WorkerLost
+from tmax.errors import TmaxError, WaitTimedOut, WorkerLost
 from tmax.reactor import Timer
 
 if TYPE_CHECKING:
     from tmax.controller.house import Controller
+
+WIDE = 100
+"""Tasks above which a waiter is not noted beside each of them."""
+NAMED = 10
+"""Numbers that a message names."""
+LOOKED_AT = 100
+"""Entries between two looks at the time."""
 
 
 def bulk_end(task: Task) -> BulkEnd:
@@ -39,42 +51,77 @@ def bulk_end(task: Task) -> BulkEnd:
 class Waiter:
     """One ``wait``: answers once, when all its tasks have ended, when one failed (``fail_fast``), or when its time is over."""
 
-    def __init__(self, ask: Ask, ids: Iterable[int], *, fail_fast: bool) -> None:
+    def __init__(self, house: Controller, ask: Ask, ids: Sequence[int], timeout_s: float | None, *, fail_fast: bool) -> None:
+        """``timeout_s``: from now; None: no limit."""
         self.ask = ask
-        self.ids = list(ids)
-        self.open = set(self.ids)
-        self.ended: dict[int, Task] = {}
+        self.ids = ids
+        self.open: set[int] = set()
+        """Those of its tasks that are under way, as far as they were looked up."""
         self.fail_fast = fail_fast
-        self.timer: Timer | None = None
         self.answered = False
+        self._house = house
+        self._end_s = None if timeout_s is None else house.reactor.now() + timeout_s
+        self._timer: Timer | None = None
+        self._complete = False
+        self._views: dict[int, bytes] = {}
 
-    def take(self, task: Task) -> None:
-        """Note the end of one of its tasks, and answer when that was what it waited for."""
-        self.open.discard(task.id)
-        self.ended[task.id] = task
-        if not self.open or (self.fail_fast and task.state is not TaskState.DONE):
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for its answer."""
+        return not self.answered and self.ask.peer.alive
+
+    def take_task(self, task: Task) -> None:
+        """Note the end of one of its tasks."""
+        self.take(task.id, msgspec.json.encode(task_view(task)), succeeded=task.state is TaskState.DONE)
+
+    def take(self, number: int, view: bytes, *, succeeded: bool) -> None:
+        """Note how a task ended, and answer when that was what it waited for; ``view``: its line, as JSON (a task may hold a large result)."""
+        self.open.discard(number)
+        self._views[number] = view
+        if (self._complete and not self.open) or (self.fail_fast and not succeeded):
             self.answer()
+
+    def complete(self) -> None:
+        """All its tasks were looked up.  Only now its time may be over: before, nobody knew whether they had ended."""
+        self._complete = True
+        if not self.open:
+            self.answer()
+        elif self._end_s is not None:
+            self._timer = self._house.reactor.at(self._end_s, self.expire)
 
     def answer(self) -> None:
         """Send the list, once."""
         if not self.answered:
-            self.close()
-            self.ask.answer(tasks=[to_plain(task_view(self.ended[one])) for one in self.ids if one in self.ended])
+            self._house.clients.forget(self)
+            self._house.slicer.run(self._answer(), self.ask.fail_if_open, lambda: self.ask.peer.alive)
+
+    def _answer(self) -> Steps[None]:
+        pieces = Pieces(self.ask, "tasks")
+        for number in self.ids:
+            view = self._views.get(number)
+            if view is not None:
+                pieces.value(view)
+                yield from pieces.flow()
+        pieces.end()
+
+    def close(self) -> None:
+        """No answer any more, or none besides the one that is given now."""
+        self.answered = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def expire(self) -> None:
         """Send the time-out, once."""
         if not self.answered:
-            self.close()
-            running = ", ".join(map(str, sorted(self.open)[:10]))
-            self.ask.fail(
-                WaitTimedOut(f"{len(self.open)} of {len(self.ids)} tasks have not ended: {running}", hint="they go on; wait again")
-            )
+            first = heapq.nsmallest(NAMED, self.open)
+            named = ", ".join(map(str, first)) + (", ..." if len(self.open) > NAMED else "")
+            self.refuse(WaitTimedOut(f"{len(self.open)} of {len(self.ids)} tasks have not ended: {named}", hint="they go on; wait again"))
 
-    def close(self) -> None:
-        """No answer any more."""
-        self.answered = True
-        if self.timer is not None:
-            self.timer.cancel()
+    def refuse(self, error: TmaxError) -> None:
+        """Send an error, once."""
+        if not self.answered:
+            self._house.clients.forget(self)
+            self.ask.fail(error)
 
 
 class Clients:
@@ -86,7 +133,11 @@ class Clients:
         self._accepted: dict[int, Callable[[tuple[int, ...]], None]] = {}
         self._cancelled: dict[int, Callable[[tuple[tuple[int, str], ...]], None]] = {}
         self._waiters: dict[int, set[Waiter]] = {}
+        self._wide: set[Waiter] = set()
+        """Waiters for very many tasks; at each turn they look whether some of theirs ended."""
+        self._waiting: dict[Peer, Waiter] = {}
         self._watching: dict[int, set[Peer]] = {}
+        self._watchers: set[Peer] = set()
         self._phases: list[tuple[str, float]] = []
         self._ready: list[Ask] = []
         self._down: list[Ask] = []
@@ -116,19 +167,28 @@ class Clients:
 
     # -- ends --------------------------------------------------------------------------------------
 
-    def wait(self, waiter: Waiter, timeout_s: float | None) -> None:
-        """Answer ``waiter`` when its open tasks have ended."""
+    def wait(self, waiter: Waiter) -> None:
+        """Take in a waiter; its tasks are told by ``expect``."""
+        self._waiting[waiter.ask.peer] = waiter
+        if len(waiter.ids) > WIDE:
+            self._wide.add(waiter)
+
+    def expect(self, waiter: Waiter, numbers: Sequence[int]) -> None:
+        """Tell this waiter when these tasks end, which are under way."""
+        waiter.open.update(numbers)
+        if waiter not in self._wide:
+            for number in numbers:
+                self._waiters.setdefault(number, set()).add(waiter)
+
+    def forget(self, waiter: Waiter) -> None:
+        """It has its answer, or nobody waits for it any more."""
+        waiter.close()
+        if self._waiting.get(waiter.ask.peer) is waiter:
+            del self._waiting[waiter.ask.peer]
+        if waiter in self._wide:
+            self._wide.discard(waiter)
+            return
         for number in waiter.open:
-            self._waiters.setdefault(number, set()).add(waiter)
-        if timeout_s is not None:
-            waiter.timer = self._house.reactor.after(timeout_s, lambda: self._expire(waiter))
-
-    def _expire(self, waiter: Waiter) -> None:
-        self._forget(waiter)
-        waiter.expire()
-
-    def _forget(self, waiter: Waiter) -> None:
-        for number in waiter.ids:
             waiting = self._waiters.get(number)
             if waiting is not None:
                 waiting.discard(waiter)
@@ -137,6 +197,7 @@ class Clients:
 
     def watch(self, peer: Peer, ids: Iterable[int]) -> None:
         """Tell this bulk connection when these tasks end."""
+        self._watchers.add(peer)
         for number in ids:
             self._watching.setdefault(number, set()).add(peer)
 
@@ -145,14 +206,21 @@ class Clients:
         told: dict[Peer, list[BulkEnd]] = {}
         for task in action.tasks:
             for waiter in self._waiters.pop(task.id, ()):
-                waiter.take(task)
+                waiter.take_task(task)
             peers = self._watching.pop(task.id, None)
             if peers:
                 end = bulk_end(task)
                 for peer in peers:
                     told.setdefault(peer, []).append(end)
+        if self._wide:
+            self._tell_wide({task.id: task for task in action.tasks})
         for peer, ends in told.items():
             peer.send_bulk([BulkEnded(ends=tuple(ends))])
+
+    def _tell_wide(self, ended: dict[int, Task]) -> None:
+        for waiter in list(self._wide):
+            for number in waiter.open.intersection(ended):
+                waiter.take_task(ended[number])
 
     # -- beginning and end of the swarm ------------------------------------------------------------
 
@@ -205,15 +273,25 @@ class Clients:
 
     def on_closed(self, peer: Peer) -> None:
         """A connection is gone: nothing is owed to it."""
-        for waiting in [waiter for waiters in list(self._waiters.values()) for waiter in waiters if waiter.ask.peer is peer]:
-            waiting.close()
-            self._forget(waiting)
-        for number in [number for number, peers in self._watching.items() if peer in peers]:
-            self._watching[number].discard(peer)
-            if not self._watching[number]:
-                del self._watching[number]
+        waiter = self._waiting.get(peer)
+        if waiter is not None:
+            self.forget(waiter)
+        if peer in self._watchers:
+            self._watchers.discard(peer)
+            self._house.slicer.run(self._unwatch(peer), lambda _: None)
         self._ready = [ask for ask in self._ready if ask.peer is not peer]
         self._down = [ask for ask in self._down if ask.peer is not peer]
         if peer in self.owners:
             self.owners.discard(peer)
             self._house.leave(now=True)
+
+    def _unwatch(self, peer: Peer) -> Steps[None]:
+        """Take a connection that is gone out of all that it watched, which may be very much."""
+        for place, number in enumerate(list(self._watching)):
+            peers = self._watching.get(number)
+            if peers is not None:
+                peers.discard(peer)
+                if not peers:
+                    del self._watching[number]
+            if place % LOOKED_AT == 0:
+                yield None

@@ -25,10 +25,10 @@ def seconds(value: Any, what: str = "timeout_s") -> float | None:
 
 
 def limit(value: Any, *, usual: int) -> int:
-    """Return how many rows are wanted; ``usual`` where it is no number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+    """Return how many rows are wanted, 0 meaning all; ``usual`` where it is no number from 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         return usual
-    return min(value, MAX_NUMBER)
+    return min(value or MAX_NUMBER, MAX_NUMBER)
 
 
 def is_number(word: str) -> bool:

@@ -19,13 +19,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from tmax.config import read as read_settings
 from tmax.control.server import Server
 from tmax.controller.clients import Clients
 from tmax.controller.monitor import Monitor
 from tmax.controller.picture import RECENT, Painter
+from tmax.controller.slices import Slicer, Steps
 from tmax.controller.verbs import Verbs
 from tmax.core.events import (
     Accepted,
@@ -53,8 +54,10 @@ from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor, Timer
 from tmax.storage.lock import ControllerLock, controller_lock
-from tmax.storage.store import CommitResult, Store
+from tmax.storage.store import CommitResult, Reader, Store
 from tmax_pipes import blobs
+
+T = TypeVar("T")
 
 LOG = logging.getLogger("tmax.controller")
 
@@ -109,6 +112,7 @@ class Controller:
         self.wall_born = time.time()
         self.settings = Settings()
         self.reactor = Reactor()
+        self.slicer = Slicer(self.reactor)
         self.clients = Clients(self)
         self.epoch = 0
         self.down = False
@@ -253,6 +257,22 @@ class Controller:
             self._settled.append(call)
         else:
             call()
+
+    def reading(self, query: Callable[[Reader], T]) -> Steps[T]:
+        """Step over a query to the store, behind all commits asked for before, and return its answer.  Raises StoreError."""
+        answers: list[T | StoreError] = []
+
+        def wait(go_on: Callable[[], None]) -> None:
+            def done(answer: T | StoreError) -> None:
+                answers.append(answer)
+                self.reactor.call_soon(go_on)
+
+            self.store.read(query, done)
+
+        yield wait
+        if isinstance(answers[0], StoreError):
+            raise answers[0]
+        return answers[0]
 
     def _act(self, turn: Turn) -> None:
         starts = [(action.life, action.worker) for action in turn.actions if isinstance(action, StartLife)]

@@ -12,12 +12,16 @@ import msgspec
 from tmax.control.protocol import BulkTask
 from tmax.controller.fields import MAX_SECONDS
 from tmax.core.model import PRIORITIES, Delivery, NewTask
+from tmax.core.names import check_task_name
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Context, Job, KernelJob, PythonJob, ShellJob, encode_context
 
 MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
+
+MAX_COUNT = 2**31
+"""Of retries, deliveries, repeats and seeds."""
 
 
 def _raw(value: object, what: str) -> bytes:
@@ -99,14 +103,14 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Job]] = {"shell": _shell, "pytho
 
 
 def _whole(value: object, what: str, *, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or value > 2**31:
-        raise UsageError(f"{what} must be a whole number from {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_COUNT:
+        raise UsageError(f"{what} must be a whole number from {least} to {MAX_COUNT}")
     return value
 
 
 def _seconds(value: object, what: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # NaN is not either
-        raise UsageError(f"{what} must be seconds, from 0 to {MAX_SECONDS:g}")
+        raise UsageError(f"{what} must be seconds, from 0 to {MAX_SECONDS:.0f}")
     return float(value)
 
 
@@ -115,8 +119,10 @@ def _checked(job: Job, name: object, priority: object, delivery: object) -> None
         raise UsageError(f"priority {priority!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
     if delivery not in (None, "at-least-once", "at-most-once"):
         raise UsageError(f"delivery {delivery!r} is not known", hint="at-least-once or at-most-once")
-    if not isinstance(name, str) or len(name) > 200:
-        raise UsageError("a task's name must be text of at most 200 characters")
+    if not isinstance(name, str):
+        raise UsageError("a task's name must be text")
+    if name:
+        check_task_name(name)
     size_bytes = _size_bytes(job)
     if size_bytes > MAX_JOB_BYTES:
         raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}", hint="pass large values in files")

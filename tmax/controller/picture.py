@@ -5,19 +5,20 @@ Only when somebody asks: psutil is imported at the first picture, and no process
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tmax.controller.views import explain, task_view
+from tmax.controller.views import brief_label, explain, task_view
 from tmax.core.events import TasksEnded
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
 from tmax.version import __version__
-from tmax_pipes.jobs import label_of
 
 if TYPE_CHECKING:
     import psutil
@@ -125,7 +126,7 @@ class Painter:
             pane=pane,
             state=self._state(life),
             task=task.id if task else None,
-            task_label=label_of(task.job) if task else "",
+            task_label=brief_label(task.job) if task else "",
             task_since=task.lease.started_at if task and task.lease else None,
             cpu_percent=cpu_percent,
             rss_bytes=rss_bytes,
@@ -180,19 +181,37 @@ class Painter:
         self._last.extendleft(task_view(task) for task in ended[: RECENT - len(self._last)])
 
     def running(self) -> list[TaskView]:
+        """Return lines about the tasks that have started, longest first."""
+        return [task_view(task) for task in self.started()]
+
+    def started(self) -> list[Task]:
         """Return the tasks that have started, longest first."""
         tasks = self._house.scheduler.desk.ledger.tasks
         started = [tasks[life.running] for life in self._house.scheduler.desk.roster.lives.values() if life.running in tasks]
-        return [task_view(task) for task in sorted(started, key=lambda task: task.id)]
+        return sorted(started, key=lambda task: task.id)
 
     def waiting(self, limit: int) -> list[TaskView]:
         """Return tasks that have not started, first in line first, each with the reason."""
+        return [task_view(task, why) for task, why in itertools.islice(self.unstarted(), max(0, limit))]
+
+    def unstarted(self) -> Iterator[tuple[Task, str]]:
+        """Yield the tasks that have not started, first in line first, each with the reason.
+
+        It may be left for a while and gone on with: a task is shown as it is when its turn comes, and left out when it has ended.
+        """
         desk = self._house.scheduler.desk
-        if limit <= 0:
-            return []
         tasks = desk.ledger.tasks
-        sent = (task for life in desk.roster.lives.values() for number in life.held if (task := tasks[number]).state is TaskState.SENT)
-        queued = (tasks[number] for number in desk.ready.first(limit))
-        paused = (tasks[number] for _, number in sorted(desk.delayed) if number in tasks and tasks[number].state is TaskState.WAITING)
-        views = (task_view(task, explain(desk, task)) for task in itertools.chain(sent, queued, paused))
-        return list(itertools.islice(views, limit))
+        sent = [number for life in desk.roster.lives.values() for number in life.held if tasks[number].state is TaskState.SENT]
+        ahead, seen = 0, set[int]()
+        for number in itertools.chain(sent, desk.ready.in_order(), _paused(desk.delayed.copy())):
+            task = tasks.get(number)
+            if task is not None and number not in seen:
+                seen.add(number)
+                yield task, explain(desk, task, ahead)
+                ahead += task.state is TaskState.READY
+
+
+def _paused(delayed: list[tuple[float, int]]) -> Iterator[int]:
+    """Yield the tasks whose pause runs, the first that ends first; takes the list apart."""
+    while delayed:
+        yield heapq.heappop(delayed)[1]

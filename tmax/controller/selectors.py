@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tmax.core.names import MAX_CHARACTERS
 from tmax.errors import NotFound, TmaxError, UsageError
 
 if TYPE_CHECKING:
     from tmax.storage.store import Reader
 
 MAX_RANGE = 100_000
-_RANGE = re.compile(r"(\d{1,12})-(\d{1,12})")
-_LAST = re.compile(r"@(?:~(\d{1,9}))?")
+MAX_DIGITS = 18
+"""Of a number that a task may have."""
+_RANGE = re.compile(r"(\d{1,12})-(\d{1,12})", re.ASCII)
+_LAST = re.compile(r"@(?:~(\d{1,9}))?", re.ASCII)
 
 
-def select(words: Sequence[str], last: int, names: Mapping[str, int], reader: Reader) -> list[int] | TmaxError:
-    """Return the ids these words mean, in order and without repeats, or the error to answer with.
+def select(words: Sequence[str], last: int, reader: Reader) -> list[int] | TmaxError:
+    """Return the ids these words mean, in order and without repeats, or the error to answer with.  ``last``: the newest id.
 
-    ``last``: the newest id; ``names``: names of tasks that have not ended (they win over ended ones).
+    A name means the newest task of this name that has not ended, else the newest of all.
     """
     found: dict[int, None] = {}
     try:
         for word in words:
-            found.update(dict.fromkeys(_ids(word, last, names, reader)))
+            found.update(dict.fromkeys(_ids(word, last, reader)))
     except TmaxError as error:
         return error
     return list(found)
 
 
-def _ids(word: str, last: int, names: Mapping[str, int], reader: Reader) -> list[int]:
+def _ids(word: str, last: int, reader: Reader) -> list[int]:
     if word.isascii() and word.isdigit():
+        if len(word) > MAX_DIGITS:
+            raise NotFound("no task has such a number")
         return [int(word)]
     span = _RANGE.fullmatch(word)
     if span:
@@ -48,9 +53,8 @@ def _ids(word: str, last: int, names: Mapping[str, int], reader: Reader) -> list
         if number < 1:
             raise NotFound(f"no task {word}: {last} tasks were submitted so far")
         return [number]
-    if word in names:
-        return [names[word]]
     named = reader.named(word)
     if not named:
-        raise NotFound(f"no task named {word!r}", hint="tmax ps --all lists tasks")
-    return [max(named)]
+        shown = word if len(word) <= MAX_CHARACTERS else f"{word[:40]}..."
+        raise NotFound(f"no task named {shown!r}", hint="tmax ps --all lists tasks")
+    return [named]

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkRequest, BulkSubmit, BulkWatch
+from tmax.control.protocol import BulkAccepted, BulkCancel, BulkRefused, BulkRequest, BulkSubmit, BulkWatch
 from tmax.control.server import Ask, Peer
 from tmax.controller import fields
-from tmax.controller.clients import Waiter, bulk_end
+from tmax.controller.clients import Waiter
 from tmax.controller.intake import new_task, new_task_of_bulk
-from tmax.controller.selectors import select
-from tmax.controller.views import explain, task_view, to_plain, whole_story
+from tmax.controller.listing import Listing
+from tmax.controller.selected import Selected, wanted_ids
+from tmax.controller.slices import Steps
+from tmax.controller.views import explain, to_plain, whole_story
 from tmax.core import tables
-from tmax.core.events import CancelAsked, HoldSet, Submitted
-from tmax.core.model import NewTask, Task, TaskState
+from tmax.core.events import HoldSet, Submitted
+from tmax.core.model import NewTask, Task
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
 from tmax.version import __version__
@@ -28,19 +30,12 @@ if TYPE_CHECKING:
     from tmax.storage.store import Reader
 
 
-def wanted_ids(ask: Ask) -> list[int]:
-    """Return the field ``ids``, or raise UsageError."""
-    ids = ask.fields.get("ids")
-    if not isinstance(ids, list) or not all(isinstance(one, int) and one > 0 for one in ids):
-        raise UsageError("ids must be a list of task numbers")
-    return ids
-
-
 class Verbs:
     """One method a verb, named after it."""
 
     def __init__(self, house: Controller) -> None:
         self._house = house
+        self._selected = Selected(house)
         self._reading: dict[str, Callable[[Ask], None]] = {
             "status": self._status,
             "workers": self._workers,
@@ -49,7 +44,7 @@ class Verbs:
             "show": self._show,
             "logs": self._logs,
             "locate": self._locate,
-            "select": self._select,
+            "select": lambda ask: self._in_slices(ask, self._selected.select(ask)),
         }
         self._doing: dict[str, Callable[[Ask], None]] = {
             "hello": self._hello,
@@ -204,77 +199,22 @@ class Verbs:
 
     def _cancel(self, ask: Ask) -> None:
         ids = wanted_ids(ask)
-        tasks = self._house.scheduler.desk.ledger.tasks
-        before = {number: tasks[number].state.value for number in ids if number in tasks}
-        gone = [number for number in ids if number not in tasks]
-
-        def answer(results: dict[int, str], ended: dict[int, Task]) -> None:
-            rows = [self._cancel_row(number, before, results, ended) for number in ids]
-            ask.answer(results=rows)
-
-        def with_ended(ended: dict[int, Task]) -> None:
-            unknown = [number for number in gone if number not in ended]
-            if unknown:
-                ask.fail(NotFound(f"no task {', '.join(map(str, unknown))}"))
-            elif ask.fields.get("dry_run"):
-                answer({number: f"would be cancelled ({state})" for number, state in before.items()}, ended)
-            else:
-                token = self._house.clients.expect_cancelled(lambda results: answer(dict(results), ended))
-                self._house.emit(CancelAsked(token=token, tasks=tuple(before)))
-
-        self._read(lambda reader: reader.tasks(gone), with_ended, ask.fail)
-
-    @staticmethod
-    def _cancel_row(number: int, before: dict[int, str], results: dict[int, str], ended: dict[int, Task]) -> dict[str, object]:
-        if number in ended:
-            state = ended[number].state.value
-            return {"id": number, "was": state, "now": state}
-        return {"id": number, "was": before[number], "now": results.get(number, "ended meanwhile")}
+        # Not given up when its asker goes away: what was asked is done to the last task.
+        self._house.slicer.run(self._selected.cancel(ask, ids), ask.fail_if_open)
 
     # -- reading tasks -----------------------------------------------------------------------------
 
     def _ps(self, ask: Ask) -> None:
-        limit = fields.limit(ask.fields.get("limit"), usual=50)
-        states = ask.fields.get("state")
-        names = states.split(",") if isinstance(states, str) else states if isinstance(states, list) else []
-        wanted = {str(name) for name in names if name} or None
-        if wanted and not wanted.issubset(TaskState):
-            unknown = ", ".join(sorted(wanted.difference(TaskState)))
-            raise UsageError(f"no task is ever {unknown}", hint=f"states: {' '.join(TaskState)}")
-        live = [*self._house.painter.running(), *self._house.painter.waiting(limit)]
-        live = [view for view in live if wanted is None or view.state in wanted]
-        if wanted is None and not ask.fields.get("all"):
-            self._answer_ps(ask, live[:limit])
-            return
-        query: Callable[[Reader], list[Task]] = lambda reader: reader.ended(limit, wanted)  # noqa: E731 - typed
-        self._read(query, lambda ended: self._answer_ps(ask, [*live, *map(task_view, ended)][:limit]), ask.fail)
+        self._in_slices(ask, Listing(self._house, ask, self._look(ask)).steps())
 
-    def _answer_ps(self, ask: Ask, views: Sequence[Any]) -> None:
-        if ask.fields.get("text"):
-            ask.answer(text=tables.ps_text(views, time.time(), *self._look(ask)))
-        else:
-            ask.answer(schema_version=SCHEMA_VERSION, tasks=to_plain(list(views)))
+    def _in_slices(self, ask: Ask, steps: Steps[None]) -> None:
+        self._house.slicer.run(steps, ask.fail_if_open, lambda: ask.peer.alive)
 
     def _wait(self, ask: Ask) -> None:
-        ids = wanted_ids(ask)
         timeout_s = fields.seconds(ask.fields.get("timeout_s"))
-        waiter = Waiter(ask, ids, fail_fast=bool(ask.fields.get("fail_fast")))
-        tasks = self._house.scheduler.desk.ledger.tasks
-        ended_before = [number for number in ids if number not in tasks]
-        self._house.clients.wait(waiter, timeout_s)
-        if not ended_before:
-            return
-
-        def with_ended(ended: dict[int, Task]) -> None:
-            unknown = [number for number in ended_before if number not in ended]
-            if unknown and not waiter.answered:
-                waiter.close()
-                ask.fail(NotFound(f"no task {', '.join(map(str, unknown))}"))
-            for task in ended.values():
-                if not waiter.answered:
-                    waiter.take(task)
-
-        self._read(lambda reader: reader.tasks(ended_before), with_ended, ask.fail)
+        waiter = Waiter(self._house, ask, wanted_ids(ask), timeout_s, fail_fast=bool(ask.fields.get("fail_fast")))
+        self._house.clients.wait(waiter)
+        self._house.slicer.run(self._selected.wait(waiter), waiter.refuse, lambda: waiter.wanted)
 
     def _find(self, ask: Ask, number: object, then: Callable[[Task], None]) -> None:
         """Go on with the task of this number, live or ended."""
@@ -345,21 +285,6 @@ class Verbs:
             raise NotFound(f"no worker {name}" if life is None else f"{name} has no session now", hint="tmax workers lists them")
         ask.answer(session=session, pane=pane, worker=life.name, task=life.running or None, tmux=layout.tmux)
 
-    def _select(self, ask: Ask) -> None:
-        words = ask.fields.get("selectors")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise UsageError("selectors must be a list of words")
-        names = {task.name: task.id for task in self._house.scheduler.desk.ledger.tasks.values() if task.name}
-        last = self._house.scheduler.desk.ledger.next_task - 1
-
-        def finished(ids: list[int] | TmaxError) -> None:
-            if isinstance(ids, TmaxError):
-                ask.fail(ids)
-            else:
-                ask.answer(ids=ids)
-
-        self._read(lambda reader: select(words, last, names, reader), finished, ask.fail)
-
     # -- bulk --------------------------------------------------------------------------------------
 
     def _bulk_submit(self, peer: Peer, request: BulkSubmit) -> None:
@@ -385,18 +310,7 @@ class Verbs:
             self._house.emit(Submitted(token=token, tasks=tuple(tasks)))
 
     def _bulk_watch(self, peer: Peer, ids: Sequence[int]) -> None:
-        tasks = self._house.scheduler.desk.ledger.tasks
-        self._house.clients.watch(peer, [number for number in ids if number in tasks])
-        ended_before = [number for number in ids if number not in tasks]
-        if not ended_before:
-            return
-
-        def told(ended: dict[int, Task]) -> None:
-            ends = [bulk_end(ended[number]) if number in ended else BulkEnd(id=number, state="unknown") for number in ended_before]
-            peer.send_bulk([BulkEnded(ends=tuple(ends))])
-
-        self._read(lambda reader: reader.tasks(ended_before), told, lambda _: None)
+        self._house.slicer.run(self._selected.watch(peer, ids), lambda _: None, lambda: peer.alive)
 
     def _bulk_cancel(self, request: BulkCancel) -> None:
-        token = self._house.clients.expect_cancelled(lambda _: None)
-        self._house.emit(CancelAsked(token=token, tasks=request.ids))
+        self._house.slicer.run(self._selected.bulk_cancel(request.ids), lambda _: None)

@@ -12,14 +12,36 @@ from tmax.core.desk import Desk
 from tmax.core.model import Task, TaskState
 from tmax.core.snapshot import TaskView
 from tmax.task_end import end_of_failure
-from tmax_pipes.jobs import Blob, label_of
+from tmax_pipes.jobs import Blob, Job, ShellJob, label_of
 
 S = TaskState
+
+TEXT_LIMIT = 4096
+"""Characters of a label or a reason in a view; one that is longer ends with an ellipsis.  The job itself is kept whole."""
 
 
 def to_plain(value: object) -> Any:
     """Return what the JSON encoder takes: structs and dataclasses become dicts, bytes base64 text."""
     return msgspec.to_builtins(value)
+
+
+def brief(text: str) -> str:
+    """Return ``text``, cut to TEXT_LIMIT characters and then marked."""
+    return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 1]}…"
+
+
+def brief_label(job: Job) -> str:
+    """Return the label of a job, cut: nobody decodes a megabyte of arguments for one line."""
+    if not isinstance(job, ShellJob) or sum(map(len, job.argv)) <= TEXT_LIMIT:
+        return brief(label_of(job))
+    parts: list[str] = []
+    left = TEXT_LIMIT + 1
+    for part in job.argv:
+        parts.append(part[: 4 * left].decode("utf-8", "replace"))  # four bytes are the longest character
+        left -= len(parts[-1]) + 1
+        if left <= 0:
+            break
+    return brief(" ".join(parts))
 
 
 def task_view(task: Task, why: str = "") -> TaskView:
@@ -34,7 +56,7 @@ def task_view(task: Task, why: str = "") -> TaskView:
         id=task.id,
         name=task.name,
         kind=task.kind,
-        label=label_of(task.job),
+        label=brief_label(task.job),
         state=task.state.value,
         priority=task.priority,
         attempt=task.attempt,
@@ -45,12 +67,15 @@ def task_view(task: Task, why: str = "") -> TaskView:
         duration_s=report.duration_s if report and task.ended else 0.0,
         exit_code=end.status if end is not None and has_status else None,
         signal=end.signal if end is not None else None,
-        why=failure.message if failure else why if end is None or end.ok else end.words,
+        why=brief(failure.message) if failure else why if end is None or end.ok else end.words,
     )
 
 
-def explain(desk: Desk, task: Task) -> str:
-    """Return in one line why this task has not started; empty when it has."""
+def explain(desk: Desk, task: Task, ahead: int | None = None) -> str:
+    """Return in one line why this task has not started; empty when it has.
+
+    ``ahead``: how many tasks stand before it in the queue; None: they are counted, which costs a look at each of them.
+    """
     if task.state is S.WAITING:
         return f"retry {task.failures} of {task.retries} after a pause"
     if task.state is S.SENT and task.lease:
@@ -62,10 +87,10 @@ def explain(desk: Desk, task: Task) -> str:
     lives = [life for life in desk.roster.lives.values() if life.takes_work]
     if not lives:
         return "no worker is ready"
-    ahead = desk.ready.ahead_of(task.id)
     if any(not life.held for life in lives):
         own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
         return f"{own} is being made ready"
+    ahead = desk.ready.ahead_of(task.id) if ahead is None else ahead
     busy = f"all {len(lives)} workers are busy"
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 

@@ -8,7 +8,9 @@ A plain heap does; nothing is ever re-sorted.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from tmax.core.model import PRIORITIES, Task
@@ -25,6 +27,10 @@ def part_of(task: Task) -> str:
     """Return which workers may run a task: those of this context; empty: any."""
     key = context_key(task.job)
     return FRESH + key if task.job.fresh else key
+
+
+_STALE_AT_LEAST = 1000
+"""Entries of tasks that have left are not worth sweeping below this number."""
 
 
 class ReadyQueue:
@@ -56,10 +62,15 @@ class ReadyQueue:
             heapq.heappush(self._heaps.setdefault(key[2], []), key)
 
     def discard(self, task_id: int) -> None:
-        """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top."""
+        """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top, or when most entries are such."""
         key = self._keys.pop(task_id, None)
-        if key is not None:
-            self._counts[key[2]] -= 1
+        if key is None:
+            return
+        part = key[2]
+        self._counts[part] -= 1
+        if len(self._heaps[part]) > 2 * self._counts[part] + _STALE_AT_LEAST:
+            self._heaps[part] = [one for one in self._heaps[part] if self._keys.get(one[1]) == one]
+            heapq.heapify(self._heaps[part])
 
     def head(self, part: str) -> Key | None:
         """Return the best of a part without taking it, or None when nothing of it is ready."""
@@ -102,8 +113,21 @@ class ReadyQueue:
     def ahead_of(self, task_id: int) -> int:
         """Return how many tasks stand before this one (0 for one that is not in)."""
         key = self._keys.get(task_id)
-        return 0 if key is None else sum(1 for other in self._keys.values() if other < key)
+        return 0 if key is None else sum(map(key.__gt__, self._keys.values()))
+
+    def in_order(self) -> Iterator[int]:
+        """Yield the ids, best first, as they stand now; those that leave the queue before their turn are left out.
+
+        Costs one heap of all, and then the logarithm of its length for each id that is taken.
+        """
+        heap, last = list(self._keys.values()), None
+        heapq.heapify(heap)
+        while heap:
+            key = heapq.heappop(heap)
+            if key != last and self._keys.get(key[1]) == key:  # a task that left and came back may have two entries
+                last = key
+                yield key[1]
 
     def first(self, count: int) -> list[int]:
-        """Return the first ``count`` ids, best first; for viewers, costs a look at every entry."""
-        return [key[1] for key in heapq.nsmallest(count, self._keys.values())]
+        """Return the first ``count`` ids, best first."""
+        return list(itertools.islice(self.in_order(), count))

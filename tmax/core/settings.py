@@ -13,15 +13,17 @@ import msgspec
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[int, msgspec.Meta(ge=0)]
+Workers = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+"""Each is a process and a tmux session: a number mistyped must not take the machine down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmSettings:
     """Size and making of a swarm."""
 
-    workers: Share = 0
+    workers: Workers = 0
     """Workers to keep; 0: one a core."""
-    pool: Share = 1
+    pool: Workers = 1
     """Pre-warmed workers kept beside them, ready to be taken."""
     preload: tuple[str, ...] = ("auto",)
     """Modules imported before work arrives; ``auto``: numpy, and torch when it is installed."""

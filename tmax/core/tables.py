@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
@@ -119,33 +119,75 @@ class Column:
     drop: int = 0
     """Left out when the table is still too wide: the highest number first; 0: never."""
     tinted: bool = False
+    optional: bool = False
+    """Left out when all its cells are empty."""
 
 
 _GAP = 2
+_BETWEEN = "\0"
+"""In no cell."""
 _FLEXIBLE_AT_LEAST = 10
+CELL_COLUMNS = 200
+"""Of a cell where no width is given: a label may be megabytes long, and each row would be as wide as the widest."""
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int = 0, *, color: bool = False) -> str:
-    """Return an aligned table with a line of heads; never wider than ``width`` as far as its columns allow (0: no limit)."""
-    kept = list(range(len(columns)))
-    longest = 8 * width if width else None  # a label may be megabytes long; what cannot be shown is not measured
-    cells = [[printable(cell[:longest]) for cell in row] for row in rows]
-    wide = [max([columns_of(column.head), *(columns_of(row[at]) for row in cells)]) for at, column in enumerate(columns)]
-    if width:
-        kept = _kept(columns, wide, width)
-        _shrink(columns, kept, wide, width)
-    chosen, room = [columns[at] for at in kept], [wide[at] for at in kept]
-    lines = [_line([column.head for column in chosen], chosen, room, color=False)]
-    lines += [_line([row[at] for at in kept], chosen, room, color=color) for row in cells]
-    return "\n".join(lines) + "\n"
+class Table:
+    """An aligned table with a line of heads, made row by row; never wider than ``width`` as far as its columns allow (0: no limit)."""
+
+    def __init__(self, columns: Sequence[Column], width: int = 0, *, color: bool = False) -> None:
+        self._columns = columns
+        self._width = width
+        self._color = color
+        self._room = width or CELL_COLUMNS
+        self._rows: list[str] = []
+        """Each as one text: lists in such numbers would send the garbage collector through the whole process."""
+        self._wide = [0] * len(columns)
+
+    def add(self, row: Sequence[str]) -> None:
+        """Add one row; ``row``: text from anywhere, of any length."""
+        cells = [cell(text, self._room) for text in row]
+        self._rows.append(_BETWEEN.join(cells))
+        for at, text in enumerate(cells):
+            columns = columns_of(text)
+            self._wide[at] = max(self._wide[at], columns)
+
+    def lines(self) -> Iterator[str]:
+        """Yield its lines, each with its end."""
+        kept = [at for at, column in enumerate(self._columns) if self._wide[at] or not column.optional]
+        wide = [max(columns_of(column.head), wide) for column, wide in zip(self._columns, self._wide, strict=True)]
+        if self._width:
+            kept = _kept(self._columns, kept, wide, self._width)
+            _shrink(self._columns, kept, wide, self._width)
+        chosen, room = [self._columns[at] for at in kept], [wide[at] for at in kept]
+        yield _line([column.head for column in chosen], chosen, room, color=False) + "\n"
+        for row in self._rows:
+            cells = row.split(_BETWEEN)
+            yield _line([cells[at] for at in kept], chosen, room, color=self._color) + "\n"
+
+
+def cell(text: str, columns: int) -> str:
+    """Return ``text`` on one line, harmless, and cut to ``columns``."""
+    if len(text) <= columns and text.isascii() and text.isprintable():
+        return text
+    longest = 8 * columns  # what cannot be shown is not looked at
+    shown = printable(text[:longest])
+    return fit(shown + "…" if len(text) > longest else shown, columns)
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int = 0, *, color: bool = False) -> str:
+    """Return these rows as a ``Table``."""
+    made = Table(columns, width, color=color)
+    for row in rows:
+        made.add(row)
+    return "".join(made.lines())
 
 
 def _total(kept: Sequence[int], wide: Sequence[int]) -> int:
     return sum(wide[at] for at in kept) + _GAP * (len(kept) - 1)
 
 
-def _kept(columns: Sequence[Column], wide: Sequence[int], width: int) -> list[int]:
-    kept = list(range(len(columns)))
+def _kept(columns: Sequence[Column], filled: Sequence[int], wide: Sequence[int], width: int) -> list[int]:
+    kept = list(filled)
     least = [min(wide[at], _FLEXIBLE_AT_LEAST) if column.flexible else wide[at] for at, column in enumerate(columns)]
     for at in sorted((at for at in kept if columns[at].drop), key=lambda at: -columns[at].drop):
         if _total(kept, least) > width:
@@ -164,13 +206,14 @@ def _shrink(columns: Sequence[Column], kept: Sequence[int], wide: list[int], wid
 
 def _line(cells: Sequence[str], columns: Sequence[Column], wide: Sequence[int], *, color: bool) -> str:
     parts = []
-    for cell, column, room in zip(cells, columns, wide, strict=True):
-        text = fit(cell, room)
-        pad = " " * (room - columns_of(text))
-        tint = _TINTS.get(cell) if color and column.tinted else None
-        shown = f"\x1b[{tint}m{text}\x1b[0m" if tint else text
+    last = len(columns) - 1
+    for at, (text, column, room) in enumerate(zip(cells, columns, wide, strict=True)):
+        cut = fit(text, room)
+        pad = "" if at == last and not column.right else " " * (room - columns_of(cut))
+        tint = _TINTS.get(text) if color and column.tinted else None
+        shown = f"\x1b[{tint}m{cut}\x1b[0m" if tint else cut
         parts.append(pad + shown if column.right else shown + pad)
-    return (" " * _GAP).join(parts).rstrip()
+    return (" " * _GAP).join(parts).rstrip(" ")
 
 
 # -- what the verbs print --------------------------------------------------------------------------
@@ -193,9 +236,9 @@ _TASK = (
     Column(head="PRIORITY", drop=2),
     Column(head="WORKER"),
     Column(head="FOR", right=True),
-    Column(head="NAME", flexible=True, drop=1),
+    Column(head="NAME", flexible=True, drop=1, optional=True),
     Column(head="WHAT", flexible=True),
-    Column(head="WHY", flexible=True),
+    Column(head="WHY", flexible=True, optional=True),
 )
 
 
@@ -206,7 +249,7 @@ def status_text(snapshot: Snapshot, width: int = 0, color: bool = False) -> str:
     if rate:
         lines.append(rate)
     if snapshot.notice:
-        lines.append(f"note: {printable(snapshot.notice)}")
+        lines.append(f"note: {cell(snapshot.notice, 4 * CELL_COLUMNS)}")
     shown = [line if not width else fit(line, width) for line in lines[:3]] + lines[3:]
     return "\n".join(shown) + "\n\n" + table(_WORKER, _worker_rows(snapshot.workers, snapshot.at), width, color=color)
 
@@ -270,12 +313,16 @@ def _worker_row(worker: WorkerView, now: float) -> list[str]:
 
 def ps_text(tasks: Sequence[TaskView], now: float, width: int = 0, color: bool = False) -> str:
     """Return what ``tmax ps`` prints; ``now``: UTC epoch seconds.  Columns that would be empty are left out."""
-    rows = [_task_row(task, now) for task in tasks]
-    heads = [at for at, column in enumerate(_TASK) if column.head not in {"NAME", "WHY"} or any(row[at] for row in rows)]
-    return table([_TASK[at] for at in heads], [[row[at] for at in heads] for row in rows], width, color=color)
+    return table(_TASK, (task_row(task, now) for task in tasks), width, color=color)
 
 
-def _task_row(task: TaskView, now: float) -> list[str]:
+def ps_table(width: int = 0, color: bool = False) -> Table:
+    """Return the empty table of ``tmax ps``; its rows are made by ``task_row``."""
+    return Table(_TASK, width, color=color)
+
+
+def task_row(task: TaskView, now: float) -> list[str]:
+    """Return a task's cells, as in ``ps_table``."""
     return [
         str(task.id),
         task.state,

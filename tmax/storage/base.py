@@ -64,8 +64,8 @@ class Reader(Protocol):
         Nothing when ``before`` is unknown or has not ended: what is trimmed is always the oldest, so nothing older is left either.
         """
 
-    def named(self, name: str) -> list[int]:
-        """Ids of the tasks of this name, oldest first."""
+    def named(self, name: str) -> int:
+        """The newest task of this name that has not ended, else the newest that has; 0 when there is none."""
 
     def last_ids(self, n: int) -> list[int]:
         """The ``n`` highest ids, newest first."""

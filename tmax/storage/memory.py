@@ -63,9 +63,9 @@ class MemoryReader:
             found = found[ids.index(before) + 1 :] if before in ids else []
         return [task for task in found if states is None or task.state in states][: max(limit, 0)]
 
-    def named(self, name: str) -> list[int]:
-        """Ids of the tasks of this name, oldest first."""
-        return sorted(task.id for task in self.kept.values() if name and task.name == name)
+    def named(self, name: str) -> int:
+        """The newest task of this name that has not ended, else the newest that has; 0 when there is none."""
+        return max(((not task.ended, task.id) for task in self.kept.values() if name and task.name == name), default=(False, 0))[1]
 
     def last_ids(self, n: int) -> list[int]:
         """The ``n`` highest ids, newest first."""

@@ -72,9 +72,13 @@ class SqliteReader:
         found = self.tasks(ids)
         return [found[number] for number in ids]
 
-    def named(self, name: str) -> list[int]:
-        """Ids of the tasks of this name, oldest first."""
-        return self._column("SELECT id FROM tasks WHERE name = ? ORDER BY id", name) if _is_text(name) else []
+    def named(self, name: str) -> int:
+        """The newest task of this name that has not ended, else the newest that has; 0 when there is none."""
+        if not _is_text(name):
+            return 0
+        # INDEXED BY: the other index would look at every task that has not ended, whatever its name.
+        live = "SELECT max(id) FROM tasks INDEXED BY task_of_name WHERE name = ? AND ended_at IS NULL"
+        return self._number(live, name) or self._number("SELECT max(id) FROM tasks WHERE name = ?", name)
 
     def last_ids(self, n: int) -> list[int]:
         """The ``n`` highest ids, newest first."""

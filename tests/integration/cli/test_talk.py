@@ -8,6 +8,7 @@ import os
 import pickle
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -292,27 +293,68 @@ def fake_tmux(toy: Toy) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+def listening(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(path)
+    made.listen(4)
+    return made
+
+
+def test_a_tmux_that_has_ended_or_is_another_users_is_named_with_what_to_type(
+    toy: Toy, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.replies["locate"] = {**PLACE, "tmux": "/x/tmux.sock"}
+    listening(str(toy.root / "deaf")).close()  # the file is there, and nobody listens
+    for path in (str(toy.root / "gone"), str(toy.root / "deaf")):
+        monkeypatch.setenv("TMUX", f"{path},1,0")
+        assert fast.main(["attach", "w1"]) == 1
+        told = capfd.readouterr().err
+        assert f"TMUX names a tmux server that does not run any more: {path}\n" in told
+        assert "hint: leave it out: env -u TMUX tmax attach" in told
+    monkeypatch.setenv("TMUX", "no socket at all")
+    assert fast.main(["attach", "w1"]) == 2
+    assert "needs a terminal" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("term", ["no-such-terminal", "dumb", ""])
+def test_a_terminal_that_tmux_refuses_is_named(toy: Toy, term: str) -> None:
+    toy.replies["locate"] = {**PLACE, "tmux": "/x/tmux.sock"}
+    path = fake_tmux(toy)
+    (toy.root / "bin" / "tmux").write_text("#!/bin/sh\necho open terminal failed: not a terminal of ours >&2\nexit 1\n")
+    master, slave = pty.openpty()
+    try:
+        code, _, err = finished(command(toy, "attach", "w1", env={"PATH": path, "TERM": term}, stdin=slave, stdout=slave))
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert code == 1
+    assert f"error: tmux cannot use this terminal (TERM={term}): open terminal failed: not a terminal of ours\n".encode() in err
+    assert b"hint: name one that it knows" in err
+
+
 @pytest.mark.parametrize(
     "inside, words",
     [
         ("", "TMUX= -u -S {sock} attach-session -r -t %3"),
-        ("/tmp/mine,1,0", "TMUX=/tmp/mine,1,0 new-window -n tmax:w1 -- env -u TMUX -u TMUX_PANE tmux -u -S {sock} attach-session -r -t %3"),
+        ("{mine},1,0", "TMUX={mine},1,0 new-window -n tmax:w1 -- env -u TMUX -u TMUX_PANE tmux -u -S {sock} attach-session -r -t %3"),
         ("{sock},1,0", "TMUX={sock},1,0 -S {sock} switch-client -t %3"),
     ],
 )
 def test_attach_becomes_tmux_and_never_nests_silently(toy: Toy, inside: str, words: str) -> None:
     sock = str(toy.runtime / "tmux.sock")
     toy.replies["locate"] = {**PLACE, "tmux": sock}
-    env = {"PATH": fake_tmux(toy), **({"TMUX": inside.format(sock=sock)} if inside else {})}
+    mine = str(toy.root / "mine")
+    env = {"PATH": fake_tmux(toy), **({"TMUX": inside.format(sock=sock, mine=mine)} if inside else {})}
     master, slave = pty.openpty()
     try:
-        code, _, err = finished(command(toy, "attach", "-r", "w1", env=env, stdin=slave, stdout=slave))
+        with listening(sock), listening(mine):
+            code, _, err = finished(command(toy, "attach", "-r", "w1", env=env, stdin=slave, stdout=slave))
     finally:
         os.close(slave)
         os.close(master)
     assert code == 0, err
-    assert (toy.root / "said").read_text().strip() == words.format(sock=sock)
-    assert (b"C-b C-b" in err) == (inside == "/tmp/mine,1,0")
+    assert (toy.root / "said").read_text().strip() == words.format(sock=sock, mine=mine)
+    assert (b"C-b C-b" in err) == (inside == "{mine},1,0")
 
 
 def test_attach_without_a_terminal_says_what_to_type(toy: Toy, capfd: Capture) -> None:

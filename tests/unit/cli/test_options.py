@@ -41,7 +41,7 @@ def test_the_fast_table_names_functions_that_take_its_options() -> None:
         ("ps --limit=5", "ps", [], {"limit": 5}),
         ("submit -- ls -l --json", "submit", ["ls", "-l", "--json"], {}),
         ("submit ls -l --name x", "submit", ["ls", "-l", "--name", "x"], {}),
-        ("submit --name -x -- a -- b", "submit", ["a", "--", "b"], {"name": "-x"}),
+        ("submit --request-id -x -- a -- b", "submit", ["a", "--", "b"], {"request_id": "-x"}),
         ("submit --py m:f - 3", "submit", ["-", "3"], {"py": "m:f"}),
         ("submit --timeout 1h30m -- x", "submit", ["x"], {"timeout_s": 5400.0}),
         ("wait 1 2 --timeout 3 @", "wait", ["1", "2", "@"], {"timeout_s": 3.0}),
@@ -86,16 +86,68 @@ def test_values_that_are_not_allowed_are_said(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, value", [("0", 0.0), ("90", 90.0), ("1.5", 1.5), ("250ms", 0.25), ("30m", 1800.0), ("1h30m", 5400.0), ("2d", 172800.0)]
+    "text, value",
+    [
+        ("0", 0.0),
+        ("90", 90.0),
+        ("1.5", 1.5),
+        ("250ms", 0.25),
+        ("30m", 1800.0),
+        ("1h30m", 5400.0),
+        ("2d", 172800.0),
+        ("10 s", 10.0),
+        (" 5 ", 5.0),
+        ("1h 30m", 5400.0),
+        ("5min", 300.0),
+        ("1000000000", 1e9),
+    ],
 )
 def test_durations(text: str, value: float) -> None:
     assert options.seconds(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "x", "1x", "-1", "1h x", "m", "1.2.3", "1e3", "inf", "nan"])
+@pytest.mark.parametrize("text", ["", " ", "x", "1x", "-1", "1h x", "m", "1.2.3", "1e3", "1e9h", "inf", "nan", "1 0 s", "1\n"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="is not a duration") as caught:
         options.seconds(text)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["1000000001", "300000h", "9" * 400])
+def test_a_duration_that_is_too_long_is_told_the_limit(text: str) -> None:
+    with pytest.raises(UsageError, match="at most 1000000000 seconds"):
+        options.seconds(text)
+
+
+@pytest.mark.parametrize(
+    "text, value", [("0", 0), ("007", 7), ("1000000000", 10**9), ("9223372036854775807", 2**63 - 1), ("0" * 30 + "5", 5)]
+)
+def test_numbers(text: str, value: int) -> None:
+    assert options.count(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1e3", "1_000", " 1", "x", "\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT THREE}"])
+def test_what_is_no_number(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a whole number from 0"):
+        options.count(text)
+
+
+@pytest.mark.parametrize("text", ["9223372036854775808", "9" * 5000])
+def test_a_number_that_is_too_large_is_told_the_limit(text: str) -> None:
+    with pytest.raises(UsageError, match="at most 9223372036854775807") as caught:
+        options.count(text)
+    assert len(caught.value.message) < 120
+
+
+@pytest.mark.parametrize(
+    "line", ["ps -aq --limit x", "kernel reduce --n x", "kernel reduce --timeout nan", "submit --name 3 -h -- x", "ps -aq --color red"]
+)
+def test_typer_names_the_option_too(line: str) -> None:
+    from tmax.cli.main import run
+
+    flag = next(word for word in line.split() if word.startswith("--"))
+    with pytest.raises(UsageError, match=f"^{flag}: |^-l: "):
+        run([word for word in line.split() if word != "-h"])
 
 
 def test_kernel_names_are_those_the_workers_know() -> None:

@@ -55,3 +55,28 @@ def test_a_task_that_left_and_came_back_stands_where_it_stood() -> None:
     assert queue.first(3) == [0, 1, 2]
     assert queue.ahead_of(2) == 2
     assert queue.ahead_of(99) == 0
+
+
+def test_it_can_be_gone_through_while_it_changes() -> None:
+    queue = ReadyQueue(360.0)
+    for number in range(6):
+        queue.add(task(number, "normal", float(number)))
+    seen = queue.in_order()
+    assert next(seen) == 0
+    queue.discard(2)
+    queue.add(task(9, "critical", 0.0))
+    queue.discard(3)
+    queue.add(task(3, "normal", 3.0))  # left and came back: its first entry is still there
+    assert list(seen) == [1, 3, 4, 5]
+    assert queue.first(3) == [9, 0, 1]
+    assert [queue.ahead_of(number) for number in (9, 3, 2)] == [0, 3, 0]
+
+
+def test_tasks_that_left_do_not_fill_it() -> None:
+    queue = ReadyQueue(360.0)
+    for number in range(10_000):
+        queue.add(task(number, "normal", float(number)))
+    for number in range(9_990):
+        queue.discard(number)
+    assert len(queue._heap) < 2_000
+    assert queue.first(100) == list(range(9_990, 10_000))

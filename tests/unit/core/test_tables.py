@@ -137,3 +137,29 @@ def test_ages_are_what_a_person_asks_for() -> None:
     ]
     ages = [line.split()[4] for line in tables.ps_text(tasks, NOW).splitlines()[1:]]
     assert ages == ["5.0s", "9.0s", "2.5s"]
+
+
+def test_no_cell_is_wider_than_two_hundred_columns_and_no_line_ends_in_blanks_also_without_a_terminal() -> None:
+    huge = "x" * 120_000
+    rows = [
+        TaskView(
+            id=number, kind="shell", label=huge if number == 3 else "true", state="done", why=f"one\ntwo\t{huge}" if number == 4 else ""
+        )
+        for number in range(9)
+    ]
+    lines = tables.ps_text(rows, NOW).splitlines()
+    assert len(lines) == 10
+    assert not [line for line in lines if line != line.rstrip()]
+    assert max(map(len, lines)) < 500
+    assert sum("\N{HORIZONTAL ELLIPSIS}" in line for line in lines) == 2
+    busy = tables.workers_text([worker(1, state="busy", task=7, task_label=huge)], NOW)
+    assert max(map(len, busy.splitlines())) < 400
+    noted = tables.status_text(snapshot(worker(1, state="busy", task=7, task_label=huge), notice=huge))
+    assert max(map(len, noted.splitlines())) < 1000
+
+
+@given(st.text(max_size=2000), st.integers(1, 80))
+def test_a_cell_is_harmless_and_fits(text: str, columns: int) -> None:
+    shown = tables.cell(text, columns)
+    assert tables.columns_of(shown) <= columns
+    assert tables.printable(shown) == shown
