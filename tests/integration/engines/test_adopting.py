@@ -119,7 +119,7 @@ def test_a_number_that_is_another_process_now_is_left_alone(rig: Rig, canary: su
     ]
     rig.engine.adopt(records)
     for life in (1, 2):
-        assert rig.ended(life).cause == "ended, nobody knows how"
+        assert rig.ended(life).cause == "ended with the whole swarm"
     rig.engine.kill(2, "once more")
     rig.run_for(0.05)
 
