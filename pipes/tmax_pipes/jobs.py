@@ -117,7 +117,10 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
     split: bool = False
     """True: two pipes for stdout and stderr. False: one pseudo-terminal, so output comes line by line."""
     stdin: bytes = b""
-    """Path of a file or FIFO that is the program's standard input; empty: the terminal, or ``/dev/null`` where there is none."""
+    """Path of the program's standard input: a file, a FIFO, or a socket where its submitter waits to hand over its own descriptor.
+
+    Empty: the terminal, or ``/dev/null`` where there is none.
+    """
 
 
 KernelValue: TypeAlias = int | float | str | bool
@@ -155,14 +158,16 @@ def kind_of(job: Job) -> str:
     return str(type(job).__struct_config__.tag)
 
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode = msgspec.msgpack.Encoder().encode
 _surroundings = msgspec.msgpack.Decoder(Surroundings)
 _context = msgspec.msgpack.Decoder(Context)
 
 
 def encode_surroundings(surroundings: Surroundings) -> bytes:
     """Return them as bytes; equal ones give equal bytes."""
-    return _encode(surroundings)
+    # msgspec's own order takes keys of text alone.
+    env, limits = dict(sorted(surroundings.env.items())), dict(sorted(surroundings.limits.items()))
+    return _encode(msgspec.structs.replace(surroundings, env=env, limits=limits))
 
 
 def decode_surroundings(data: bytes) -> Surroundings:
