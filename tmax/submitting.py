@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, ParamSpec, TypeVar, cast
+
+import msgspec
 
 from tmax.calls import Prepared, SearchPath, dump_call, label_of_function, prepare, python_job
 from tmax.control.courier import Courier
@@ -17,10 +20,11 @@ from tmax.errors import UsageError
 from tmax.outcomes import ExitStatus
 from tmax_pipes import blobs
 from tmax_pipes.chunk import call_each
-from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
+from tmax_pipes.jobs import Job, KernelJob, KernelValue, Limits, ShellJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
+J = TypeVar("J", bound=Job)
 
 _MAX_COMMAND_BYTES = 900 * 1024
 _SHUT = "cannot schedule new futures after shutdown"
@@ -41,6 +45,7 @@ class Submits:
 
     _outbox: Outbox
     _wants: Mapping[str, Any]
+    _job_wants: Mapping[str, Any] = {}
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
         """Have ``fn(*args, **kwargs)`` called by a worker; return its future at once.
@@ -59,7 +64,7 @@ class Submits:
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(python_job(body, label, outbox.path.extras()), self._wants, "python")
+        return outbox.courier.submit(self._shaped(python_job(body, label, outbox.path.extras())), self._wants, "python")
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1) -> Iterator[T]:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.
@@ -107,7 +112,8 @@ class Submits:
     ) -> TaskFuture[ExitStatus]:
         """Run a program; the future gives its ExitStatus, whatever that is.  Never through a shell: say ``["sh", "-c", ...]`` for one.
 
-        ``cwd`` and ``env``: this process's own unless given.  ``split``: two pipes instead of one terminal.
+        ``cwd`` and ``env``: this process's own unless given; umask and resource limits: this process's own.  ``split``: two pipes
+        instead of one terminal, in which pagers are cat.
         A program that is not found fails the future with TaskFailed.
         """
         if isinstance(argv, str | bytes) or not argv:
@@ -118,6 +124,8 @@ class Submits:
             cwd=os.fsencode(os.getcwd() if cwd is None else os.path.abspath(cwd)),
             env={key: value for key, value in whole.items() if not key.startswith(b"TMUX")},
             split=split,
+            umask=current_umask(),
+            limits=current_limits(),
         )
         if sum(map(len, job.argv)) + sum(len(key) + len(value) for key, value in job.env.items()) > _MAX_COMMAND_BYTES:
             raise UsageError(f"arguments and environment are over {_MAX_COMMAND_BYTES} bytes")
@@ -126,7 +134,11 @@ class Submits:
     def _hand_over(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
         if self._outbox.shut:
             raise RuntimeError(_SHUT)
-        return self._outbox.courier.submit(job, self._wants, kind)
+        return self._outbox.courier.submit(self._shaped(job), self._wants, kind)
+
+    def _shaped(self, job: J) -> J:
+        """Return the job with what this view wants of it."""
+        return msgspec.structs.replace(job, **self._job_wants) if self._job_wants else job
 
     def options(
         self,
@@ -138,12 +150,15 @@ class Submits:
         deliveries: int | None = None,
         idempotent: bool | None = None,
         grace: float | None = None,
+        fresh: bool | None = None,
+        keep_background: bool | None = None,
     ) -> View:
         """Return a view of this swarm whose tasks have these options; what is None stays as it is here.
 
         ``timeout``: seconds a run may take (0: no limit).  ``retries``: how often a task that *failed* is run again.
         ``deliveries``: how many workers may die under it.  ``idempotent``: False for what must not run twice; it ends as interrupted
-        when its worker dies.  ``grace``: seconds between asking it to end and killing it.  Raises UsageError for a wrong value.
+        when its worker dies.  ``grace``: seconds between asking it to end and killing it.  ``fresh``: in a worker process that has run nothing before, and runs nothing after it.
+        ``keep_background``: processes that a task leaves running go on; else they end with it.  Raises UsageError for a wrong value.
         """
         delivery = None if idempotent is None else ("at-least-once" if idempotent else "at-most-once")
         given = {
@@ -157,15 +172,40 @@ class Submits:
         }
         wants = {key: value for key, value in given.items() if value is not None}
         _check_wants(wants)
-        return View(self._outbox, {**self._wants, **wants})
+        flags = {"fresh": fresh, "keep_background": keep_background}
+        job_wants = {key: bool(value) for key, value in flags.items() if value is not None}
+        return View(self._outbox, {**self._wants, **wants}, {**self._job_wants, **job_wants})
+
+
+def current_umask() -> int | None:
+    """Return this process's umask without setting it for a moment, which would hit other threads; None when the kernel does not tell."""
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            text = file.read(512)
+    except OSError:
+        return None
+    _, found, rest = text.partition(b"\nUmask:\t")
+    return int(rest.split(b"\n", 1)[0], 8) if found else None
+
+
+def current_limits() -> Limits:
+    """Return this process's resource limits."""
+    found: Limits = {}
+    for number in range(resource.RLIMIT_RTTIME + 1):
+        try:
+            found[number] = resource.getrlimit(number)
+        except ValueError:
+            pass  # this kernel has none of this number
+    return found
 
 
 class View(Submits):
     """A swarm seen with options of its own for each task; made by ``options``, owns nothing."""
 
-    def __init__(self, outbox: Outbox, wants: Mapping[str, Any]) -> None:
+    def __init__(self, outbox: Outbox, wants: Mapping[str, Any], job_wants: Mapping[str, Any]) -> None:
         self._outbox = outbox
         self._wants = wants
+        self._job_wants = job_wants
 
 
 def _check_wants(wants: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
     split: bool = False
     """True: two pipes for stdout and stderr. False: one pseudo-terminal, so output comes line by line."""
     stdin: bytes = b""
-    """Path of the program's standard input: a file, a FIFO, or a socket where its submitter waits to hand over its own descriptor.
+    """The program's standard input: a path, or ``@NAME`` of an abstract socket where its submitter hands over its own descriptor.
 
     Empty: the terminal, or ``/dev/null`` where there is none.
     """

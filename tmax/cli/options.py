@@ -109,6 +109,8 @@ SUBMIT = (
     Option("delivery", "--delivery", read=delivery),
     Option("request_id", "--request-id", read=str),
     Option("split", "--split"),
+    Option("keep_background", "--keep-background"),
+    Option("fresh", "--fresh"),
     Option("py", "--py", read=str),
 )
 

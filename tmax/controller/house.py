@@ -275,10 +275,11 @@ class Controller:
             LOG.error("ended tasks above the number kept could not be let go: %s", gone)
             return
         for task in gone:
-            try:
-                os.unlink(f"{self.layout.logs}/{task}.log")
-            except FileNotFoundError:
-                pass  # it printed little or nothing
+            for kind in ("log", "stderr"):
+                try:
+                    os.unlink(f"{self.layout.logs}/{task}.{kind}")
+                except FileNotFoundError:
+                    pass  # it printed little or nothing
         bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
         if bodies:
             self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free))

@@ -314,6 +314,7 @@ class Verbs:
             file=path if os.path.exists(path) else None,
             wanted_file=path,
             tail=base64.b64encode(tail).decode(),
+            stderr=task.outcome.report.stderr if task.outcome else (),
             live=not task.ended,
         )
 
@@ -374,7 +375,7 @@ class Verbs:
 
         try:
             self._check_open()
-            tasks = [new_task_of_bulk(request.client, task) for task in request.tasks]
+            tasks = [new_task_of_bulk(request.client, task, self._house.settings.tasks) for task in request.tasks]
         except TmaxError as error:
             refused(error)
             return

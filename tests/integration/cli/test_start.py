@@ -48,7 +48,7 @@ def imported(command: list[str], env: dict[str, str]) -> set[str]:
         ("", {"tmax.cli.status"}),
         ("status --json", {"tmax.cli.status"}),
         ("ps -a", {"tmax.cli.status"}),
-        ("submit -- true", {"tmax.cli.submit", "tmax.cli.again"}),
+        ("submit -- true", {"tmax.cli.submit", "tmax.cli.again", "resource"}),
         ("wait 1", {"tmax.cli.ends", "tmax.cli.again"}),
         ("wait @", {"tmax.cli.ends", "tmax.cli.again"}),
         ("result 1", {"tmax.cli.ends", "tmax.cli.outcome"}),

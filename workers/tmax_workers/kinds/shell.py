@@ -93,7 +93,7 @@ class ShellRun:
         self._on_end = on_end
         self._log = ShellLog(log_of(place.logs, run.task), parts=self._job.split)
         self._started_at, self._began = time.time(), time.monotonic()
-        self._stdin = Stdin(self._job.stdin, run.attempt, loop, self._has_stdin) if self._job.stdin else None
+        self._stdin = Stdin(self._job.stdin, loop, self._has_stdin) if self._job.stdin else None
         self._reading: dict[int, bool] = {}  # descriptor -> whether it is stderr alone
         self._keys = self._held = self._pidfd = -1
         self._cancelled = False
@@ -107,7 +107,7 @@ class ShellRun:
     @property
     def takes_keys(self) -> bool:
         """Whether the pane's keyboard belongs to it."""
-        return self._keys >= 0 and self._stdin is None
+        return self._keys >= 0
 
     # -- orders ------------------------------------------------------------------------------------
 

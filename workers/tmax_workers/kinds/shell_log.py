@@ -16,7 +16,7 @@ import struct
 
 from tmax_pipes.messages import TAIL_BYTES
 
-PART = struct.Struct("<QQ")
+PART = struct.Struct("<QQ")  # little-endian, whatever the machine
 """Offset and length of a part of the log that is stderr."""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -1,9 +1,9 @@
-"""A program's standard input when its submitter gives it one: a path, or a socket where the submitter waits with the very descriptor.
+"""A program's standard input when its submitter gives it one: a path, or the very descriptor that the submitter has.
 
 ::
 
     /dev/null, a file, a FIFO      opened for reading, without waiting for a writer
-    a socket                       connect --> the submitter sends its own standard input (SCM_RIGHTS) --> the program reads it itself
+    @NAME, an abstract socket      connect --> the submitter sends its own standard input (SCM_RIGHTS) --> the program reads it itself
 
 So nothing is copied, a reader who stops reading stops the writer, and what was not read is left for the next command, all as in the submitter's shell.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
+import struct
 from collections.abc import Callable
 
 from tmax_workers.loop import Loop
@@ -27,22 +27,17 @@ class Stdin:
     ``refused`` says why the submitter does not give it; empty: it does.
     """
 
-    def __init__(self, path: bytes, attempt: int, loop: Loop, on_ready: Callable[[], None]) -> None:
+    def __init__(self, path: bytes, loop: Loop, on_ready: Callable[[], None]) -> None:
         self.fd = -1
         self.refused = ""
         self._path = path
-        self._attempt = attempt
         self._loop = loop
         self._on_ready = on_ready
         self._sock: socket.socket | None = None
 
     def fetch(self) -> bool:
         """Begin; return whether it is there already.  Raises OSError for a path that cannot be opened."""
-        try:
-            found = os.stat(self._path)
-        except FileNotFoundError:
-            return True  # the submitter took it away with it
-        if stat.S_ISSOCK(found.st_mode):
+        if self._path.startswith(b"@"):
             return self._connect()
         self.fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(self.fd, True)
@@ -52,11 +47,13 @@ class Stdin:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            sock.connect(os.fsdecode(self._path))
-            sock.send(b"%d\n" % self._attempt)
+            sock.connect(b"\0" + self._path[1:])
+            _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         except OSError:
+            uid = -1  # nobody listens any more
+        if uid != os.geteuid():
             sock.close()
-            return True  # nobody listens any more
+            return True
         self._sock = sock
         self._loop.add(sock.fileno(), lambda _events: self._received())
         return False
@@ -74,7 +71,7 @@ class Stdin:
             self.fd = fds[0]
             os.set_inheritable(self.fd, False)
         else:
-            self.refused = said.decode("utf-8", "replace")
+            self.refused = said.decode("utf-8", "replace")  # empty: it ended meanwhile
         self._on_ready()
 
     def _hang_up(self) -> None:
