@@ -30,6 +30,8 @@ _IN_MODIFY = 0x2
 _IN_MOVED_TO = 0x80
 _IN_CREATE = 0x100
 _CHUNK_BYTES = 1 << 16
+_HEAD_BYTES = 4096
+"""So much of what was printed is remembered: output that short moves into the task's row."""
 _PART_BYTES = 16
 """Of a record of the file that says which parts of a log are stderr."""
 _BLIND_MS = 200
@@ -71,6 +73,7 @@ class _Follower:
         self._task = task
         self._tries_left = TRIES
         self._printed_bytes = 0
+        self._head = b""
         self._file = -1
         self._identity: tuple[int, int] | None = None
         self._ears = _Ears()
@@ -126,6 +129,7 @@ class _Follower:
             if data:
                 self._show(data, self._parts)
                 self._printed_bytes += len(data)
+                self._head = (self._head + data)[:_HEAD_BYTES] if len(self._head) < _HEAD_BYTES else self._head
             elif os.fstat(self._file).st_size < self._printed_bytes:
                 self._begin_anew()  # a new attempt began the log anew
             else:
@@ -139,7 +143,7 @@ class _Follower:
             (self._put_stderr if is_stderr else self._put)(piece)
 
     def _begin_anew(self) -> None:
-        self._printed_bytes = 0
+        self._printed_bytes, self._head = 0, b""
         self._parts.forget()
 
     def _open(self) -> bool:
@@ -173,8 +177,8 @@ class _Follower:
             self._show_new()
             return
         tail = a2b_base64(answer["tail"])
-        if len(tail) < self._printed_bytes:
-            self._printed_bytes = 0
+        if self._printed_bytes > len(tail) or not tail.startswith(self._head):
+            self._printed_bytes = 0  # what was printed was an earlier attempt's
         if len(tail) > self._printed_bytes:
             self._parts.take(answer.get("stderr") or ())
             self._show(tail[self._printed_bytes :], self._parts)

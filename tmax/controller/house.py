@@ -65,6 +65,8 @@ ANSWER_S = 0.05
 
 FILES_LEAST = 64
 """Open files below which no controller is started: it would die of the next one instead of saying so."""
+FILE_BYTES_LEAST = 64 * 1024 * 1024
+"""Longest file below which none is started: the store, its log and its ballast need some room."""
 
 OWNER_S = 30.0
 """How long a temporary swarm waits for its owner."""
@@ -87,6 +89,13 @@ def check_limits() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < FILES_LEAST:
         raise TmaxError(f"only {limit} open files are allowed here", hint=f"ulimit -n {FILES_LEAST} or more, then tmax init")
+    # A limit on the size of files is for the programs of whoever set it (they have it from their task), not for the store and the logs.
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most != resource.RLIM_INFINITY and most < FILE_BYTES_LEAST:
+        raise TmaxError(
+            f"a file may have {most} bytes at most here (ulimit -f)", hint="ulimit -f unlimited in another shell, then tmax init there"
+        )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 class Controller:
@@ -229,7 +238,7 @@ class Controller:
 
     def _committed(self, turn: Turn, result: CommitResult) -> None:
         if isinstance(result.error, StorageFull):
-            LOG.error("the disk is full: nothing is answered until there is room")
+            LOG.error("%s: nothing is answered until there is room", result.error)
             self.reactor.after(RETRY_FULL_S, lambda: self._commit(turn))
             return
         if result.error is not None:

@@ -21,6 +21,7 @@ from tmax.core.events import CancelAsked, HoldSet, Submitted
 from tmax.core.model import NewTask, Task, TaskState
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
+from tmax.storage.trouble import full
 from tmax.version import __version__
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ class Verbs:
 
     def _check_open(self) -> None:
         if self._house.store.full:
-            raise StorageFull("the disk is full; nothing new is accepted", hint=f"make room below {self._house.layout.state}")
+            error = full(self._house.layout)
+            raise StorageFull(f"{error.message}; nothing new is accepted", hint=error.hint)
         if self._house.scheduler.desk.leaving is not None:
             raise TmaxError("the swarm is going down; nothing new is accepted", hint="tmax init, then submit again")
 

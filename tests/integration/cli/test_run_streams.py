@@ -89,15 +89,15 @@ def test_long_output_of_both_is_told_apart_to_the_byte(swarm: Box) -> None:
 
 
 def test_both_are_told_apart_while_it_runs_and_when_it_is_run_again(swarm: Box) -> None:
-    text = "echo out; echo err >&2; if [ -e again ]; then exit 0; fi; touch again; while [ ! -e go ]; do sleep 0.05; done; exit 1"
+    text = "echo out $TMAX_ATTEMPT; echo err $TMAX_ATTEMPT >&2; if [ -e again ]; then exit 0; fi; touch again; while [ ! -e go ]; do sleep 0.05; done; exit 1"
     running = start(swarm, "--retries", "1", "--", "sh", "-c", text)
     assert running.stdout is not None
     assert running.stderr is not None
-    assert running.stdout.readline() == b"out\n"
-    assert running.stderr.readline() == b"err\n"
+    assert running.stdout.readline() == b"out 1\n"
+    assert running.stderr.readline() == b"err 1\n"
     (swarm.root / "go").touch()
     out, err = running.communicate(timeout=30)
-    assert (running.returncode, out, err) == (0, b"out\n", b"err\n"), "what the second attempt printed"
+    assert (running.returncode, out, err) == (0, b"out 2\n", b"err 2\n"), "what the second attempt printed"
 
 
 def test_no_pager_and_no_colours_in_a_pipe(swarm: Box) -> None:
