@@ -215,7 +215,7 @@ class ShellRun:
     def _spawn(self, command: Command) -> int:
         theirs = self._open_pipes() if self._job.split else self._open_terminal(self._place.size)
         if self._stdin is not None:
-            theirs[0] = self._stdin.fd if self._stdin.fd >= 0 else NOTHING
+            theirs[0] = self._stdin.taken()
         try:
             return start(command, theirs)
         except NotStarted:
@@ -224,9 +224,6 @@ class ShellRun:
         finally:
             for fd in {fd for fd in theirs.values() if isinstance(fd, int)}:
                 os.close(fd)
-            if self._stdin is not None:
-                self._stdin.fd = -1
-                self._stdin.close()
 
     def _open_terminal(self, size: tuple[int, int]) -> dict[int, int | str]:
         """The job's own terminal.

@@ -74,6 +74,11 @@ class Stdin:
             self.refused = said.decode("utf-8", "replace")  # empty: it ended meanwhile
         self._on_ready()
 
+    def taken(self) -> int | str:
+        """Return the descriptor, which is the caller's from now on, or the path of nothing."""
+        fd, self.fd = self.fd, -1
+        return fd if fd >= 0 else NOTHING
+
     def _hang_up(self) -> None:
         if self._sock is not None:
             self._loop.remove(self._sock.fileno())
