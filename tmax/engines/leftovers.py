@@ -107,7 +107,7 @@ def _see(pid: int) -> Seen | None:
         parent=parent,
         group=group,
         session=session,
-        mark=_value_in(environment, VARIABLE),
+        mark=_mark_in(environment),
         kept=bool(_value_in(environment, KEPT)),
         unsure=not environment and not is_kernel and not _read_or_empty(f"/proc/{pid}/cmdline"),
     )
@@ -130,6 +130,10 @@ def _read_or_empty(path: str) -> bytes:
         return _read(path)
     except OSError:
         return b""
+
+
+def _mark_in(environment: bytes) -> str:
+    return _value_in(environment, VARIABLE)
 
 
 def _value_in(environment: bytes, variable: str) -> str:
