@@ -21,6 +21,7 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
@@ -62,6 +63,16 @@ def reap(spare: Collection[int] = ()) -> None:
             os.waitpid(ended.si_pid, os.WNOHANG)
     except ChildProcessError:
         pass  # none is left
+
+
+def helpers() -> frozenset[int]:
+    """Return the process by which Python's ``multiprocessing`` cleans up after this one, if it was started.
+
+    It is nobody's left work: it ends by itself when this process has, and frees what shared memory is left then.
+    """
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    pid = getattr(tracker, "_pid", None)
+    return frozenset({pid}) if isinstance(pid, int) else frozenset()
 
 
 def end_all(grace_s: float = GRACE_S, spare: Collection[int] = ()) -> list[int]:

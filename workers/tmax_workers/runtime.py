@@ -109,9 +109,9 @@ class Worker:
         self._io.start(self._options.rt, self._options.life, self._options.control)
         threading.Thread(target=self._run_io, name="tmax-io", daemon=True).start()
         self._work()
-        descendants.end_all()
         # What modules left for the end is done; threads that tasks left behind are not waited for.
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
+        descendants.end_all(spare=descendants.helpers())
         os._exit(0)
 
     # -- start -------------------------------------------------------------------------------------

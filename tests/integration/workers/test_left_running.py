@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.workers.harness import Bench, run, sh, shell
+from tests.integration.workers.harness import Bench, call, run, sh, shell
 from tests.integration.workers.test_descendants import runs
 from tests.wait import wait_until
 from tmax_pipes.messages import Started, Stop, Stored
@@ -134,3 +134,21 @@ def test_orphans_that_end_while_the_command_runs_do_not_pile_up(worker: Bench, f
     wait_until(lambda: zombies() == 0, timeout_s=5)
     (folder / "go").touch()
     worker.done(1)
+
+
+SHARED_MEMORY = """
+from multiprocessing.shared_memory import SharedMemory
+one = SharedMemory(create=True, size=10)
+one.close()
+one.unlink()
+"""
+"""Starts Python's own process that looks after shared memory."""
+
+
+def test_pythons_own_helper_is_not_what_a_command_left(worker: Bench):
+    worker.say(
+        run(1, call(exec, SHARED_MEMORY, {})), run(2, sh("sleep 300 & true")), run(3, shell("true")), run(4, call(exec, SHARED_MEMORY, {}))
+    )
+    for task in range(1, 5):
+        assert worker.done(task).report.tail == b""
+    assert worker.done(2).report.duration_s < 0.9

@@ -152,7 +152,7 @@ class ShellRun:
         if self.group:
             self._sampled_bytes = max(self._sampled_bytes, peak_of(self.group))
             if self._place.alone:
-                descendants.reap({self.group})  # orphans that have ended: ours since their parents ended
+                descendants.reap({self.group, *descendants.helpers()})  # orphans that have ended: ours since their parents ended
 
     def deadline(self) -> float | None:
         """Return when ``tick`` is due; None: only an event can matter."""
@@ -320,7 +320,7 @@ class ShellRun:
         if self._ends_rest and descendants.has_children():
             # Cancelled, they have what is left of the task's grace, whose end is told by ``kill``.
             grace_s = None if self._cancelled else min(descendants.GRACE_S, self.run.grace_s)
-            self._ending = descendants.Ending(grace_s, asked_group=self.group if self._cancelled else 0)
+            self._ending = descendants.Ending(grace_s, descendants.helpers(), asked_group=self.group if self._cancelled else 0)
             self.group = 0
             self._end_rest()
         else:

@@ -153,12 +153,13 @@ def _differing(limits: Limits) -> tuple[Limits, Limits]:
     """Return the limits that this process may take on for a moment, and those that only the program may have."""
     soft: Limits = {}
     others: Limits = {}
+    may_raise = os.geteuid() == 0
     for number, (wanted_soft, wanted_hard) in limits.items():
         try:
             now_soft, now_hard = resource.getrlimit(number)
         except ValueError:
             continue  # another kernel's
-        hard = wanted_hard if os.geteuid() == 0 else _least(wanted_hard, now_hard)
+        hard = wanted_hard if may_raise else _least(wanted_hard, now_hard)
         limit = _least(wanted_soft, hard), hard
         if limit == (now_soft, now_hard):
             continue
