@@ -21,10 +21,11 @@ from tmax.failures import initializer_failed
 from tmax.outcomes import ExitStatus
 from tmax.searchpath import SearchPath
 from tmax.submitter import Submitter
-from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
+from tmax_pipes.jobs import Job, KernelJob, KernelValue, ShellJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
+J = TypeVar("J", bound=Job)
 
 _MAX_COMMAND_BYTES = 900 * 1024
 _SHUT = "cannot schedule new futures after shutdown"
@@ -53,6 +54,7 @@ class Submits:
 
     _outbox: Outbox
     _wants: Mapping[str, Any]
+    _job_wants: Mapping[str, Any] = {}
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
         """Have ``fn(*args, **kwargs)`` called by a worker; return its future at once.
@@ -70,7 +72,7 @@ class Submits:
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(job, self._wants, "python")
+        return outbox.courier.submit(self._shaped(job), self._wants, "python")
 
     def _open_outbox(self) -> Outbox:
         outbox = self._outbox
@@ -126,7 +128,8 @@ class Submits:
     ) -> TaskFuture[ExitStatus]:
         """Run a program; the future gives its ExitStatus, whatever that is.  Never through a shell: say ``["sh", "-c", ...]`` for one.
 
-        ``cwd`` and ``env``: this process's own unless given.  ``split``: two pipes instead of one terminal.
+        ``cwd`` and ``env``: this process's own unless given; umask and resource limits: this process's own.  ``split``: two pipes
+        instead of one terminal, in which pagers are cat.
         A program that is not found fails the future with TaskFailed.
         """
         if isinstance(argv, str | bytes) or not argv:
@@ -145,10 +148,14 @@ class Submits:
     def _hand_over(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
         outbox = self._open_outbox()
         try:
-            job = replace(job, surroundings=outbox.submitter.surroundings())
+            job = replace(self._shaped(job), surroundings=outbox.submitter.surroundings())
         except OSError as error:
             return outbox.courier.failed(error, kind)
         return outbox.courier.submit(job, self._wants, kind)
+
+    def _shaped(self, job: J) -> J:
+        """Return the job with what this view wants of it."""
+        return replace(job, **self._job_wants) if self._job_wants else job
 
     def options(
         self,
@@ -160,12 +167,15 @@ class Submits:
         deliveries: int | None = None,
         idempotent: bool | None = None,
         grace: float | None = None,
+        fresh: bool | None = None,
+        keep_background: bool | None = None,
     ) -> View:
         """Return a view of this swarm whose tasks have these options; what is None stays as it is here.
 
         ``timeout``: seconds a run may take (0: no limit).  ``retries``: how often a task that *failed* is run again.
         ``deliveries``: how many workers may die under it.  ``idempotent``: False for what must not run twice; it ends as interrupted
-        when its worker dies.  ``grace``: seconds between asking it to end and killing it.  Raises UsageError for a wrong value.
+        when its worker dies.  ``grace``: seconds between asking it to end and killing it.  ``fresh``: in a worker process that has run nothing before, and runs nothing after it.
+        ``keep_background``: processes that a task leaves running go on; else they end with it.  Raises UsageError for a wrong value.
         """
         delivery = None if idempotent is None else ("at-least-once" if idempotent else "at-most-once")
         given = {
@@ -179,15 +189,18 @@ class Submits:
         }
         wants = {key: value for key, value in given.items() if value is not None}
         _check_wants(wants)
-        return View(self._outbox, {**self._wants, **wants})
+        flags = {"fresh": fresh, "keep_background": keep_background}
+        job_wants = {key: bool(value) for key, value in flags.items() if value is not None}
+        return View(self._outbox, {**self._wants, **wants}, {**self._job_wants, **job_wants})
 
 
 class View(Submits):
     """A swarm seen with options of its own for each task; made by ``options``, owns nothing."""
 
-    def __init__(self, outbox: Outbox, wants: Mapping[str, Any]) -> None:
+    def __init__(self, outbox: Outbox, wants: Mapping[str, Any], job_wants: Mapping[str, Any]) -> None:
         self._outbox = outbox
         self._wants = wants
+        self._job_wants = job_wants
 
 
 def _check_wants(wants: Mapping[str, Any]) -> None:

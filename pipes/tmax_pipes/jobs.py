@@ -126,7 +126,10 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
     split: bool = False
     """True: two pipes for stdout and stderr. False: one pseudo-terminal, so output comes line by line."""
     stdin: bytes = b""
-    """Path of a file or FIFO that is the program's standard input; empty: the terminal, or ``/dev/null`` where there is none."""
+    """The program's standard input: a path, or ``@NAME`` of an abstract socket where its submitter hands over its own descriptor.
+
+    Empty: the terminal, or ``/dev/null`` where there is none.
+    """
 
 
 KernelValue: TypeAlias = int | float | str | bool
@@ -171,10 +174,9 @@ _context = msgspec.msgpack.Decoder(Context)
 
 def encode_surroundings(surroundings: Surroundings) -> bytes:
     """Return them as bytes; equal ones give equal bytes."""
-    ordered = msgspec.structs.replace(
-        surroundings, env=dict(sorted(surroundings.env.items())), limits=dict(sorted(surroundings.limits.items()))
-    )
-    return _encode(ordered)
+    # msgspec's own order takes keys of text alone.
+    env, limits = dict(sorted(surroundings.env.items())), dict(sorted(surroundings.limits.items()))
+    return _encode(msgspec.structs.replace(surroundings, env=env, limits=limits))
 
 
 def decode_surroundings(data: bytes) -> Surroundings:

@@ -162,6 +162,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """The whole output when it fits in TAIL_BYTES; otherwise empty, and the log file holds all of it."""
     device: str = ""
     strategy: str = ""
+    stderr: tuple[tuple[int, int], ...] = ()
+    """Which parts of ``tail`` are stderr, as offset and length; those of a log stand beside it.  Empty where the two are one."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import signal
 from binascii import a2b_base64
 
 from tmax.cli import say
@@ -24,52 +23,64 @@ from tmax.errors import NoSwarm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _IN_MODIFY = 0x2
 _IN_MOVED_TO = 0x80
 _IN_CREATE = 0x100
 _CHUNK_BYTES = 1 << 16
+_HEAD_BYTES = 4096
+"""So much of what was printed is remembered: output that short moves into the task's row."""
+_PART_BYTES = 16
+"""Of a record of the file that says which parts of a log are stderr."""
 _BLIND_MS = 200
 """Without inotify (a user's instances can be used up) we look this often."""
 
 
 def follow(
-    common: say.Common, task: int, on_interrupt: Callable[[], None] | None = None, put: Callable[[bytes], object] = say.out_bytes
+    common: say.Common,
+    task: int,
+    put: Callable[[bytes], object] = say.out_bytes,
+    put_stderr: Callable[[bytes], object] | None = None,
+    watched: dict[int, Callable[[], None]] | None = None,
 ) -> dict[str, Any]:
     """Give ``put`` what ``task`` prints, from the beginning, until it has ended; return its TaskView.
 
-    ``on_interrupt``: called at the first Ctrl-C instead of leaving; a second one leaves.  Goes on with the next
-    controller when this one ends.
+    ``put_stderr`` gets what it printed to stderr, where that is known apart.  ``watched``: further descriptors, each with what to
+    call when it is readable.  Goes on with the next controller when this one ends.
     """
-    follower = _Follower(common, task, put)
+    follower = _Follower(common, task, put, put_stderr, watched or {})
     try:
-        if on_interrupt is not None:
-            follower.on_interrupt(on_interrupt)
         return follower.run()
     finally:
         follower.close()
 
 
 class _Follower:
-    def __init__(self, common: say.Common, task: int, put: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        common: say.Common,
+        task: int,
+        put: Callable[[bytes], object],
+        put_stderr: Callable[[bytes], object] | None,
+        watched: dict[int, Callable[[], None]],
+    ) -> None:
         self._common = common
         self._put = put
+        self._put_stderr = put_stderr
+        self._watched = watched
         self._task = task
-        self._interrupts: _Interrupts | None = None
         self._tries_left = TRIES
         self._printed_bytes = 0
+        self._head = b""
         self._file = -1
         self._identity: tuple[int, int] | None = None
         self._ears = _Ears()
         self._line: Line | None = None
         self._path = ask_again(common, "logs", target=task)["wanted_file"]
+        self._parts = _Parts(f"{self._path.removesuffix('.log')}.stderr")
         self._ears.watch(os.path.dirname(self._path), _IN_CREATE | _IN_MOVED_TO)
-
-    def on_interrupt(self, call: Callable[[], None]) -> None:
-        """At the first Ctrl-C call this from the loop; the second one is a KeyboardInterrupt again."""
-        self._interrupts = _Interrupts(call)
 
     def run(self) -> dict[str, Any]:
         while True:
@@ -93,7 +104,7 @@ class _Follower:
             self._line = Line(self._common.layout, 0)
             self._line.send("wait", {"ids": [self._task]})
         poll = select.poll()
-        for fd in (self._line.fileno(), self._ears.fd, self._interrupts.fd if self._interrupts else -1):
+        for fd in (self._line.fileno(), self._ears.fd, *self._watched):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
         while True:
@@ -101,8 +112,9 @@ class _Follower:
             ready = {fd for fd, _ in poll.poll(None if self._ears.fd >= 0 else _BLIND_MS)}
             if self._ears.fd in ready:
                 self._ears.drain()
-            if self._interrupts and self._interrupts.fd in ready:
-                self._interrupts.answer()
+            for fd, call in self._watched.items():
+                if fd in ready:
+                    call()
             if self._line.fileno() in ready:
                 view: dict[str, Any] = self._line.receive()["tasks"][0]
                 return view
@@ -110,15 +122,29 @@ class _Follower:
     def _show_new(self) -> None:
         while self._file >= 0 or self._open():
             data = os.pread(self._file, _CHUNK_BYTES, self._printed_bytes)
+            if self._put_stderr is not None and data:
+                self._parts.read()  # before we look whether the log is still there: its parts go after it
             if not self._still_named():
                 continue  # what was read may be another task's; perhaps a new attempt has made a new log
             if data:
-                self._put(data)
+                self._show(data, self._parts)
                 self._printed_bytes += len(data)
+                self._head = (self._head + data)[:_HEAD_BYTES] if len(self._head) < _HEAD_BYTES else self._head
             elif os.fstat(self._file).st_size < self._printed_bytes:
-                self._printed_bytes = 0  # a new attempt began the log anew
+                self._begin_anew()  # a new attempt began the log anew
             else:
                 return
+
+    def _show(self, data: bytes, parts: _Parts) -> None:
+        if self._put_stderr is None:
+            self._put(data)
+            return
+        for piece, is_stderr in parts.split(data, self._printed_bytes):
+            (self._put_stderr if is_stderr else self._put)(piece)
+
+    def _begin_anew(self) -> None:
+        self._printed_bytes, self._head = 0, b""
+        self._parts.forget()
 
     def _open(self) -> bool:
         try:
@@ -127,7 +153,7 @@ class _Follower:
             return False
         found = os.fstat(self._file)
         if self._identity not in {None, (found.st_dev, found.st_ino)}:
-            self._printed_bytes = 0
+            self._begin_anew()
         self._identity = (found.st_dev, found.st_ino)
         self._ears.watch(self._path, _IN_MODIFY)
         return True
@@ -151,7 +177,11 @@ class _Follower:
             self._show_new()
             return
         tail = a2b_base64(answer["tail"])
-        self._put(tail[self._printed_bytes :] if len(tail) >= self._printed_bytes else tail)
+        if self._printed_bytes > len(tail) or not tail.startswith(self._head):
+            self._printed_bytes = 0  # what was printed was an earlier attempt's
+        if len(tail) > self._printed_bytes:
+            self._parts.take(answer.get("stderr") or ())
+            self._show(tail[self._printed_bytes :], self._parts)
 
     def _close_file(self) -> None:
         if self._file >= 0:
@@ -167,29 +197,61 @@ class _Follower:
         self._close_file()
         self._drop_line()
         self._ears.close()
-        if self._interrupts is not None:
-            self._interrupts.close()
 
 
-class _Interrupts:
-    """Ctrl-C as something to poll for.  An exception could come between printing a piece and noting that it was printed."""
+class _Parts:
+    """Which parts of a log are stderr: pairs of offset and length, read from the file beside it as it grows."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._call = call
-        self._before = signal.signal(signal.SIGINT, self._interrupted)
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._read_bytes = 0
+        self._spans: list[tuple[int, int]] = []
 
-    def _interrupted(self, number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the next one means: leave at once
-        os.eventfd_write(self.fd, 1)
+    def read(self) -> None:
+        """Take what was recorded since; a part is recorded before it is in the log."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        try:
+            while data := os.pread(fd, _CHUNK_BYTES, self._read_bytes):
+                whole = len(data) // _PART_BYTES * _PART_BYTES
+                if not whole:
+                    return
+                self._read_bytes += whole
+                for at in range(0, whole, _PART_BYTES):
+                    offset, length = (int.from_bytes(data[at + part : at + part + 8], "little") for part in (0, 8))
+                    self._spans.append((offset, length))
+        finally:
+            os.close(fd)
 
-    def answer(self) -> None:
-        os.eventfd_read(self.fd)
-        self._call()
+    def take(self, spans: Sequence[Sequence[int]]) -> None:
+        """These are all."""
+        self._spans = [(offset, length) for offset, length in spans]
 
-    def close(self) -> None:
-        signal.signal(signal.SIGINT, self._before)
-        os.close(self.fd)
+    def forget(self) -> None:
+        """Another log begins."""
+        self._read_bytes = 0
+        self._spans.clear()
+
+    def split(self, data: bytes, start: int) -> list[tuple[bytes, bool]]:
+        """Return ``data``, which stands at ``start`` of the log, in pieces that are wholly stderr or wholly not; go on behind it next time."""
+        pieces: list[tuple[bytes, bool]] = []
+        at, end = start, start + len(data)
+        for offset, length in self._spans:
+            if offset >= end:
+                break
+            begin, stop = max(offset, at), min(offset + length, end)
+            if stop <= begin:
+                continue
+            if begin > at:
+                pieces.append((data[at - start : begin - start], False))
+            pieces.append((data[begin - start : stop - start], True))
+            at = stop
+        if at < end:
+            pieces.append((data[at - start :], False))
+        self._spans = [span for span in self._spans if sum(span) > end]
+        return pieces
 
 
 class _Ears:

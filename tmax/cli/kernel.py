@@ -7,7 +7,7 @@ from typing import Any
 from tmax.cli import options, outcome, say
 from tmax.cli.again import ask_again
 from tmax.cli.ends import ended
-from tmax.cli.submit import accept, new_request_id
+from tmax.cli.submit import accept, new_request_id, process_settings
 from tmax.errors import Exit, UsageError
 
 KERNELS = ("eigvals", "matmul", "reduce")
@@ -21,7 +21,7 @@ def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int,
     """Run kernel ``name`` on a worker; print its result.  Ctrl-C cancels it."""
     if name not in KERNELS:
         raise UsageError(f"unknown kernel {name!r}", hint=f"known kernels: {', '.join(KERNELS)}")
-    task = {"kind": "kernel", "kernel": name, "params": sizes, "repeat": repeat, "seed": seed, **chosen}
+    task = {"kind": "kernel", "kernel": name, "params": sizes, "repeat": repeat, "seed": seed, **process_settings(), **chosen}
     task_id = accept(common, task, new_request_id())
     try:
         ended(common, [task_id])

@@ -144,6 +144,8 @@ SUBMIT = (
     Option("delivery", "--delivery", read=delivery),
     Option("request_id", "--request-id", read=request_id),
     Option("split", "--split"),
+    Option("keep_background", "--keep-background"),
+    Option("fresh", "--fresh"),
     Option("py", "--py", read=str),
 )
 

@@ -1,23 +1,36 @@
 """``run``: submit, show the output as it comes, leave with the command's own exit code.
 
-Ctrl-C once: the task is cancelled, what it still prints is shown, exit 130.   Twice: leave at once; the task still ends.
+its stdin    ours (input.py)
+its stdout   ours   } a terminal of its own where both of ours are terminals, else two pipes
+its stderr   ours   }
+TERM, HUP, INT of ours, or nobody reads what it prints: it is cancelled, what it still prints is shown, exit 128 + n
+a second one: we leave at once; the task still ends
 """
 
 from __future__ import annotations
 
 import os
-import stat
 
 from tmax.cli import say
 from tmax.cli.again import ask_again
+from tmax.cli.follow import follow
+from tmax.cli.input import Input
+from tmax.cli.signals import Signals
 from tmax.cli.submit import accept, new_request_id, task_of
-from tmax.errors import Exit
 from tmax.task_end import end_of_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
+
+
+class _Unwritable(Exception):
+    """What the command printed cannot be written; ``error`` says why."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__()
 
 
 def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
@@ -25,40 +38,93 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
 
     With ``json`` nothing is shown until it has ended; then everything, as one value.
     """
-    from tmax.cli.follow import follow  # before the task exists: from then on Ctrl-C must reach it
-
-    task_id = accept(common, task_of(words, **given), request_id or new_request_id())
-    common.talk(f"task {task_id}")
-    if _has_input():
-        say.warn("note: what is piped in here does not reach the command; it reads from its worker's pane (pass a file instead)")
-    cancelled: list[int] = []
-
-    def cancel() -> None:
-        cancelled.append(task_id)
-        common.talk(f"\ncancelling task {task_id}; Ctrl-C again to leave at once")
-        ask_again(common, "cancel", ids=[task_id])
-
-    output: list[bytes] = []
+    task = task_of(words, **given)
+    source = Input() if task["kind"] == "shell" else None
+    if source is not None:
+        # A terminal only where a person has one for all it prints: a pager or colours would be wrong in a pipe, and one terminal makes one stream.
+        task["split"] = task["split"] or not (os.isatty(1) and os.isatty(2))
+        task["stdin"] = source.path
+    job = _Job(common, source)
     try:
-        follow(common, task_id, cancel, output.append if common.json else say.out_bytes)
-    except KeyboardInterrupt:
-        if not cancelled:
-            cancel()
-        raise
-    answer = ask_again(common, "show", id=task_id)
-    if common.json:
-        answer["task"]["output"] = b"".join(output).decode("utf-8", "replace")
-    code = finish(common, answer["task"], answer["blobs"])
-    return int(Exit.INTERRUPTED) if cancelled else code
+        return job.run(task, request_id or new_request_id())
+    finally:
+        job.close()
 
 
-def _has_input() -> bool:
-    """Whether somebody gives this command something to read: a pipe, or a file that is not empty."""
-    try:
-        found = os.fstat(0)
-    except OSError:
-        return False
-    return stat.S_ISFIFO(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_size > 0)
+class _Job:
+    """One ``run``, from the signals it hears to its end."""
+
+    def __init__(self, common: say.Common, source: Input | None) -> None:
+        self._common = common
+        self._source = source
+        self._task = 0
+        self._cancelled = False
+        self._signals = Signals(self._say_first)
+
+    def run(self, task: dict[str, Any], request_id: str) -> int:
+        common = self._common
+        self._task = accept(common, task, request_id)
+        common.talk(f"task {self._task}")
+        output: list[bytes] = []
+        try:
+            if common.json:
+                self._follow(output.append, None)
+            else:
+                self._follow(_checked(say.out_bytes), _checked(_err_bytes))
+        except _Unwritable as unwritable:
+            self._cancel()
+            self._follow(_ignore, None)
+            raise unwritable.error from None
+        answer = ask_again(common, "show", id=self._task)
+        if common.json:
+            answer["task"]["output"] = b"".join(output).decode("utf-8", "replace")
+        code = finish(common, answer["task"], answer["blobs"])
+        return self._signals.exit_code if self._signals.number else code
+
+    def _follow(self, put: Callable[[bytes], object], put_stderr: Callable[[bytes], object] | None) -> None:
+        watched = {self._signals.fd: self._signalled}
+        if self._source is not None and self._source.fd >= 0:
+            watched[self._source.fd] = self._source.answer
+        follow(self._common, self._task, put, put_stderr, watched)
+
+    def _say_first(self) -> None:
+        what = f"cancelling task {self._task}" if self._task else "the task is cancelled once it is accepted"
+        self._common.talk(f"\n{what}; once more to leave at once")
+
+    def _signalled(self) -> None:
+        self._signals.take()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if not self._cancelled:
+            self._cancelled = True
+            ask_again(self._common, "cancel", ids=[self._task])
+
+    def close(self) -> None:
+        """Hear no more signals; give no more input."""
+        self._signals.close()
+        if self._source is not None:
+            self._source.close()
+
+
+def _err_bytes(data: bytes) -> None:
+    say.write_all(2, data)
+
+
+def _ignore(_data: bytes) -> None:
+    """Nobody reads it."""
+
+
+def _checked(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Return ``write`` with what it raises told apart from what asking raises."""
+
+    def checked(data: bytes) -> None:
+        try:
+            write(data)
+        except Exception as error:
+            raise _Unwritable(error) from error
+
+    return checked
 
 
 def finish(common: say.Common, task: dict[str, Any], blobs: str) -> int:

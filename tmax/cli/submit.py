@@ -9,6 +9,7 @@ The same request id goes with each try, so that a task whose answer was lost is 
 from __future__ import annotations
 
 import os
+import resource
 import sys
 
 from tmax.cli import say
@@ -47,11 +48,11 @@ def task_of(words: Sequence[str], *, py: str = "", split: bool = False, **settin
     if py:
         if split:
             raise UsageError("--split is for commands, not for --py")
-        return {**python_task(py, words), **settings}
+        return {**python_task(py, words), **process_settings(), **settings}
     if not words:
         raise UsageError("no command given", hint="tmax submit -- COMMAND [ARGUMENT ...], or: tmax submit --py MODULE:FUNCTION [JSON ...]")
     shell = {"kind": "shell", "argv": list(words), "split": split, "cwd": working_folder(), "env": environment()}
-    return {**shell, **settings}
+    return {**shell, **process_settings(), **settings}
 
 
 def python_task(target: str, words: Sequence[str]) -> dict[str, Any]:
@@ -99,6 +100,24 @@ def working_folder() -> str:
 def environment() -> dict[str, str]:
     """Return our environment without tmux's own variables, which would make programs think they are in the pane we are in."""
     return {key: text for key, text in os.environ.items() if not key.startswith("TMUX")}
+
+
+def process_settings() -> dict[str, Any]:
+    """Return the umask and the resource limits that we run with, as a task of any kind has them."""
+    umask = os.umask(0o077)  # there is no way to look without setting it; nothing is created in between
+    os.umask(umask)
+    return {"umask": umask, "limits": limits()}
+
+
+def limits() -> dict[str, list[int]]:
+    """Return our resource limits: number to [soft, hard], -1 for none."""
+    found = {}
+    for number in range(resource.RLIMIT_RTTIME + 1):
+        try:
+            found[str(number)] = list(resource.getrlimit(number))
+        except ValueError:
+            pass  # this kernel has none of this number
+    return found
 
 
 def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:

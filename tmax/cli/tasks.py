@@ -46,6 +46,10 @@ RequestId = Annotated[
     ),
 ]
 Split = Annotated[bool, typer.Option("--split", help="Two pipes for stdout and stderr instead of one terminal.")]
+KeepBackground = Annotated[
+    bool, typer.Option("--keep-background", help="What it leaves running goes on; else that ends with it, after a second at most.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="In a worker process that has run nothing, and runs nothing after it.")]
 Py = Annotated[
     str | None,
     typer.Option("--py", metavar="MODULE:FUNCTION", help="Call this; words are JSON arguments, KEY=JSON keywords, - JSON on stdin."),
@@ -80,11 +84,17 @@ def _submit(
     delivery: Delivery = None,
     request_id: RequestId = None,
     split: Split = False,
+    keep_background: KeepBackground = False,
+    fresh: Fresh = False,
     py: Py = None,
 ) -> int:
-    """Queue a command or a Python function and print its id.  It runs where you are, with your environment."""
+    """Queue a command or a Python function and print its id.
+
+    It runs where you are, with your environment, umask and limits, in a terminal that nobody need look at (so pagers are cat).
+    """
     settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
     settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
+    settings |= {"keep_background": keep_background, "fresh": fresh}
     return submit.submit(common, words or [], **given(**settings))
 
 
@@ -93,6 +103,7 @@ def _submit(
     "-- COMMAND ...",
     examples=(
         ("tmax run -- make test", "as if you had run it here; Ctrl-C cancels it"),
+        ("sort names | tmax run -- uniq -c | less", "in a pipe, too"),
         ("tmax run --timeout 10m -- ./job", "ended after ten minutes (exit code 124)"),
         ("tmax run --py json:dumps '[1, 2]'", "call a function and print its result"),
     ),
@@ -109,11 +120,18 @@ def _run(
     delivery: Delivery = None,
     request_id: RequestId = None,
     split: Split = False,
+    keep_background: KeepBackground = False,
+    fresh: Fresh = False,
     py: Py = None,
 ) -> int:
-    """Submit, show the output as it comes, and leave with the command's own exit code (128 + n for signal n)."""
+    """Submit, show the output as it comes, and leave with the command's own exit code (128 + n for signal n).
+
+    Standard input, output and error are yours.  The command has a terminal only where output and error both are one; its pagers are cat.
+    TERM, HUP and Ctrl-C cancel it.
+    """
     settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
     settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
+    settings |= {"keep_background": keep_background, "fresh": fresh}
     return run.run(common, words or [], **given(**settings))
 
 

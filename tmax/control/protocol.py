@@ -19,7 +19,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 | ``submit`` | ``tasks`` (list of objects, see below), ``request_id`` | ``ids``, once committed |
 | ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
 | ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |
-| ``logs`` | ``target`` | a task: ``task state worker file tail live`` (``tail``: base64; ``file``: path or null); a worker: ``worker text task`` (what its pane shows) |
+| ``logs`` | ``target`` | a task: ``task state worker file tail stderr live`` (``tail``: base64; ``stderr``: offset and length of its parts that are stderr; ``file``: path or null, the parts of its stderr stand beside it as pairs of little-endian u64 in ``ID.stderr``); a worker: ``worker text task`` (what its pane shows) |
 | ``cancel`` | ``ids dry_run`` | ``results``: list of ``{"id", "was", "now"}`` |
 | ``locate`` | ``target`` | ``session pane worker task`` of a worker, a task, or ``dashboard``; ``tmux`` (socket path) |
 | ``select`` | ``selectors`` | ``ids`` for ``@``, ``@~2``, ``3-7``, ``3``, names |
@@ -29,10 +29,12 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 | ``down`` | ``now`` | streams ``{"phase", ...}``; ends with ``{"queued": N, "running": N}`` when everything has stopped |
 | ``announce`` | ``life place`` | (workers) none; the connection stays open while the worker lives |
 
-A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split"}``,
+A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split", "stdin"}``,
 ``{"kind": "python", "target", "args", "kwargs", "cwd", "env", "path", "python"}``,
 ``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
-``name priority timeout_s retries deliveries delivery grace_s``.
+``name priority timeout_s retries deliveries delivery grace_s``, ``fresh keep_background`` (booleans), ``umask`` (a number) and
+``limits`` (``{"7": [soft, hard]}``: ``RLIMIT_*`` numbers, -1 for none) of the submitter.  ``stdin``: an absolute path, or ``@NAME`` of an
+abstract socket: the worker connects to it when the command begins and is sent a descriptor (SCM_RIGHTS), or a line that says why not.
 
 **Bulk frames** (the Python API).  Each is ``0xC1``, a u32 length (little-endian), and a msgpack body of the
 unions below.  0xC1 is the one byte that begins neither JSON text nor a msgpack value.

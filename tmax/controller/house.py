@@ -72,6 +72,8 @@ STOP_LIMIT_S = 2.0
 
 FILES_LEAST = 64
 """Open files below which no controller is started: it would die of the next one instead of saying so."""
+FILE_BYTES_LEAST = 64 * 1024 * 1024
+"""Longest file below which none is started: the store, its log and its ballast need some room."""
 
 OWNER_S = 30.0
 """How long a temporary swarm waits for its owner."""
@@ -94,6 +96,13 @@ def check_limits() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < FILES_LEAST:
         raise TmaxError(f"only {limit} open files are allowed here", hint=f"ulimit -n {FILES_LEAST} or more, then tmax init")
+    # A limit on the size of files is for the programs of whoever set it (they have it from their task), not for the store and the logs.
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most != resource.RLIM_INFINITY and most < FILE_BYTES_LEAST:
+        raise TmaxError(
+            f"a file may have {most} bytes at most here (ulimit -f)", hint="ulimit -f unlimited in another shell, then tmax init there"
+        )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 class Controller:
@@ -237,7 +246,7 @@ class Controller:
 
     def _committed(self, turn: Turn, result: CommitResult) -> None:
         if isinstance(result.error, StorageFull):
-            LOG.error("the disk is full: nothing is answered until there is room")
+            LOG.error("%s: nothing is answered until there is room", result.error)
             self.reactor.after(RETRY_FULL_S, lambda: self._commit(turn))
             return
         if result.error is not None:
@@ -302,10 +311,11 @@ class Controller:
             LOG.error("ended tasks above the number kept could not be let go: %s", gone)
             return
         for task in gone:
-            try:
-                os.unlink(f"{self.layout.logs}/{task}.log")
-            except FileNotFoundError:
-                pass  # it printed little or nothing
+            for kind in ("log", "stderr"):
+                try:
+                    os.unlink(f"{self.layout.logs}/{task}.{kind}")
+                except FileNotFoundError:
+                    pass  # it printed little or nothing
         bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
         shared = self.scheduler.desk.ledger.shared_digests  # what is shared later is young, and spared as well
         if bodies:

@@ -15,13 +15,16 @@ from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.names import check_task_name
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
-from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Context, Job, KernelJob, PythonJob, ShellJob, encode_context
+from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Context, Job, KernelJob, Limits, PythonJob, ShellJob, encode_context
 
 MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
 
 MAX_COUNT = 2**31
 """Of retries, deliveries, repeats and seeds."""
+
+_MAX_UMASK = 0o777
+_LIMIT_DIGITS = 3
 
 
 def _raw(value: object, what: str) -> bytes:
@@ -39,6 +42,53 @@ def _environment(value: object) -> dict[bytes, bytes]:
     return {_raw(key, "a variable's name"): _raw(text, f"variable {key}") for key, text in value.items()}
 
 
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job of any kind may say of where and how it runs."""
+    return {
+        "umask": _umask(given.get("umask")),
+        "limits": _limits(given.get("limits", {})),
+        "fresh": _flag(given, "fresh"),
+        "keep_background": _flag(given, "keep_background"),
+    }
+
+
+def _umask(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_UMASK):
+        return value
+    raise UsageError("umask must be a whole number from 0 to 511 (0777)")
+
+
+def _limits(value: object) -> Limits:
+    if not isinstance(value, dict):
+        raise UsageError("limits must be an object: number of the resource to [soft, hard]")
+    found: Limits = {}
+    for key, pair in value.items():
+        if not (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= _LIMIT_DIGITS):
+            raise UsageError(f"{key!r} is not the number of a resource limit")
+        if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_limit, pair)):
+            raise UsageError(f"limit {key} must be [soft, hard], each from 0, or -1 for none")
+        found[int(key)] = (pair[0], pair[1])
+    return found
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 1 << 63
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false")
+    return value
+
+
+def _stdin(value: object) -> bytes:
+    path = _raw(value, "stdin")
+    if path and not path.startswith((b"/", b"@")):
+        raise UsageError("stdin must be an absolute path, or @ and the name of an abstract socket")
+    return path
+
+
 def _shell(given: Mapping[str, Any]) -> ShellJob:
     argv = given.get("argv")
     if not isinstance(argv, list) or not argv or argv[0] == "":
@@ -47,7 +97,9 @@ def _shell(given: Mapping[str, Any]) -> ShellJob:
         argv=tuple(_raw(part, "an argument") for part in argv),
         cwd=_raw(given.get("cwd", ""), "cwd"),
         env=_environment(given.get("env", {})),
-        split=bool(given.get("split", False)),
+        split=_flag(given, "split"),
+        stdin=_stdin(given.get("stdin", "")),
+        **_options(given),
     )
 
 
@@ -71,6 +123,7 @@ def _python(given: Mapping[str, Any]) -> PythonJob:
         cwd=_raw(given.get("cwd", ""), "cwd"),
         env=_environment(given.get("env", {})),
         context=encode_context(Context(python=str(given.get("python", "")), path=tuple(part for part in path if _is_text(part)))),
+        **_options(given),
     )
 
 
@@ -96,6 +149,7 @@ def _kernel(given: Mapping[str, Any]) -> KernelJob:
         dtype=str(given.get("dtype", "float64")),
         repeat=_whole(given.get("repeat", 1), "repeat", least=1),
         seed=_whole(given.get("seed", 0), "seed", least=0),
+        **_options(given),
     )
 
 
@@ -152,7 +206,7 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
     if not isinstance(given, dict) or given.get("kind") not in _KINDS:
         raise UsageError("a task needs a kind: shell, python or kernel")
-    job = _KINDS[given["kind"]](given)
+    job = with_defaults(_KINDS[given["kind"]](given), defaults)
     name, priority = given.get("name", ""), given.get("priority", "normal")
     delivery = given.get("delivery")
     if delivery is None and isinstance(job, ShellJob) and "deliveries" in given:
@@ -172,11 +226,19 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     )
 
 
-def new_task_of_bulk(client: str, task: BulkTask) -> NewTask:
+def with_defaults(job: Job, defaults: TaskSettings) -> Job:
+    """Return the job as the settings of its swarm want it: what they switch on holds for every task."""
+    if not (defaults.fresh or defaults.keep_background):
+        return job
+    fresh, keep = job.fresh or defaults.fresh, job.keep_background or defaults.keep_background
+    return msgspec.structs.replace(job, fresh=fresh, keep_background=keep)
+
+
+def new_task_of_bulk(client: str, task: BulkTask, defaults: TaskSettings) -> NewTask:
     """Return the task that the Python API describes; types were checked by the decoder."""
     _checked(task.job, task.name, task.priority, task.delivery)
     return NewTask(
-        job=task.job,
+        job=with_defaults(task.job, defaults),
         request_id=f"{client}:{task.seq}",
         name=task.name,
         priority=task.priority,

@@ -18,6 +18,7 @@ from tmax.core.events import TasksEnded
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+from tmax.storage.trouble import full
 from tmax.version import __version__
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Painter:
         """Return the one line a person should know, or nothing."""
         desk = self._house.scheduler.desk
         if self._house.store.full:
-            return "the disk is full: nothing new is accepted, what runs is recorded"
+            return f"{full(self._house.layout).message}: nothing new is accepted, what runs is recorded"
         if desk.roster.gave_up:
             return "workers end before they are ready: no more are started (tmax doctor; then tmax resume)"
         if desk.leaving is not None:

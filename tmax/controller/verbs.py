@@ -23,6 +23,7 @@ from tmax.core.events import HoldSet, Submitted
 from tmax.core.model import NewTask, Task
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
+from tmax.storage.trouble import full
 from tmax.version import __version__
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ class Verbs:
 
     def _check_open(self) -> None:
         if self._house.store.full:
-            raise StorageFull("the disk is full; nothing new is accepted", hint=f"make room below {self._house.layout.state}")
+            error = full(self._house.layout)
+            raise StorageFull(f"{error.message}; nothing new is accepted", hint=error.hint)
         if self._house.scheduler.desk.leaving is not None:
             raise TmaxError("the swarm is going down; nothing new is accepted", hint="tmax init, then submit again")
 
@@ -254,6 +256,7 @@ class Verbs:
             file=path if os.path.exists(path) else None,
             wanted_file=path,
             tail=base64.b64encode(tail).decode(),
+            stderr=task.outcome.report.stderr if task.outcome else (),
             live=not task.ended,
         )
 
@@ -299,7 +302,7 @@ class Verbs:
 
         try:
             self._check_open()
-            tasks = [new_task_of_bulk(request.client, task) for task in request.tasks]
+            tasks = [new_task_of_bulk(request.client, task, self._house.settings.tasks) for task in request.tasks]
         except TmaxError as error:
             refused(error)
             return

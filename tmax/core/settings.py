@@ -42,6 +42,10 @@ class TaskSettings:
     retries: Share = 0
     deliveries: Annotated[int, msgspec.Meta(ge=1)] = 3
     """How many workers may die under a task before it is ``dead``."""
+    keep_background: bool = False
+    """Processes that tasks leave running go on; else they end with their task."""
+    fresh: bool = False
+    """Run each task in a worker process that has run none before, and runs none after it."""
     retry_delay_s: Positive = 0.5
     """Pause before the first retry; doubled for each further one, at most ``retry_delay_max_s``."""
     retry_delay_max_s: Positive = 30.0

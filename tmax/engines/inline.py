@@ -234,7 +234,8 @@ class InlineEngine:
         loop = Loop()
         try:
             env = {b"TMAX_WORKER": life.worker.encode(), b"TMAX_SWARM": self._layout.swarm.encode()}
-            shell = ShellRun(run, Place(logs=self._layout.logs, env=env, size=_SIZE), loop, _unseen, outcomes.append)
+            shell = ShellRun(run, Place(logs=self._layout.logs, env=env, size=_SIZE), loop, _unseen, _started, outcomes.append)
+            shell.begin()
         except NotStarted as error:
             loop.close()
             return Failed(run.task, run.attempt, Report(started_at=time.time()), error.failure)
@@ -261,6 +262,10 @@ class InlineEngine:
 
 def _marks(run: Run) -> dict[bytes, bytes]:
     return {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
+
+
+def _started() -> None:
+    """Nobody asks for its process group."""
 
 
 def _unseen(_output: bytes) -> None:

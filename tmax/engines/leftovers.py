@@ -31,6 +31,8 @@ from tmax_pipes.places import start_ticks
 LOG = logging.getLogger("tmax.engines")
 
 VARIABLE = "TMAX_LIFE"
+KEPT = "TMAX_KEEP"
+"""In the environment of what a Python task with ``keep_background`` starts, in the place of the mark."""
 _LOOK_AGAIN_S = 0.002
 _UNSURE_ROUNDS = 5
 
@@ -57,6 +59,8 @@ class Seen:
     session: int
     mark: str
     """Empty: it has none."""
+    kept: bool = False
+    """A task with ``keep_background`` started it: it belongs to no worker, also where it is still in its worker's session."""
     unsure: bool = False
     """It was between fork and exec, when its environment cannot be read."""
 
@@ -104,6 +108,7 @@ def _see(pid: int) -> Seen | None:
         group=group,
         session=session,
         mark=_mark_in(environment),
+        kept=bool(_value_in(environment, KEPT)),
         unsure=not environment and not is_kernel and not _read_or_empty(f"/proc/{pid}/cmdline"),
     )
 
@@ -128,7 +133,11 @@ def _read_or_empty(path: str) -> bytes:
 
 
 def _mark_in(environment: bytes) -> str:
-    name = VARIABLE.encode() + b"="
+    return _value_in(environment, VARIABLE)
+
+
+def _value_in(environment: bytes, variable: str) -> str:
+    name = variable.encode() + b"="
     at = 0 if environment.startswith(name) else environment.find(b"\0" + name) + 1
     if at == 0 and not environment.startswith(name):
         return ""
@@ -243,7 +252,7 @@ class Reaper:
 
 def _matcher(marks: frozenset[str], groups: tuple[Group, ...]) -> Callable[[Seen], bool]:
     def wants(one: Seen) -> bool:
-        return (one.mark != "" and one.mark in marks) or any(group.holds(one) for group in groups)
+        return (one.mark != "" and one.mark in marks) or (not one.kept and any(group.holds(one) for group in groups))
 
     return wants
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 import time
 
@@ -15,6 +16,9 @@ from tmax.storage.ballast import NO_SPACE
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 RIGHTS = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH})
+
+_SLACK_BYTES = 256 * 1024
+"""So near to a limit of size one write may fail and a smaller one succeed."""
 
 
 class StoreLocked(StoreError):
@@ -45,12 +49,29 @@ def explain(error: sqlite3.Error, layout: Layout) -> StoreError:
 
 
 def full(layout: Layout) -> StorageFull:
-    """Return the error for a full disk."""
+    """Return the error for a full disk, or for a file that may not grow because of this process's own limit."""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if most != resource.RLIM_INFINITY and _largest_in(layout.state) + _SLACK_BYTES >= most:
+        return StorageFull(
+            f"{layout.database} may not grow: this controller runs with a limit of {most} bytes for a file (ulimit -f)",
+            hint="tmax down, raise the limit (ulimit -f unlimited), tmax init",
+        )
     return StorageFull(f"the disk of {layout.state} is full", hint="make room; tmax goes on by itself")
 
 
+def _largest_in(folder: str) -> int:
+    """Return the size of the larger file of the store in ``folder``."""
+    sizes = [0]
+    for name in ("tmax.db", "tmax.db-wal"):
+        try:
+            sizes.append(os.stat(f"{folder}/{name}").st_size)
+        except OSError:
+            pass  # not there yet
+    return max(sizes)
+
+
 def is_full(error: sqlite3.Error, folder: str) -> bool:
-    """True when the disk (or our quota on it) is full, so that a smaller write, or the same one later, may succeed.
+    """True when the disk (or our quota on it, or a file by our own limit) is full, so that a smaller write, or the same one later, may succeed.
 
     SQLite calls a spent quota a write error; one small write of our own tells it from a broken disk.
     """
@@ -66,7 +87,9 @@ def _spent(folder: str) -> bool:
         os.unlink(probe)
     except OSError as error:
         return error.errno in NO_SPACE
-    return False
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    # A file that may not grow answers as a broken disk does.
+    return most != resource.RLIM_INFINITY and _largest_in(folder) + _SLACK_BYTES >= most
 
 
 def corrupt(layout: Layout, wrong: str) -> StoreError:

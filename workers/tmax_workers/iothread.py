@@ -80,6 +80,7 @@ class IoThread:
         on_keep: Callable[[], None],
         on_exit: Callable[[Exit], None],
         logs: str,
+        blobs: str,
     ) -> None:
         self._desk = desk
         self._loop = loop
@@ -96,6 +97,7 @@ class IoThread:
         self._on_keep = on_keep
         self._on_exit = on_exit
         self._logs = logs
+        self._blobs = blobs
         self._env: dict[bytes, bytes] = {}
         self._offer = Offer()
         self._shell: ShellRun | None = None
@@ -258,12 +260,16 @@ class IoThread:
     def _begin_shell(self, run: Run) -> None:
         self._desk.notes.append(run)
         self._show_notes(time.monotonic())
-        place = Place(logs=self._logs, env=self._env, size=self._terminal.size())
+        place = Place(logs=self._logs, env=self._env, size=self._terminal.size(), blobs=self._blobs, alone=True)
+        self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_started, self._shell_ended)
         try:
-            self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_ended)
+            self._shell.begin()
         except NotStarted as error:
             self._shell_ended(Failed(run.task, run.attempt, Report(started_at=time.time()), error.failure))
-            return
+
+    def _shell_started(self) -> None:
+        assert self._shell is not None
+        run = self._shell.run
         self._desk.arrived(ChildGroup(run.task, run.attempt, self._shell.group))
         if self._shell.takes_keys and self._terminal.is_tty:
             self._terminal.pass_keys()

@@ -29,7 +29,7 @@ from types import FrameType
 
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
-from tmax_workers import spill
+from tmax_workers import descendants, spill
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture
 from tmax_workers.desk import Desk
@@ -74,6 +74,7 @@ class Worker:
         for folder in (options.state, options.logs, options.blobs):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         _keep_descriptors_to_ourselves()
+        descendants.adopt_orphans()
         self._signal_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._gate = Gate()
         self._set_signals()
@@ -102,6 +103,7 @@ class Worker:
             on_keep=self._keep,
             on_exit=self._leave,
             logs=options.logs,
+            blobs=options.blobs,
         )
 
     def live(self) -> None:
@@ -112,6 +114,7 @@ class Worker:
         self._work()
         # What modules left for the end is done; threads that tasks left behind are not waited for.
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
+        descendants.end_all(spare=descendants.helpers())
         os._exit(0)
 
     # -- start -------------------------------------------------------------------------------------

@@ -180,6 +180,28 @@ def test_what_must_not_run_twice_is_interrupted(swarm: Swarm, tmp_path: Path) ->
     assert len((tmp_path / "mark").read_text().splitlines()) == 1
 
 
+def test_a_command_has_this_programs_umask_and_limits(swarm: Swarm) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = os.umask(0o031)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 3, hard))
+    try:
+        first = swarm.shell(["sh", "-c", "umask; ulimit -S -n"])
+    finally:
+        os.umask(before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert first.result(20).output.split() == [b"0031", b"%d" % (soft - 3)]
+
+
+def test_what_a_command_leaves_running_ends_or_is_kept(swarm: Swarm) -> None:
+    leave = ["sh", "-c", "sleep 300 & echo $!"]
+    ended = int(swarm.shell(leave).result(20).output)
+    kept = int(swarm.options(keep_background=True).options(name="x").shell(leave).result(20).output)
+    assert not os.path.exists(f"/proc/{ended}")
+    os.kill(kept, 9)
+
+
 def test_programs_give_their_status(swarm: Swarm, tmp_path: Path) -> None:
     done = swarm.shell(["sh", "-c", "pwd; echo $A; exit 3"], cwd=tmp_path, env={"A": "b c", "PATH": os.environ["PATH"]}).result(20)
     assert (done.exit_code, done.ok) == (3, False)

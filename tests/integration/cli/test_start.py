@@ -48,7 +48,7 @@ def imported(command: list[str], env: dict[str, str]) -> set[str]:
         ("", {"tmax.cli.status"}),
         ("status --json", {"tmax.cli.status"}),
         ("ps -a", {"tmax.cli.status", "tmax.task_end"}),
-        ("submit -- true", {"tmax.cli.submit", "tmax.cli.again"}),
+        ("submit -- true", {"tmax.cli.submit", "tmax.cli.again", "resource"}),
         ("wait 1", {"tmax.cli.ends", "tmax.cli.again", "tmax.task_end"}),
         ("wait @", {"tmax.cli.ends", "tmax.cli.again", "tmax.task_end"}),
         ("result 1", {"tmax.cli.ends", "tmax.cli.outcome", "tmax.task_end"}),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tmax.controller.intake import new_task
+from tmax.control.protocol import BulkTask
+from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
 from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob
@@ -33,6 +34,35 @@ def test_who_says_deliveries_of_a_shell_task_wants_it_delivered_again() -> None:
     assert made(kind="shell", argv=["x"]).delivery is None
     assert made(kind="shell", argv=["x"], deliveries=2).delivery == "at-least-once"
     assert made(kind="shell", argv=["x"], deliveries=2, delivery="at-most-once").delivery == "at-most-once"
+
+
+KINDS: list[dict[str, Any]] = [
+    {"kind": "shell", "argv": ["x"]},
+    {"kind": "python", "target": "a:f"},
+    {"kind": "kernel", "kernel": "matmul"},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_its_submitters_umask_and_limits_and_the_two_switches(kind: dict[str, Any]) -> None:
+    job = made(**kind, umask=0o27, limits={"7": [1024, -1], "0": [-1, -1]}, fresh=True, keep_background=True).job
+    assert (job.umask, job.limits, job.fresh, job.keep_background) == (0o27, {7: (1024, -1), 0: (-1, -1)}, True, True)
+    plain = made(**kind).job
+    assert (plain.umask, plain.limits, plain.fresh, plain.keep_background) == (None, {}, False, False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_settings_switch_on_holds_for_every_task(kind: dict[str, Any]) -> None:
+    settings = TaskSettings(fresh=True, keep_background=True)
+    task = new_task(kind, settings, "")
+    assert (task.job.fresh, task.job.keep_background) == (True, True)
+    bulk = new_task_of_bulk("c", BulkTask(seq=1, job=made(**kind).job), settings)
+    assert (bulk.job.fresh, bulk.job.keep_background) == (True, True)
+
+
+def test_the_input_of_a_command_is_a_path_or_an_abstract_socket() -> None:
+    assert made(kind="shell", argv=["x"], stdin="/dev/null").job.stdin == b"/dev/null"
+    assert made(kind="shell", argv=["x"], stdin="@tmax-1").job.stdin == b"@tmax-1"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +94,23 @@ def test_who_says_deliveries_of_a_shell_task_wants_it_delivered_again() -> None:
         {"kind": "kernel", "kernel": "matmul", "params": {"n": 2**70}},
         {"kind": "kernel", "kernel": "half \ud800"},
         {"kind": "shell", "argv": ["x"], "name": "half \ud800"},
+        {"kind": "shell", "argv": ["x"], "umask": -1},
+        {"kind": "shell", "argv": ["x"], "umask": 0o1000},
+        {"kind": "kernel", "kernel": "matmul", "umask": "022"},
+        {"kind": "python", "target": "a:f", "umask": True},
+        {"kind": "shell", "argv": ["x"], "limits": [1]},
+        {"kind": "shell", "argv": ["x"], "limits": {"-1": [1, 1]}},
+        {"kind": "shell", "argv": ["x"], "limits": {"NOFILE": [1, 1]}},
+        {"kind": "shell", "argv": ["x"], "limits": {"7": [1]}},
+        {"kind": "shell", "argv": ["x"], "limits": {"7": 1}},
+        {"kind": "shell", "argv": ["x"], "limits": {"7": [1.5, 2]}},
+        {"kind": "python", "target": "a:f", "limits": {"7": [-2, 2]}},
+        {"kind": "kernel", "kernel": "matmul", "limits": {"7": [1, 2**63]}},
+        {"kind": "shell", "argv": ["x"], "stdin": "relative"},
+        {"kind": "shell", "argv": ["x"], "stdin": 0},
+        {"kind": "shell", "argv": ["x"], "split": "yes"},
+        {"kind": "shell", "argv": ["x"], "fresh": 1},
+        {"kind": "kernel", "kernel": "matmul", "keep_background": None},
     ],
 )
 def test_what_is_wrong_is_refused(given: dict[str, Any]) -> None:

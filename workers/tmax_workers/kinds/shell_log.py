@@ -1,0 +1,122 @@
+"""The output of one program: a file from the first byte on, none at the end when it fits the report.
+
+::
+
+    LOGS/12.log       stdout and stderr as they came
+    LOGS/12.stderr    which parts of it are stderr: offset and length, 8 bytes each; only where the two come apart (two pipes)
+
+A part's record is written before the part, so whoever follows the log and then reads the records knows of each byte where it belongs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from tmax_pipes.messages import TAIL_BYTES
+
+PART = struct.Struct("<QQ")  # little-endian, whatever the machine
+"""Offset and length of a part of the log that is stderr."""
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class ShellLog:
+    """See the module.  ``parts``: whether stderr is told apart."""
+
+    def __init__(self, path: str, *, parts: bool) -> None:
+        self._path = path
+        self._index_path = f"{path.removesuffix('.log')}.stderr" if parts else ""
+        self._fd = -1
+        self._index_fd = -1
+        self._earlier = False
+        self._at = 0
+        self._size_bytes = 0
+        self._tail = bytearray()
+        self._spans: list[tuple[int, int]] = []
+        self.lost = 0
+        """The error that cost a part of the log; 0: none.  The program is not to suffer from it."""
+
+    def write(self, data: bytes, *, stderr: bool = False) -> None:
+        """Append what was printed."""
+        if self._size_bytes + len(data) <= TAIL_BYTES:
+            if stderr:
+                self._note_span(len(self._tail), len(data))
+            self._tail += data
+        self._size_bytes += len(data)
+        try:
+            if self._fd < 0:
+                self._open()
+            if stderr and self._index_path:
+                self._write_part(data)
+            else:
+                self._write(data)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self.lost = error.errno or 0
+
+    def finish(self) -> tuple[int, bytes, tuple[tuple[int, int], ...]]:
+        """Return how much was printed, and all of it when it is short and no earlier attempt's log holds it too, with its stderr parts."""
+        fits = self._size_bytes <= TAIL_BYTES and not self._earlier
+        if self._fd >= 0 and fits:
+            # In this order: a follower that still finds the log must find its parts.
+            os.unlink(self._path)
+            if self._index_fd >= 0:
+                os.unlink(self._index_path)
+        self.close()
+        return (self._size_bytes, bytes(self._tail), tuple(self._spans)) if fits else (self._size_bytes, b"", ())
+
+    def close(self) -> None:
+        """Let go of the files; twice is harmless."""
+        for fd in (self._fd, self._index_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._index_fd = -1
+
+    def _open(self) -> None:
+        fd = os.open(self._path, _FLAGS, 0o600)
+        self._at = os.fstat(fd).st_size
+        self._earlier = self._at > 0
+        if self._index_path and not self._earlier:
+            try:
+                os.unlink(self._index_path)  # of an attempt whose worker died between the two removals
+            except FileNotFoundError:
+                pass  # as it should be
+        self._fd = fd
+
+    def _write_part(self, data: bytes) -> None:
+        if self._index_fd < 0:
+            self._index_fd = os.open(self._index_path, _FLAGS, 0o600)
+        known = os.fstat(self._index_fd).st_size
+        before = self._at
+        try:
+            _write_all(self._index_fd, PART.pack(before, len(data)))
+            self._write(data)
+        except OSError:
+            # What is written there later is perhaps no stderr.
+            os.ftruncate(self._index_fd, known)
+            if self._at > before:
+                _write_all(self._index_fd, PART.pack(before, self._at - before))
+            raise
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            count = os.write(self._fd, view)
+            self._at += count
+            view = view[count:]
+
+    def _note_span(self, at: int, length: int) -> None:
+        if self._spans and sum(self._spans[-1]) == at:
+            before, known = self._spans[-1]
+            self._spans[-1] = before, known + length
+        else:
+            self._spans.append((at, length))
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,328 @@
+r"""Starting a program as its submitter's shell would: environment, folder, umask, resource limits, and why it cannot be started.
+
+::
+
+    job + its shared surroundings --> Command --> umask and soft limits of this process, posix_spawn, both put back
+                                             \-> a limit that would hit this process itself, or a hard one:
+                                                  sh waits at a pipe, prlimit(its pid), sh execs the program
+
+umask and limits belong to the whole process.  No task runs on the main thread while a shell job does, so nothing sees them change.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tmax_pipes import blobs
+from tmax_pipes.errors import BlobError
+from tmax_pipes.jobs import Body, Limits, ShellJob, Surroundings, decode_surroundings
+from tmax_pipes.messages import Failure, Run
+from tmax_workers.errors import Refused
+from tmax_workers.surroundings import USUAL_UMASK, change_folder
+from tmax_workers.threads import VARIABLES
+
+LIFE = b"TMAX_LIFE"
+_PAGERS = (b"PAGER", b"GIT_PAGER", b"MANPAGER", b"SYSTEMD_PAGER")
+_LONGEST_ARGUMENT = 128 * 1024
+"""Of the kernel (MAX_ARG_STRLEN)."""
+_GATE_FD = 3
+_GATE = b'read -r _ <&3; exec 3<&-; unset _; exec "$@"'
+
+# Python ignores the first two; the third we ignore for ourselves.  SIGHUP stays ignored on purpose: otherwise the end of
+# the session's leader would kill what it left in the background.
+_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU)
+
+# Lowered for a moment in this very process they would end it, or keep it from starting anything.
+_OWN_DANGER = frozenset({resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_NPROC, resource.RLIMIT_STACK})
+
+Ends = Mapping[int, int | str]
+"""Descriptors of the program: one of ours, or a path it opens itself."""
+
+
+class NotStarted(Exception):
+    """The program could not be started; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program with everything it is to find around it."""
+
+    argv: tuple[bytes, ...]
+    cwd: bytes
+    env: dict[bytes, bytes]
+    umask: int
+    limits: Limits
+
+
+def command_of(run: Run, ours: Mapping[bytes, bytes], blob_folder: str) -> Command:
+    """Return what to start: fields of the job go before the surroundings it shares.  Raises Refused when those are gone."""
+    job = run.job
+    assert isinstance(job, ShellJob)
+    shared = _shared(job.surroundings, blob_folder)
+    umask = next((one for one in (job.umask, shared.umask) if one is not None), USUAL_UMASK)
+    return Command(
+        argv=job.argv,
+        cwd=job.cwd or shared.cwd,
+        env=_environment(job, job.env or shared.env, ours, run),
+        umask=umask,
+        limits={**shared.limits, **job.limits} if shared.limits else job.limits,
+    )
+
+
+def _shared(body: Body, blob_folder: str) -> Surroundings:
+    return _loaded(body, blob_folder) if body else _NONE
+
+
+@lru_cache(maxsize=16)
+def _loaded(body: Body, blob_folder: str) -> Surroundings:
+    try:
+        return decode_surroundings(blobs.load(blob_folder, body))
+    except (BlobError, ValueError) as error:
+        raise Refused(f"what its submitter had around it cannot be read: {error}", "submit it again") from error
+
+
+_NONE = Surroundings()
+
+
+def _environment(job: ShellJob, given: Mapping[bytes, bytes], ours: Mapping[bytes, bytes], run: Run) -> dict[bytes, bytes]:
+    """The submitter's variables without those of its tmux, then ours; a thread count the submitter chose stays."""
+    own_choice = {name.encode() for name in VARIABLES} & given.keys()
+    env = {name: value for name, value in (given or os.environb).items() if not name.startswith(b"TMUX")}
+    env |= {name: value for name, value in ours.items() if name not in own_choice}
+    env[b"TMAX_TASK_ID"], env[b"TMAX_ATTEMPT"] = b"%d" % run.task, b"%d" % run.attempt
+    if not job.split:
+        # It has a terminal that nobody need look at: a pager would wait there for a key for ever.
+        env |= dict.fromkeys((*_PAGERS, *(name for name in env if name.endswith(b"PAGER"))), b"cat")
+    if job.keep_background:
+        env.pop(LIFE, None)  # the mark by which everything that a worker started is ended
+    return env
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+def start(command: Command, ends: Ends) -> int:
+    """Start it in a session of its own and return its process id.  Raises NotStarted."""
+    home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if command.cwd:
+            change_folder(command.cwd)
+        return _start(command, _found(command.argv[0], command.env), ends)
+    except Refused as refused:
+        raise NotStarted(Failure("refused", refused.message, hint=refused.hint)) from refused
+    except OSError as error:
+        raise NotStarted(_not_started(command, error)) from error
+    except (ValueError, IndexError) as error:
+        # A NUL, a variable without a name, no command at all: no system call takes it, and no other worker would either.
+        raise NotStarted(Failure("refused", f"cannot be started: {error}")) from error
+    finally:
+        os.fchdir(home)
+        os.close(home)
+
+
+def _start(command: Command, path: bytes, ends: Ends) -> int:
+    before = os.umask(command.umask)
+    lowered: Limits = {}
+    try:
+        soft, others = _differing(command.limits) if command.limits else ({}, {})
+        if others:
+            return _start_limited(command, path, ends, {**soft, **others})
+        for number, (wanted, hard) in soft.items():
+            lowered[number] = resource.getrlimit(number)
+            resource.setrlimit(number, (wanted, hard))
+        return _spawn_or_sh(path, command.argv, command.env, ends)
+    finally:
+        for number, limit in lowered.items():
+            resource.setrlimit(number, limit)
+        os.umask(before)
+
+
+def _differing(limits: Limits) -> tuple[Limits, Limits]:
+    """Return the limits that this process may take on for a moment, and those that only the program may have."""
+    soft: Limits = {}
+    others: Limits = {}
+    may_raise = os.geteuid() == 0
+    for number, (wanted_soft, wanted_hard) in limits.items():
+        try:
+            now_soft, now_hard = resource.getrlimit(number)
+        except ValueError:
+            continue  # another kernel's
+        hard = wanted_hard if may_raise else _least(wanted_hard, now_hard)
+        limit = _least(wanted_soft, hard), hard
+        if limit == (now_soft, now_hard):
+            continue
+        (others if hard != now_hard or number in _OWN_DANGER else soft)[number] = limit
+    return soft, others
+
+
+def _least(one: int, other: int) -> int:
+    """Return the lower limit; -1 is none."""
+    return max(one, other) if -1 in (one, other) else min(one, other)
+
+
+def _start_limited(command: Command, path: bytes, ends: Ends, limits: Limits) -> int:
+    """Start it behind a shell that waits until it has its limits."""
+    _check_executable(path)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        # The shell's own search would do the same, and keep the program's name for itself.
+        target = command.argv[0] if b"/" not in command.argv[0] else path
+        argv = (b"sh", b"-c", _GATE, b"sh", target, *command.argv[1:])
+        pid = _spawn(b"/bin/sh", argv, command.env, {**ends, _GATE_FD: read_end})
+        for number, limit in limits.items():
+            try:
+                resource.prlimit(pid, number, limit)
+            except PermissionError:
+                own_hard = resource.getrlimit(number)[1]
+                resource.prlimit(pid, number, (_least(limit[0], own_hard), own_hard))
+        return pid
+    finally:
+        os.close(read_end)
+        os.close(write_end)  # the end of its input is what the shell waits for
+
+
+def _check_executable(path: bytes) -> None:
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, "command not found", path)
+    if not os.access(path, os.X_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+
+def _spawn_or_sh(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], ends: Ends) -> int:
+    try:
+        return _spawn(path, argv, env, ends)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC or _is_binary(path):
+            raise
+        # A script without a #! line: as every shell does, give it to sh.
+        return _spawn(b"/bin/sh", (b"/bin/sh", path, *argv[1:]), env, ends)
+
+
+def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], ends: Ends) -> int:
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+    for fd, end in ends.items():
+        if isinstance(end, str):
+            actions.append((os.POSIX_SPAWN_OPEN, fd, end, os.O_RDWR, 0))
+        else:
+            actions.append((os.POSIX_SPAWN_DUP2, end, fd))
+    return os.posix_spawn(path, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS)
+
+
+def _found(name: bytes, env: Mapping[bytes, bytes]) -> bytes:
+    """The file that ``name`` means on the submitter's PATH, as a shell would find it; FileNotFoundError, PermissionError."""
+    if b"/" in name:
+        return name
+    blocked = b""
+    for folder in env.get(b"PATH", os.defpath.encode()).split(b":"):
+        path = (folder or b".") + b"/" + name
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            blocked = path
+    if blocked:
+        raise PermissionError(errno.EACCES, "Permission denied", blocked)
+    raise FileNotFoundError(errno.ENOENT, "command not found", name)
+
+
+# -- why not ---------------------------------------------------------------------------------------
+
+
+def _not_started(command: Command, error: OSError) -> Failure:
+    """Say why, with the exit code a shell would have: 127 for what is not there, 126 for what cannot be run."""
+    name = command.argv[0]
+    shown = name.decode("utf-8", "backslashreplace")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return _missing(command, shown)
+    code = error.errno or 0
+    why, hint = os.strerror(code), ""
+    path = error.filename if isinstance(error.filename, bytes) and b"/" not in name else name
+    if code == errno.E2BIG:
+        why, hint = _too_big(command)
+    elif os.path.isdir(path):
+        why, hint = "it is a directory", "name a program in it"
+    elif code == errno.EACCES and os.access(path, os.X_OK):
+        hint = "its file system does not let programs run (noexec), or its interpreter may not be run"
+    elif code == errno.EACCES:
+        hint = f"chmod +x {shown}, or name its interpreter"
+    elif code == errno.ENOEXEC:
+        why, hint = "it is not a program for this machine", "check it with: file " + shown
+    elif code == errno.ETXTBSY:
+        why, hint = "it is open for writing", "run it when whoever writes it is done"
+    elif code in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
+        hint = "the machine has no room for one more process: see ulimit -u, free memory, and what else runs"
+    return Failure("notfound", f"cannot run {shown}: {why}", exit_code=126, hint=hint)
+
+
+def _missing(command: Command, shown: str) -> Failure:
+    name = command.argv[0]
+    if b"/" in name and os.path.exists(os.path.join(command.cwd, name)):
+        interpreter = _interpreter(os.path.join(command.cwd, name))
+        what = f"its interpreter {interpreter} is not there" if interpreter else "a file that it needs to start is not there"
+        return Failure("notfound", f"cannot run {shown}: {what}", exit_code=127, hint=f"check the first line of {shown}")
+    hint = "check the spelling, or give its whole path; the PATH is that of the shell that submitted"
+    if len(command.argv) == 1 and (found := _shell_words(shown)):
+        hint = f"{found} is for a shell to read: tmax run -- sh -c {_quoted(shown)}"
+    return Failure("notfound", f"command not found: {shown}", exit_code=127, hint=hint)
+
+
+def _shell_words(text: str) -> str:
+    """Return what in ``text`` only a shell understands; empty: nothing."""
+    for mark in ("&&", "||", "|", ";", ">", "<", "&", "$", "`", "*", "?", "~", "("):
+        if mark in text:
+            return mark
+    if " " in text.strip():
+        return "a line of several words"
+    return "NAME=VALUE" if "=" in text else ""
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _interpreter(path: bytes) -> str:
+    try:
+        with open(path, "rb") as file:
+            first = file.read(256).split(b"\n", 1)[0]
+    except OSError:
+        return ""
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return words[0].decode("utf-8", "backslashreplace") if words else ""
+
+
+def _is_binary(path: bytes) -> bool:
+    """As shells tell: a NUL in the first line."""
+    try:
+        with open(path, "rb") as file:
+            return b"\0" in file.read(80).split(b"\n", 1)[0]
+    except OSError:
+        return False
+
+
+def _too_big(command: Command) -> tuple[str, str]:
+    longest = max(map(len, command.argv))
+    variable = max((len(key) + len(value) + 1 for key, value in command.env.items()), default=0)
+    if max(longest, variable) >= _LONGEST_ARGUMENT:
+        what = "one argument" if longest >= variable else "one variable of the environment"
+        return (
+            f"{what} has {max(longest, variable)} bytes, and the system takes at most {_LONGEST_ARGUMENT - 1}",
+            "put it into a file, or give it on standard input",
+        )
+    size_bytes = sum(len(one) + 9 for one in command.argv) + sum(len(key) + len(value) + 10 for key, value in command.env.items())
+    soft = command.limits.get(resource.RLIMIT_STACK, resource.getrlimit(resource.RLIMIT_STACK))[0]
+    most = 6 * 1024 * 1024 if soft == -1 else max(_LONGEST_ARGUMENT, min(soft // 4, 6 * 1024 * 1024))
+    return (
+        f"arguments and environment have {size_bytes} bytes, and the system takes at most {most} (a quarter of ulimit -s)",
+        "put them into a file, give them on standard input, or split them up as xargs does",
+    )

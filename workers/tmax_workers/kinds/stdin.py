@@ -1,0 +1,93 @@
+"""A program's standard input when its submitter gives it one: a path, or the very descriptor that the submitter has.
+
+::
+
+    /dev/null, a file, a FIFO      opened for reading, without waiting for a writer
+    @NAME, an abstract socket      connect --> the submitter sends its own standard input (SCM_RIGHTS) --> the program reads it itself
+
+So nothing is copied, a reader who stops reading stops the writer, and what was not read is left for the next command, all as in the submitter's shell.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from tmax_workers.loop import Loop
+
+NOTHING = "/dev/null"
+
+
+class Stdin:
+    """Fetches the descriptor; IO thread alone.  ``on_ready`` is called once, from the loop, unless ``fetch`` had it at once.
+
+    ``fd`` is the descriptor afterwards, to be closed by ``close``; -1: the submitter is gone, and there is nothing to read.
+    ``refused`` says why the submitter does not give it; empty: it does.
+    """
+
+    def __init__(self, path: bytes, loop: Loop, on_ready: Callable[[], None]) -> None:
+        self.fd = -1
+        self.refused = ""
+        self._path = path
+        self._loop = loop
+        self._on_ready = on_ready
+        self._sock: socket.socket | None = None
+
+    def fetch(self) -> bool:
+        """Begin; return whether it is there already.  Raises OSError for a path that cannot be opened."""
+        if self._path.startswith(b"@"):
+            return self._connect()
+        self.fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(self.fd, True)
+        return True
+
+    def _connect(self) -> bool:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.connect(b"\0" + self._path[1:])
+            _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            uid = -1  # nobody listens any more
+        if uid != os.geteuid():
+            sock.close()
+            return True
+        self._sock = sock
+        self._loop.add(sock.fileno(), lambda _events: self._received())
+        return False
+
+    def _received(self) -> None:
+        assert self._sock is not None
+        try:
+            said, fds, _, _ = socket.recv_fds(self._sock, 1024, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            said, fds = b"", []
+        self._hang_up()
+        if fds:
+            self.fd = fds[0]
+            os.set_inheritable(self.fd, False)
+        else:
+            self.refused = said.decode("utf-8", "replace")  # empty: it ended meanwhile
+        self._on_ready()
+
+    def taken(self) -> int | str:
+        """Return the descriptor, which is the caller's from now on, or the path of nothing."""
+        fd, self.fd = self.fd, -1
+        return fd if fd >= 0 else NOTHING
+
+    def _hang_up(self) -> None:
+        if self._sock is not None:
+            self._loop.remove(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def close(self) -> None:
+        """Let go of it; twice is harmless."""
+        self._hang_up()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
