@@ -24,6 +24,7 @@ from typing import Any
 from tmax.config import read as read_settings
 from tmax.control.server import Server
 from tmax.controller.clients import Clients
+from tmax.controller.healing import Healer
 from tmax.controller.monitor import Monitor
 from tmax.controller.picture import RECENT, Painter
 from tmax.controller.verbs import Verbs
@@ -106,6 +107,7 @@ class Controller:
         self.settings = Settings()
         self.reactor = Reactor()
         self.clients = Clients(self)
+        self.healer = Healer(self)
         self.epoch = 0
         self.down = False
         self._gone = False
@@ -206,6 +208,7 @@ class Controller:
     def run(self) -> int:
         """Turn until the swarm is down or this process is asked to go; return the exit code."""
         self.reactor.after(TRIM_S, self._trim)
+        self.reactor.call_soon(self.healer.open)
         if self.layout.swarm.startswith("tmp-"):
             self.reactor.after(OWNER_S, self._leave_if_nobodys)
         while self._exit is None:
@@ -337,6 +340,7 @@ class Controller:
         if self._gone:
             return
         self._gone = True
+        self.healer.close()
         if self.down:
             self._mark_down()
         self.engine.close(sessions=self.down)
