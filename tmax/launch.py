@@ -71,7 +71,7 @@ def ensure_controller(
             if answers(layout):
                 return False
             _refuse_if_down(layout, forced)
-            if _heals(layout):
+            if heals(layout, end_stopped=True):
                 return False
             _start(layout, settings_path, end_s, module, forced=forced)
     except Timeout as error:
@@ -86,11 +86,11 @@ def ensure_controller(
     return True
 
 
-def _heals(layout: Layout) -> bool:
+def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
     """Return whether a controller that holds the lock without a socket makes one again, as it does when its folder was removed.
 
-    One that is stopped cannot: it is ended, and another one takes its workers and tasks over.  One that neither makes it
-    again nor ends in HEAL_LIMIT_S is left to ``_start``, which says who it is.
+    One that is stopped cannot; with ``end_stopped`` it is ended, and whoever starts another one takes its workers and tasks
+    over.  One that neither makes it again nor ends in HEAL_LIMIT_S is left to ``_start``, which says who it is.
     """
     pid = holder(layout.lock)
     process = _controller(pid, layout) if pid else -1
@@ -107,6 +107,8 @@ def _heals(layout: Layout) -> bool:
             if answers(layout):
                 return True
             if _is_stopped(pid):
+                if not end_stopped:
+                    return False
                 signal.pidfd_send_signal(process, signal.SIGKILL)
             # Not only what we wait for: it may be stopped meanwhile, which nothing tells.
             ready, _, _ = select.select([process, *([inotify.fd] if inotify.fd >= 0 else [])], [], [], min(left_s, LOOK_S))

@@ -266,13 +266,13 @@ def end_servers(layout: Layout) -> None:
         os.close(fd)
 
 
-def recall_servers(layout: Layout) -> None:
-    """Have the zygote and the tmux server of an earlier controller make their sockets again, when those were removed under them.
+def recall_servers(layout: Layout, paths: Iterable[str]) -> None:
+    """Have the zygote and the tmux server of an earlier controller make these sockets again, when they were removed under them.
 
     For the start of a controller: without it there would soon be two of each.  A tmux server that does not make its socket
     again (it is stopped) is ended, its workers live on; a zygote that does not forks no more, and ends with its last child.
     """
-    missing = {path for path in (layout.zygote, layout.tmux) if not os.path.lexists(path)}
+    missing = {path for path in paths if not os.path.lexists(path)}
     if not missing or not os.path.lexists(layout.database):
         return  # all is there, or this is the first start
     found = [(path, fd) for path, fd in _servers(layout) if path in missing]

@@ -100,7 +100,7 @@ class LocalEngine:
         """Begin what takes long (the zygote's imports) before ``open``; twice is harmless.  The runtime folder exists already."""
         if not self._prepared:
             self._prepared = True
-            leftovers.recall_servers(self._layout)
+            leftovers.recall_servers(self._layout, [self._layout.zygote, self._layout.tmux])
             self._spawner.open(self._on_worker)
 
     def abandon(self) -> None:
@@ -118,14 +118,17 @@ class LocalEngine:
 
     def _open_sessions(self) -> list[Found]:
         for tries_left in range(_REMOVED_TRIES, -1, -1):
+            private_folder(self._layout.workers)
+            folder = os.lstat(self._layout.workers)
             try:
-                private_folder(self._layout.workers)
                 tmux_conf.write(self._layout, self._settings.tmux)
                 return self._sessions.open()
             except (FileNotFoundError, TmuxError):
                 # Its folder may have been removed under it; anything else is the same at the next try.
-                if not tries_left or os.path.lexists(self._layout.tmux_conf):
+                if not tries_left or (os.path.lexists(self._layout.tmux_conf) and _is_still(self._layout.workers, folder)):
                     raise
+            private_folder(self._layout.workers)
+            leftovers.recall_servers(self._layout, [self._layout.tmux])  # one may have come that nobody can reach now
         raise AssertionError  # the last try returns or raises
 
     def reopen(self) -> list[str]:
@@ -342,7 +345,7 @@ class LocalEngine:
         for pane in running:
             self._sessions.discard(pane.session_id)
         known = {record.life for record in alive}
-        spill.forget_others(self._layout.workers, known)
+        spill.forget_others(self._layout.state, known)
         strange = [place for place in there if place.life not in known]
         for place in strange:
             self._end_stranger(place.life, place.pid)
@@ -408,6 +411,13 @@ class LocalEngine:
             pass  # closed before
         except OSError as error:
             LOG.warning("%s stays: %s", self._layout.workers, error)
+
+
+def _is_still(path: str, folder: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), folder)
+    except FileNotFoundError:
+        return False
 
 
 def _is_worker(pid: int, mark: str) -> bool:

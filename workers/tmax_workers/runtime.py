@@ -214,7 +214,7 @@ class Worker:
         results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
         if results:
             try:
-                spill.write(self._options.rt, self._options.life, results)
+                spill.write(self._options.state, self._options.life, results)
             except OSError as error:
                 self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
         if order.kill:

@@ -163,10 +163,10 @@ def test_term_means_now_and_waits_for_no_controller(worker: Bench):
     worker.leave()
     os.kill(worker.pid, signal.SIGTERM)
     assert worker.wait_gone() == 0
-    (kept,) = spill.read(str(worker.rt), 1)
+    (kept,) = spill.read(str(worker.state), 1)
     assert (kept.task, type(kept).__name__) == (1, "Failed")
-    spill.forget_others(str(worker.rt), {2})
-    assert spill.read(str(worker.rt), 1) == []
+    spill.forget_others(str(worker.state), {2})
+    assert spill.read(str(worker.state), 1) == []
 
 
 def test_an_orphan_finishes_keeps_its_result_and_leaves(bench: Bench, folder: Path):
@@ -180,8 +180,8 @@ def test_an_orphan_finishes_keeps_its_result_and_leaves(bench: Bench, folder: Pa
     assert bench.alive(), "the running task is finished"
     (folder / "go").touch()
     assert bench.wait_gone() == 0
-    (kept,) = spill.read(str(bench.rt), 1)
-    spill.forget_others(str(bench.rt), ())
+    (kept,) = spill.read(str(bench.state), 1)
+    spill.forget_others(str(bench.state), ())
     assert isinstance(kept, Done)
     assert list(bench.rt.iterdir()) == []
 
