@@ -74,11 +74,11 @@ class FolderWatch:
 
     ::
 
-        /run        moved or removed?
-        /run/tmax   the same, and its entries: is the folder made again, is another one put in its place?
+        /run, /run/tmax     moved or removed?
         /run/tmax/default   the same, and ``mask``: what matters inside it
 
-    While the folder is missing, the entries of the nearest one above it that exists are watched.  After each event that
+    While the folder is missing, the entries of the nearest one above it that exists are watched.  A folder that some process has
+    open is reported as removed only when it is closed: ``mask`` has to show that its entries go.  After each event that
     ``concerns`` this watch, call ``arm``: watches follow folders, not their names.  One to an instance: the kernel keeps one
     mask for a folder and an instance.
     """
@@ -107,7 +107,7 @@ class FolderWatch:
     def _watch_all(self) -> tuple[bool, set[int]]:
         found: set[int] = set()
         is_there = self._add(found, self._path, self._mask | _GONE | IN_DONT_FOLLOW)
-        at, mask = self._path, _ENTRIES | _GONE
+        at, mask = self._path, _GONE if is_there else _ENTRIES | _GONE
         while at != "/":
             at = os.path.dirname(at)
             if self._add(found, at, mask):

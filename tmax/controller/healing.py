@@ -68,13 +68,19 @@ class Healer:
         self._house.reactor.after(TOUCH_S, self._touch)
 
     def _heard(self) -> None:
-        assert self._inotify is not None
-        assert self._watch is not None
-        if not self._watch.concerns(self._inotify.read()):
-            return
-        now = self._house.reactor.now()
-        self._since_s = now if self._since_s is None else self._since_s
-        self._look_at(min(now + QUIET_S, self._since_s + LONGEST_S))
+        if self._changes():
+            self._look_when_quiet()
+
+    def _changes(self) -> bool:
+        """Take in what the kernel has to say; return whether something of ours is being changed at this moment."""
+        if self._inotify is None or self._watch is None or not self._watch.concerns(self._inotify.read()):
+            return False
+        self._since_s = self._since_s or self._house.reactor.now()
+        return True
+
+    def _look_when_quiet(self) -> None:
+        assert self._since_s is not None
+        self._look_at(min(self._house.reactor.now() + QUIET_S, self._since_s + LONGEST_S))
 
     def _look_at(self, when_s: float) -> None:
         if self._look is not None:
@@ -85,8 +91,12 @@ class Healer:
         """Make again what is missing."""
         if self._closed:
             return
-        self._look = self._since_s = None
+        self._look = None
         now = self._house.reactor.now()
+        if self._changes() and self._since_s is not None and now < self._since_s + LONGEST_S:
+            self._look_when_quiet()
+            return
+        self._since_s = None
         if self._watch is not None:
             self._watch.arm()  # before the look: what is removed after it is heard of
         else:
@@ -101,7 +111,9 @@ class Healer:
         if remade:
             self.times += 1
             LOG.warning("removed from the runtime folder %s, and made again: %s", self._runtime, ", ".join(remade))
-            self._look_at(now + QUIET_S)  # new folders are to be watched
+            if self._watch is not None:
+                self._watch.arm()  # the new folder is watched from now on
+            self._look_at(now + QUIET_S)  # and looked at once more, for what was removed before that
 
     def _cannot(self, why: str) -> None:
         if why != self._trouble:

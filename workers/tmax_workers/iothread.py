@@ -220,6 +220,8 @@ class IoThread:
         with self._desk.lock:
             self._desk.wire, self._desk.broken = None, False
             self._connection.open()
+        if self._control_watch is not None:
+            self._control_watch.arm()  # a folder that was removed while somebody had it open is watched in vain
         self._desk.arrived(ConnectionDown())
 
     # -- orders ------------------------------------------------------------------------------------
