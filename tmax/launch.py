@@ -91,11 +91,17 @@ def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
 
     One that is stopped cannot; with ``end_stopped`` it is ended, and whoever starts another one takes its workers and tasks
     over.  One that neither makes it again nor ends in HEAL_LIMIT_S is left to ``_start``, which says who it is.
+    Raises FolderError when something else has been put in the place of its folder: it waits until that is gone.
     """
     pid = holder(layout.lock)
     process = _controller(pid, layout) if pid else -1
     if not pid or process < 0:
         return False
+    try:
+        private_folder(layout.runtime)
+    except BaseException:
+        os.close(process)
+        raise
     from tmax_pipes.inotify import IN_CREATE, FolderWatch, Inotify  # imports ctypes, for this alone
 
     inotify = Inotify()
