@@ -318,19 +318,23 @@ def _servers(layout: Layout) -> Iterator[tuple[str, int]]:
         (layout.zygote, {b"tmax_workers.zygote", (b"--state", os.fsencode(layout.state))}),
         (layout.tmux, {(b"-S", os.fsencode(layout.tmux)), (b"-f", os.fsencode(layout.tmux_conf))}),
     ]
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        pid, ticks = int(entry), start_ticks(int(entry))
-        try:
-            ours = os.stat(f"/proc/{pid}").st_uid == os.geteuid()
-            words = _read(f"/proc/{pid}/cmdline").split(b"\0") if ours else []
-        except OSError:
-            continue  # ended while we looked
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        words = _command_of(pid)
         said: set[object] = {*words, *itertools.pairwise(words)}
         for path, marks in wanted:
-            if marks <= said and (fd := open_pidfd(pid, ticks)) >= 0:
-                yield path, fd
+            if marks <= said and (fd := open_pidfd(pid, start_ticks(pid))) >= 0:
+                if _command_of(pid) == words:
+                    yield path, fd
+                else:
+                    os.close(fd)  # it has ended meanwhile, and its number is another process's
+
+
+def _command_of(pid: int) -> list[bytes]:
+    """Return the command line of a process of our user; empty for any other."""
+    try:
+        return _read(f"/proc/{pid}/cmdline").split(b"\0") if os.stat(f"/proc/{pid}").st_uid == os.geteuid() else []
+    except OSError:
+        return []  # it has ended
 
 
 def end_all(prefix: str, timeout_s: float = 5.0) -> int:

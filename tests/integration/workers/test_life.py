@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,31 @@ def test_who_again_on_one_connection_renames_and_greets_again(worker: Bench):
     worker.say(run(1, sh("echo $TMAX_WORKER $OMP_NUM_THREADS")), run(2, call(lambda: os.environ["OMP_NUM_THREADS"])))
     assert worker.done(1).report.tail == b"w9 2\n"
     assert b"2" in worker.done(2).result  # type: ignore[operator]
+
+
+def test_fifos_removed_before_anybody_used_them_are_made_again(bench: Bench):
+    bench.leave()
+    bench.start()
+    first = wait_until(lambda: places.scan(bench.rt), story=bench.story)
+    shutil.rmtree(bench.rt)
+    bench.rt.mkdir(mode=0o700)
+    bench.listen()
+    told = bench.next_announcement()
+    assert told["place"] != first[0].folder
+    bench.greet()
+    bench.say(run(1, call(int)))
+    bench.done(1)
+
+
+def test_a_controller_that_cannot_find_the_fifos_hangs_up_and_gets_others(bench: Bench):
+    bench.start()
+    told = bench.next_announcement()
+    shutil.rmtree(told["place"])
+    bench._callers.pop().close()
+    assert bench.next_announcement()["place"] != told["place"]
+    bench.greet(n=2)
+    bench.say(run(1, call(int)))
+    bench.done(1)
 
 
 def test_a_dead_controller_costs_nothing(bench: Bench, folder: Path):
