@@ -3,7 +3,9 @@
 ::
 
     answers? --yes--> nothing to do
-       no --> init.lock (one at a time) --> answers now? --> taken down? --> settings in place
+       no --> init.lock (one at a time) --> answers now? --> taken down? --> the lock is held all the same? --no--> settings in place
+                                                                             yes --> its runtime folder was removed: wait until
+                                                                                     it answers again; stopped: end it, start another
            --> python -P -m tmax.controller ... --ready-fd N   (its own session, log to controller.log)
            --> read N:  {"ok": true, "pid"}  its socket listens      {"error": {...}}  it says why not      end-of-file  it died
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +29,11 @@ from tmax.control.client import open_socket
 from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
 from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
+from tmax.storage.lock import holder
 
+HEAL_LIMIT_S = 3.0
+"""A controller whose runtime folder was removed makes it again within a tenth of a second; it may be busy."""
+LOOK_S = 0.2
 _LOG_LINES = 8
 _LOG_TAIL_BYTES = 8192
 _OF_A_TASK = frozenset({"TMAX_LIFE", "TMAX_TASK_ID", "TMAX_WORKER", "TMAX_ATTEMPT"})
@@ -64,6 +71,8 @@ def ensure_controller(
             if answers(layout):
                 return False
             _refuse_if_down(layout, forced)
+            if heals(layout, end_stopped=True):
+                return False
             _start(layout, settings_path, end_s, module, forced=forced)
     except Timeout as error:
         raise WaitTimedOut(
@@ -75,6 +84,73 @@ def ensure_controller(
             error.filename or layout.init_lock, f"cannot be used: {error.strerror}", hint="move it away, or make room"
         ) from error
     return True
+
+
+def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
+    """Return whether a controller that holds the lock without a socket makes one again, as it does when its folder was removed.
+
+    One that is stopped cannot; with ``end_stopped`` it is ended, and whoever starts another one takes its workers and tasks
+    over.  One that neither makes it again nor ends in HEAL_LIMIT_S is left to ``_start``, which says who it is.
+    Raises FolderError when something else has been put in the place of its folder: it waits until that is gone.
+    """
+    pid = holder(layout.lock)
+    process = _controller(pid, layout) if pid else -1
+    if not pid or process < 0:
+        return False
+    try:
+        private_folder(layout.runtime)
+    except BaseException:
+        os.close(process)
+        raise
+    from tmax_pipes.inotify import IN_CREATE, FolderWatch, Inotify  # imports ctypes, for this alone
+
+    inotify = Inotify()
+    watch = FolderWatch(inotify, layout.runtime, IN_CREATE)
+    end_s = time.monotonic() + HEAL_LIMIT_S
+    try:
+        while (left_s := end_s - time.monotonic()) > 0:
+            watch.arm()
+            if answers(layout):
+                return True
+            if _is_stopped(pid):
+                if not end_stopped:
+                    return False
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+            # Not only what we wait for: it may be stopped meanwhile, which nothing tells.
+            ready, _, _ = select.select([process, *([inotify.fd] if inotify.fd >= 0 else [])], [], [], min(left_s, LOOK_S))
+            if process in ready:
+                return False
+            if inotify.fd >= 0:
+                inotify.read()
+    finally:
+        inotify.close()
+        os.close(process)
+    return False
+
+
+def _controller(pid: int, layout: Layout) -> int:
+    """Return a pidfd of the controller of this swarm that has this number; -1 when this is another process."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        words = []
+    if b"--state" in words and os.fsencode(layout.state) in words:
+        return process
+    os.close(process)
+    return -1
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] == b"T"
+    except OSError:
+        return False
 
 
 def answers(layout: Layout) -> bool:

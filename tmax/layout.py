@@ -19,6 +19,7 @@ from tmax.errors import FolderError, UsageError
 SUN_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux."""
 
+_REMOVED_TRIES = 5
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_-")
 
@@ -169,20 +170,15 @@ def private_folder(path: str) -> None:
     it may have been put there by another user.  The folder above it too, where that one lies in a folder that anybody may
     write (``/tmp/tmax-UID``): who owns it could put another folder in the place of ours at any time.
     """
-    above = os.path.dirname(path)
-    try:
-        os.makedirs(above, mode=0o700, exist_ok=True)
-        if _anybody_writes(os.path.dirname(above)):
-            _check_above(above)
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise FolderError(path, f"cannot be made: {error.strerror}") from error
-    try:
-        found = os.lstat(path)
-    except OSError as error:
-        raise FolderError(path, f"cannot be used: {error.strerror}") from error
+    for tries_left in range(_REMOVED_TRIES, -1, -1):
+        try:
+            _make(path)
+            found = os.lstat(path)
+            break
+        except OSError as error:
+            # Missing: it was removed at this very moment (a logout, a cleaner of old files).
+            if not isinstance(error, FileNotFoundError) or not tries_left:
+                raise FolderError(path, f"cannot be made: {error.strerror}") from error
     if not stat.S_ISDIR(found.st_mode):
         raise FolderError(path, "is not a folder (a link is not accepted here)")
     if found.st_uid != os.geteuid():
@@ -191,6 +187,17 @@ def private_folder(path: str) -> None:
         raise FolderError(path, f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise FolderError(path, f"cannot be written (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 700 {path}")
+
+
+def _make(path: str) -> None:
+    above = os.path.dirname(path)
+    os.makedirs(above, mode=0o700, exist_ok=True)
+    if _anybody_writes(os.path.dirname(above)):
+        _check_above(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
 
 
 def _anybody_writes(folder: str) -> bool:

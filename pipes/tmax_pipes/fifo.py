@@ -191,6 +191,11 @@ class WorkerFifos(_Fifos):
         return WorkerFifos.create(Path(self.folder).parent, self.place.life, self.place.n + 1)
 
     @property
+    def are_there(self) -> bool:
+        """Whether all three still have their names; without them nobody can begin to use this connection, who has begun goes on."""
+        return all(os.path.lexists(f"{self.folder}/{name}") for name in FIFO_NAMES)
+
+    @property
     def can_speak(self) -> bool:
         """Whether ``results`` is open, so that ``write`` is allowed."""
         return bool(self._writing)

@@ -102,7 +102,11 @@ def forget(runtime: str | Path, life: int) -> None:
 
 def traces(runtime: str | Path) -> set[int]:
     """Return the lives that left anything here, also those killed before they had published a place."""
-    names = (entry.name.removeprefix(".life-").removeprefix("life-").partition(".")[0] for entry in Path(runtime).iterdir())
+    try:
+        entries = os.listdir(runtime)
+    except FileNotFoundError:
+        return set()  # no folder, no traces
+    names = (entry.removeprefix(".life-").removeprefix("life-").partition(".")[0] for entry in entries)
     return {int(name) for name in names if name.isascii() and name.isdigit()}
 
 

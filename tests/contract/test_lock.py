@@ -18,6 +18,7 @@ from tests.wait import wait_until
 from tmax.errors import StoreError
 from tmax.layout import Layout
 from tmax.storage.lock import LockHeld, controller_lock
+from tmax.storage.lock import holder as lock_holder
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a file of another user")
@@ -34,7 +35,7 @@ def child_env() -> dict[str, str]:
 
 HOLD = """
 import sys
-from tmax.storage.lock import controller_lock
+from tmax.storage.lock import holder as lock_holder
 lock = controller_lock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -112,3 +113,12 @@ def test_of_many_only_one_gets_the_lock(layout: Layout) -> None:
         for child in children:
             child.kill()
             child.communicate()
+
+
+def test_who_holds_it_can_be_asked_without_taking_it(layout: Layout, holder: subprocess.Popen[str]) -> None:
+    assert lock_holder(layout.lock) == holder.pid
+    holder.kill()
+    holder.wait()
+    assert lock_holder(layout.lock) is None
+    controller_lock(layout.lock).close()
+    assert lock_holder(f"{layout.lock}.other") is None

@@ -46,7 +46,12 @@ class Line:
         self.swarm = layout.swarm
         self._silence_s = silence_s
         self._inbox = bytearray()
-        self._sock = dial(layout, SILENCE_S)
+        try:
+            self._sock = dial(layout, SILENCE_S)
+        except NoSwarm:
+            if not _heals(layout):
+                raise
+            self._sock = dial(layout, SILENCE_S)
         self._limit(silence_s)
 
     def _limit(self, silence_s: float) -> None:
@@ -100,6 +105,17 @@ class Line:
     def close(self) -> None:
         """End the connection; twice is harmless."""
         self._sock.close()
+
+
+def _heals(layout: Layout) -> bool:
+    """Return whether there is a controller after all, whose runtime folder was removed a moment ago; it makes it again."""
+    from tmax.storage.lock import holder
+
+    if holder(layout.lock) is None:
+        return False
+    from tmax.launch import heals
+
+    return heals(layout)
 
 
 def ask(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> dict[str, Any]:

@@ -289,13 +289,18 @@ def _swarm(layout: Layout) -> list[Check]:
         return [Check(name=name, state="warn", detail="its controller is missing; accepted tasks are kept", hint=f"tmax init{flag}")]
     except TmaxError as error:
         return [Check(name=name, state="fail", detail=error.message, hint=f"tail {layout.log}")]
-    detail = f"controller pid {hello['pid']}, {len(snapshot['workers'])} workers"
+    detail = f"controller pid {hello['pid']}, {len(snapshot['workers'])} workers{_healed(hello.get('healed', 0))}"
     if hello["version"] != __version__:
         hint = f"tmax down{flag} && tmax init{flag}"
         return [Check(name=name, state="warn", detail=f"{detail}; it runs tmax {hello['version']}, this is {__version__}", hint=hint)]
     if snapshot["notice"]:
         return [Check(name=name, state="warn", detail=f"{detail}; {snapshot['notice']}", hint=f"tail {layout.log}")]
     return [Check(name=name, state="ok", detail=detail)]
+
+
+def _healed(times: int) -> str:
+    often = "once" if times == 1 else f"{times} times"
+    return f"; what was removed from its runtime folder was made again, {often}" if times else ""
 
 
 def _leftovers(layout: Layout) -> list[Check]:

@@ -37,6 +37,8 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
 _READ_BYTES = 256 * 1024
 _BACKLOG = 512
+_REMOVED_TRIES = 5
+"""The folder may be removed as often while a socket is made in it."""
 _CREDENTIALS = struct.Struct("iII")
 _log = logging.getLogger("tmax.control")
 
@@ -323,10 +325,28 @@ class Server:
             raise
         reactor.on_readable(self._sock.fileno(), self._on_connect)
 
-    def _on_connect(self) -> None:
+    def reopen(self) -> bool:
+        """Listen at ``path`` again when the socket there is not ours any more; return whether it was so.
+
+        Connections that are open stay, and those that wait at the old socket are taken.  Raises as making a Server does.
+        """
+        try:
+            if os.lstat(self._path).st_ino == self._inode:
+                return False
+        except OSError:
+            pass  # it was removed, or its folder was
+        sock, self._inode = _listening(self._path)
+        old, self._sock = self._sock, sock
+        self.reactor.forget(old.fileno())
+        self._on_connect(old)
+        old.close()
+        self.reactor.on_readable(sock.fileno(), self._on_connect)
+        return True
+
+    def _on_connect(self, listener: socket.socket | None = None) -> None:
         for _ in range(_BACKLOG):
             try:
-                sock, _ = self._sock.accept()
+                sock, _ = (listener or self._sock).accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -407,13 +427,28 @@ def _understood(line: bytes) -> tuple[str, dict[str, object]]:
 def _listening(path: str) -> tuple[socket.socket, int]:
     if len(os.fsencode(path)) > SUN_PATH_BYTES:
         raise FolderError(path, f"is too long for a socket (at most {SUN_PATH_BYTES} bytes)")
-    private_folder(os.path.dirname(path))
+    for _ in range(_REMOVED_TRIES):
+        private_folder(os.path.dirname(path))
+        _clear_way(path)
+        try:
+            return _bound(path)
+        except FileNotFoundError:
+            pass  # its folder was removed again, just now
+        except OSError as error:
+            raise FolderError(path, f"cannot be listened at: {error.strerror}") from error
+    raise FolderError(path, "cannot be listened at: its folder is removed again and again")
+
+
+def _clear_way(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FolderError(path, "is in the way: it is not a socket")
         os.unlink(path)
     except FileNotFoundError:
         pass  # the usual case
+
+
+def _bound(path: str) -> tuple[socket.socket, int]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         # Not chmod after bind: a client that looked in between would refuse a socket open to others.
@@ -423,7 +458,7 @@ def _listening(path: str) -> tuple[socket.socket, int]:
         finally:
             os.umask(before)
         sock.listen(_BACKLOG)
-    except OSError as error:
+        return sock, os.lstat(path).st_ino
+    except OSError:
         sock.close()
-        raise FolderError(path, f"cannot be listened at: {error.strerror}") from error
-    return sock, os.lstat(path).st_ino
+        raise

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from tmax.config import read as read_settings
 from tmax.control.server import Server
 from tmax.controller.clients import Clients
+from tmax.controller.healing import Healer
 from tmax.controller.monitor import Monitor
 from tmax.controller.picture import RECENT, Painter
 from tmax.controller.slices import Slicer, Steps
@@ -123,6 +124,7 @@ class Controller:
         self.reactor = Reactor()
         self.slicer = Slicer(self.reactor)
         self.clients = Clients(self)
+        self.healer = Healer(self)
         self.epoch = 0
         self.down = False
         self._gone = False
@@ -223,6 +225,7 @@ class Controller:
     def run(self) -> int:
         """Turn until the swarm is down or this process is asked to go; return the exit code."""
         self.reactor.after(TRIM_S, self._trim)
+        self.reactor.call_soon(self.healer.open)
         if self.layout.swarm.startswith("tmp-"):
             self.reactor.after(OWNER_S, self._leave_if_nobodys)
         while self._exit is None:
@@ -381,6 +384,7 @@ class Controller:
         if self._gone:
             return
         self._gone = True
+        self.healer.close()
         if self.down:
             self._mark_down()
         self.engine.close(sessions=self.down)

@@ -110,6 +110,7 @@ class Verbs:
             ready=desk.roster.ready_once,
             notice=house.painter.notice(),
             python=sys.executable,
+            healed=house.healer.times,
         )
 
     def _ready(self, ask: Ask) -> None:
@@ -152,7 +153,8 @@ class Verbs:
         life, place = ask.fields.get("life"), ask.fields.get("place")
         if not isinstance(life, int) or not 0 < life <= fields.MAX_NUMBER or not isinstance(place, str):
             raise UsageError("announce needs life and place")
-        self._house.engine.announced(life, place, ask.peer.pid)
+        if not self._house.engine.announced(life, place, ask.peer.pid):
+            ask.peer.close()  # by which the worker notices, makes other FIFOs and announces those
 
     # -- submitting and cancelling -----------------------------------------------------------------
 

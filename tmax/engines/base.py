@@ -23,6 +23,9 @@ class Engine(Protocol):
     def open(self, emit: Callable[[Event], None]) -> None:
         """Make ready to start workers (tmux server, folders).  Raises ``TmuxError`` with a hint when that is impossible."""
 
+    def reopen(self) -> list[str]:
+        """Make again what was removed from the runtime folder, which exists; return the names of what was made."""
+
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """Begin to start these (life, worker name) in one batch; ``LifeStarted`` then ``LifeGreeted`` follow for each."""
 

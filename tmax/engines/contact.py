@@ -57,10 +57,10 @@ class Contact:
         folder = places.folder_of(self._runtime, life.life, int(n))
         return Place(folder=str(folder), pid=life.pid, ticks=life.ticks, life=life.life, n=int(n))
 
-    def connect(self, life: Life, place: Place) -> None:
-        """Open this place, in place of an older one; what cannot be opened is looked for again later."""
+    def connect(self, life: Life, place: Place) -> bool:
+        """Open this place, in place of an older one; return False when it cannot be opened: it is looked for again later."""
         if place.n <= life.connections or life.ending:
-            return
+            return True
         if life.connection is not None:
             life.connection.close()
             self._lost(life)
@@ -75,10 +75,11 @@ class Contact:
         except (PipeError, OSError) as error:
             LOG.warning("life %d cannot be reached at %s: %s", life.life, place.folder, error)
             self.search_later(life)
-            return
+            return False
         life.connections = place.n
         if life.search is not None:
             life.search.cancel()
+        return True
 
     def search_later(self, life: Life) -> None:
         """Look for this life's place after a pause, in case no announcement comes."""

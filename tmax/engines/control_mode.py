@@ -122,6 +122,7 @@ class ControlMode:
         self._watchdog: Timer | None = None
         self._heard_at = 0.0
         self._failures = 0
+        self._retry: Timer | None = None
         self._closed = False
         self.last_words = ""
         """The last line that was neither an answer nor a notification: why a client ended."""
@@ -132,7 +133,10 @@ class ControlMode:
     # -- opening -----------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Start the client, and the server when there is none; raises TmuxError with a hint when that fails."""
+        """Start the client, and the server when there is none; raises TmuxError with a hint when that fails.  May be tried again."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._drop_client()
         self._spawn()
         identity = self.call([_IDENTITY], self.open_limit_s)[0]
         self._known(identity)
@@ -188,7 +192,7 @@ class ControlMode:
 
     def _retry_later(self) -> None:
         self._failures += 1
-        self._reactor.after(min(REOPEN_MAX_S, 0.05 * 2**self._failures), self._reopen)
+        self._retry = self._reactor.after(min(REOPEN_MAX_S, 0.05 * 2**self._failures), self._reopen)
 
     # -- saying ------------------------------------------------------------------------------------
 

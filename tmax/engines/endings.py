@@ -126,7 +126,7 @@ class Endings:
         from tmax_workers.spill import read
 
         try:
-            return read(self._layout.workers, life.life)
+            return read(self._layout.state, life.life)
         except OSError as error:
             LOG.warning("life %d: the results it left cannot be read: %s", life.life, error)
             return []

@@ -22,7 +22,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from tmax.layout import Layout
 from tmax.reactor import Reactor
@@ -35,6 +34,8 @@ KEPT = "TMAX_KEEP"
 """In the environment of what a Python task with ``keep_background`` starts, in the place of the mark."""
 _LOOK_AGAIN_S = 0.002
 _UNSURE_ROUNDS = 5
+RECALL_LIMIT_S = 1.0
+"""For a server to make its socket again."""
 
 
 def mark_prefix(layout: Layout) -> str:
@@ -161,8 +162,12 @@ def open_pidfd(pid: int, ticks: int) -> int:
 
 def kill(fd: int) -> None:
     """Send SIGKILL through a pidfd; a process that has ended is no error."""
+    _send(fd, signal.SIGKILL)
+
+
+def _send(fd: int, number: signal.Signals) -> None:
     try:
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        signal.pidfd_send_signal(fd, number)
     except ProcessLookupError:
         pass
 
@@ -264,25 +269,81 @@ def _marked(prefix: str) -> Iterator[tuple[Seen, int]]:
 
 
 def end_servers(layout: Layout) -> None:
-    """End zygotes and tmux servers of this swarm that nobody can reach any more, because their sockets were removed under them.
+    """End zygotes and tmux servers of this swarm that nobody can reach any more, because their sockets were removed under them."""
+    for _, fd in _servers(layout):
+        kill(fd)
+        os.close(fd)
+
+
+def recall_servers(layout: Layout, paths: Iterable[str]) -> None:
+    """Have the zygote and the tmux server of an earlier controller make these sockets again, when they were removed under them.
+
+    For the start of a controller: without it there would soon be two of each.  A tmux server that does not make its socket
+    again (it is stopped) is ended, its workers live on; a zygote that does not forks no more, and ends with its last child.
+    """
+    missing = {path for path in paths if not os.path.lexists(path)}
+    if not missing or not os.path.lexists(layout.database):
+        return  # all is there, or this is the first start
+    found = [(path, fd) for path, fd in _servers(layout) if path in missing]
+    for path, fd in found:
+        LOG.warning("%s was removed under the process that listens there, which is to make it again", path)
+        # A zygote that still imports ends by it: it has no child yet.
+        _send(fd, signal.SIGUSR1)
+    _await(found)
+    for path, fd in found:
+        if path == layout.tmux and not os.path.lexists(path):
+            LOG.warning("the tmux server does not make its socket again: it is ended")
+            kill(fd)
+            has_ended(fd, RECALL_LIMIT_S)
+        os.close(fd)
+
+
+def _await(found: list[tuple[str, int]]) -> None:
+    """Wait until each of these processes has made its socket or has ended, at most for RECALL_LIMIT_S."""
+    if not found:
+        return
+    from tmax_pipes.inotify import IN_CREATE, Inotify  # imports ctypes, which no other start shall wait for
+
+    inotify = Inotify()
+    inotify.watch(os.path.dirname(found[0][0]), IN_CREATE)
+    end = time.monotonic() + RECALL_LIMIT_S
+    while (left_s := end - time.monotonic()) > 0:
+        waiting = [fd for path, fd in found if not os.path.lexists(path) and not has_ended(fd)]
+        if not waiting:
+            break
+        # Without inotify (a user's instances can be used up) we look from time to time.
+        select.select([*waiting, *([inotify.fd] if inotify.fd >= 0 else [])], [], [], left_s if inotify.fd >= 0 else _LOOK_AGAIN_S)
+        if inotify.fd >= 0:
+            inotify.read()
+    inotify.close()
+
+
+def _servers(layout: Layout) -> Iterator[tuple[str, int]]:
+    """Yield (path of the socket, pidfd) of each zygote and tmux server of this swarm.
 
     They are known by their command lines, which name this swarm's own folders.
     """
-    zygote = {b"tmax_workers.zygote", (b"--state", os.fsencode(layout.state))}
-    tmux = {(b"-S", os.fsencode(layout.tmux)), (b"-f", os.fsencode(layout.tmux_conf))}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        pid, ticks = int(entry), start_ticks(int(entry))
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            ours = os.stat(f"/proc/{pid}").st_uid == os.geteuid()
-        except OSError:
-            continue  # ended while we looked
-        said = {*words, *itertools.pairwise(words)}
-        if ours and (zygote <= said or tmux <= said) and (fd := open_pidfd(pid, ticks)) >= 0:
-            kill(fd)
-            os.close(fd)
+    wanted: list[tuple[str, set[object]]] = [
+        (layout.zygote, {b"tmax_workers.zygote", (b"--state", os.fsencode(layout.state))}),
+        (layout.tmux, {(b"-S", os.fsencode(layout.tmux)), (b"-f", os.fsencode(layout.tmux_conf))}),
+    ]
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        words = _command_of(pid)
+        said: set[object] = {*words, *itertools.pairwise(words)}
+        for path, marks in wanted:
+            if marks <= said and (fd := open_pidfd(pid, start_ticks(pid))) >= 0:
+                if _command_of(pid) == words:
+                    yield path, fd
+                else:
+                    os.close(fd)  # it has ended meanwhile, and its number is another process's
+
+
+def _command_of(pid: int) -> list[bytes]:
+    """Return the command line of a process of our user; empty for any other."""
+    try:
+        return _read(f"/proc/{pid}/cmdline").split(b"\0") if os.stat(f"/proc/{pid}").st_uid == os.geteuid() else []
+    except OSError:
+        return []  # it has ended
 
 
 def end_all(prefix: str, timeout_s: float = 5.0) -> int:

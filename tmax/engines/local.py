@@ -31,6 +31,7 @@ from tmax.engines.machine import threads_of
 from tmax.engines.sessions import Found, NewSession, Sessions
 from tmax.engines.spawner import Spawner
 from tmax.engines.zygote_spawner import spawner_for
+from tmax.errors import TmuxError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes import places
@@ -39,6 +40,9 @@ from tmax_pipes.places import Place, start_ticks
 from tmax_workers import spill
 
 LOG = logging.getLogger("tmax.engines")
+
+_REMOVED_TRIES = 5
+"""The runtime folder may be removed as often while it is being opened."""
 
 
 class LocalEngine:
@@ -96,6 +100,7 @@ class LocalEngine:
         """Begin what takes long (the zygote's imports) before ``open``; twice is harmless.  The runtime folder exists already."""
         if not self._prepared:
             self._prepared = True
+            leftovers.recall_servers(self._layout, [self._layout.zygote, self._layout.tmux])
             self._spawner.open(self._on_worker)
 
     def abandon(self) -> None:
@@ -108,10 +113,35 @@ class LocalEngine:
         self._epoch = self._epoch if epoch is None else epoch
         for path in (self._layout.runtime, self._layout.state):
             quote(path)  # it is on every worker's command line
-        private_folder(self._layout.workers)
-        tmux_conf.write(self._layout, self._settings.tmux)
-        self._found = self._sessions.open()
+        self._found = self._open_sessions()
         self.prepare()
+
+    def _open_sessions(self) -> list[Found]:
+        for tries_left in range(_REMOVED_TRIES, -1, -1):
+            private_folder(self._layout.workers)
+            folder = os.lstat(self._layout.workers)
+            try:
+                tmux_conf.write(self._layout, self._settings.tmux)
+                return self._sessions.open()
+            except (FileNotFoundError, TmuxError):
+                # Its folder may have been removed under it; anything else is the same at the next try.
+                if not tries_left or (os.path.lexists(self._layout.tmux_conf) and _is_still(self._layout.workers, folder)):
+                    raise
+            private_folder(self._layout.workers)
+            leftovers.recall_servers(self._layout, [self._layout.tmux])  # one may have come that nobody can reach now
+        raise AssertionError  # the last try returns or raises
+
+    def reopen(self) -> list[str]:
+        """As ``Engine.reopen``.  Workers make their own FIFOs again; those that are open go on working without a name."""
+        remade = []
+        if not os.path.lexists(self._layout.tmux_conf):
+            tmux_conf.write(self._layout, self._settings.tmux)
+            remade.append("tmux.conf")
+        if self._sessions.reopen():
+            remade.append("tmux.sock")
+        if self._spawner.reopen():
+            remade.append("zygote.sock")
+        return remade
 
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """As ``Engine.start``."""
@@ -328,7 +358,7 @@ class LocalEngine:
         for pane in running:
             self._sessions.discard(pane.session_id)
         known = {record.life for record in alive}
-        spill.forget_others(self._layout.workers, known)
+        spill.forget_others(self._layout.state, known)
         strange = [place for place in there if place.life not in known]
         for place in strange:
             self._end_stranger(place.life, place.pid)
@@ -348,19 +378,21 @@ class LocalEngine:
         own = leftovers.Group(group=pid, ticks=ticks, since_ticks=ticks)
         self._reaper.reap([mark], [own] if fd >= 0 else [], lambda: places.forget(self._layout.workers, life))
 
-    def announced(self, life: int, place: str, pid: int) -> None:
-        """A worker says, through the control socket, where its FIFOs are; ``pid`` is the peer's, from the kernel."""
+    def announced(self, life: int, place: str, pid: int) -> bool:
+        """A worker says, through the control socket, where its FIFOs are; ``pid`` is the peer's, from the kernel.
+
+        Return False when they are not to be found there: they were removed, and the worker has to make others.
+        """
         known = self._lives.get(life)
         if self._closed:
-            return
+            return True
         if known is None or (known.ending and known.pid != pid):
             # Of no life, or of one whose end began before anybody knew of this process: it was forked a moment too late.
             self._end_stranger(life, pid)
-            return
+            return True
         self._on_worker(life, pid)
         found = self._contact.place_in(known, place) if known.pid == pid else None
-        if found is not None:
-            self._contact.connect(known, found)
+        return found is None or self._contact.connect(known, found)
 
     def _who(self, life: Life) -> Who:
         beat_s = self._settings.worker.beat_s
@@ -392,6 +424,13 @@ class LocalEngine:
             pass  # closed before
         except OSError as error:
             LOG.warning("%s stays: %s", self._layout.workers, error)
+
+
+def _is_still(path: str, folder: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), folder)
+    except FileNotFoundError:
+        return False
 
 
 def _is_worker(pid: int, mark: str) -> bool:

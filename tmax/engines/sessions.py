@@ -5,6 +5,7 @@
     create: new-session per life, all in one write --> pane and session id, then @life is set on the session
     a worker died: asked for its exit status (remain-on-exit keeps the pane), renamed w2-dead-17, the last three kept
     server lost, or a session killed by hand: on_paneless(lives)
+    its socket was removed: SIGUSR1, by which the server makes it again
     somebody attached or left: %client-session-changed, %client-detached --> list-clients --> on_viewers()
 
 Everything is aimed at by the ids tmux gave (``$3``, ``%5``): a name as target also fits as prefix and as pattern.
@@ -111,6 +112,17 @@ class Sessions:
         panes, clients = self.control.call([command("list-panes", "-a", "-F", _PANES), _LIST_CLIENTS])
         self._count_viewers(True, clients)
         return [found for found in map(_found, panes) if found is not None]
+
+    def reopen(self) -> bool:
+        """Have the server make its socket again if that was removed; return whether it was asked to.  Its folder exists."""
+        if os.path.lexists(self._socket) or not self._server_pid:
+            return False
+        server = _server_pidfd(self._server_pid)
+        if server < 0:
+            return False  # the server has ended: our client is told, and starts another one
+        signal.pidfd_send_signal(server, signal.SIGUSR1)
+        os.close(server)
+        return True
 
     # -- sessions of lives -------------------------------------------------------------------------
 

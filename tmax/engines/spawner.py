@@ -50,6 +50,9 @@ class Spawner(Protocol):
     def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
         """Tell, once and soon, how this worker (which has ended) ended; None when nobody knows."""
 
+    def reopen(self) -> bool:
+        """Make again what was removed from the runtime folder, which exists; return whether anything was."""
+
     def abandon(self) -> None:
         """Let go, and end what this very process has started."""
 
@@ -102,6 +105,10 @@ class ExecSpawner:
     def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
         """As tmux kept it in the dead pane."""
         self._ask_pane(life, tell)
+
+    def reopen(self) -> bool:
+        """There is nothing in the runtime folder."""
+        return False
 
     def abandon(self) -> None:
         """Nothing was started."""

@@ -29,23 +29,6 @@ _READ_BYTES = 256 * 1024
 _FD = 3
 
 
-def listen(path: str) -> socket.socket:
-    """Return a socket that listens at ``path`` (0600), in place of what was there.  OSError when that is impossible."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass  # nobody has listened here
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(4096)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def start(
     layout: Layout, listener: socket.socket, *, python: str, preload: Sequence[str], orphan_ttl_s: float, env: Mapping[str, str]
 ) -> int:

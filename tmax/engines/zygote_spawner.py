@@ -6,12 +6,14 @@
           none                                                --> listen, start one; panes may ask while it still imports
     pane(life): the stub --> the zygote forks --> Forked --> on_worker(life, pid)         Ended --> end_of(life)
     it was killed                              --> another one on the same socket; its workers live on
+    its socket was removed                     --> it is told to make it again
     its code or the user's modules changed     --> it retires with its last child; another one for what comes
     it cannot (a module starts threads, it dies at once) --> exec from now on; panes that wait start by themselves
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -29,17 +31,21 @@ from tmax.engines.machine import preload_of
 from tmax.engines.process_end import ProcessEnd
 from tmax.engines.spawner import ExecSpawner, PaneCommand, Spawner, worker_argv, worker_env
 from tmax.engines.zygote_link import ZygoteLink
-from tmax.layout import Layout
+from tmax.errors import FolderError
+from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes.places import start_ticks
 from tmax_workers import own_code
 from tmax_workers import stub as stub_module
-from tmax_workers.zygote_wire import VERSION, Cancel, Ended, Forked, FromZygote, Heard, NotForked, Ready, Retire, Stale
+from tmax_workers.zygote_peer import listen
+from tmax_workers.zygote_wire import VERSION, Cancel, Ended, Forked, FromZygote, Heard, Listen, NotForked, Ready, Retire, Stale
 
 LOG = logging.getLogger("tmax.engines")
 
 GREET_LIMIT_S = 2.0
 """A zygote that was there before has so long to answer; otherwise it is left to retire."""
+REMOVED_TRIES = 5
+"""Its socket may be removed as often while it is being made."""
 RESTARTS = 3
 RESTARTS_WITHIN_S = 60.0
 """One that dies more often than that is not started again."""
@@ -167,6 +173,14 @@ class ZygoteSpawner:
                 leftovers.has_ended(fd, 1.0)
             self._reap(pid)
 
+    def reopen(self) -> bool:
+        """As ``Spawner.reopen``."""
+        if self._link is None or os.path.lexists(self._layout.zygote):
+            return False
+        self._stop_listening(remove=False)
+        self._link.say(Listen())
+        return True
+
     # -- zygotes -----------------------------------------------------------------------------------
 
     def _take_over(self) -> bool:
@@ -198,7 +212,12 @@ class ZygoteSpawner:
     def _start(self) -> None:
         """Start a zygote on the socket we have, or on a new one."""
         try:
-            self._listener = self._listener or zygote_link.listen(self._layout.zygote)
+            link = self._link_to_new()
+        except (OSError, FolderError) as error:
+            self._give_up(f"it cannot be started: {error}")
+            return
+        try:
+            assert self._listener is not None
             pid = zygote_link.start(
                 self._layout,
                 self._listener,
@@ -210,10 +229,24 @@ class ZygoteSpawner:
             self._started_at.append(self._reactor.now())
             self._processes[pid] = os.pidfd_open(pid)
             self._reactor.on_readable(self._processes[pid], partial(self._zygote_ended, pid))
-            self._link = self._new_link()
-            self._link.pid = pid
         except OSError as error:
+            link.close()
             self._give_up(f"it cannot be started: {error.strerror}")
+        else:
+            self._link = link
+            link.pid = pid
+
+    def _link_to_new(self) -> ZygoteLink:
+        """Listen, and connect before anybody serves it: the connection waits.  OSError when that is impossible."""
+        for _ in range(REMOVED_TRIES):
+            try:
+                self._listener = self._listener or listen(self._layout.zygote)
+                return self._new_link()
+            except FileNotFoundError:
+                # Removed under us: the socket, or its whole folder.
+                self._stop_listening(remove=False)
+                private_folder(self._layout.runtime)
+        raise FileNotFoundError(errno.ENOENT, "its socket is removed again and again")
 
     def _zygote_ended(self, pid: int) -> None:
         """One of ours has ended.  A connection in the backlog of a socket that we hold too would never tell."""

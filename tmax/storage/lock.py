@@ -31,11 +31,27 @@ class LockHeld(StoreError):
         self.path = path
         self.pid = pid
         by = f" by process {pid}" if pid else ""
-        # A runtime folder may be cleared away under a controller (a logout, a cleaner of /tmp); only its end helps then.
         way_out = f"; if it stays so: kill {pid}, then tmax init: its workers and tasks are taken over" if pid else ""
         super().__init__(
             f"{path} is held{by}: a controller is starting, or runs and does not answer", hint=f"try again{way_out}; see tmax doctor"
         )
+
+
+def holder(path: str) -> int | None:
+    """Return the process that holds this lock, by what it wrote into the file (0: it wrote nothing); None when nobody holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # whoever takes it says what is wrong with it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_pid(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 class ControllerLock:

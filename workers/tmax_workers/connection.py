@@ -5,6 +5,7 @@
     make FIFOs n, publish --> announce on the control socket (stay connected) --> Who on the FIFOs: there is a controller
          ^                          | nobody listens: wait until the socket is made anew (inotify), with a few tries
          |                          |                 (without inotify: every 2 s)
+         +---- nobody has answered, and the FIFOs were removed (a logout, a cleaner of old files)
          +---- the connection ended: end-of-file after the first byte, EPIPE, a frame that is not one
 
 A controller that starts later scans the folder and finds the place even if no announcement reaches it.
@@ -13,6 +14,7 @@ A controller that starts later scans the folder and finds the place even if no a
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -32,8 +34,8 @@ RETRIES = 6
 class Connection:
     """The FIFOs of this life, one after another, and the announcement.  IO thread alone (but see ``Desk.flush``).
 
-    ``on_ready``: something may be heard, or what did not fit may be flushed.  ``is_woken``: someone calls ``seek`` when
-    the control socket is made.
+    ``on_ready``: something may be heard, or what did not fit may be flushed.  ``is_woken``: someone calls ``look`` when
+    the control socket may have been made, or its folder removed or made again.
     """
 
     def __init__(
@@ -125,10 +127,18 @@ class Connection:
 
     # -- announcement ------------------------------------------------------------------------------
 
+    def look(self) -> None:
+        """The folder of the control socket has changed: seek a controller if there is a socket."""
+        if os.path.lexists(self._control):
+            self.seek()
+
     def seek(self) -> None:
-        """There may be a controller now: announce this connection."""
+        """There may be a controller now: announce this connection, or the next one when this one cannot be found any more."""
         self._tries = 0
-        self._announce()
+        if self._fifos is None:
+            self.open()
+        else:
+            self._announce()
 
     def deadline(self) -> float | None:
         """Return when ``tick`` is due; None: only an event can matter."""
@@ -145,6 +155,9 @@ class Connection:
 
     def _announce(self) -> None:
         if self._fifos is None or self._caller is not None:
+            return
+        if not self._answered and not self._fifos.are_there:
+            self.open()
             return
         caller = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         line = json.dumps({"verb": "announce", "life": self._life, "place": self._fifos.folder})

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import cast
 
 from tmax_pipes.errors import ConnectionEnded
+from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Beat, Done, Failed, Go, Message, Report, Run, ToWorker, Who
 from tmax_workers.cancel import Gate
@@ -43,7 +44,6 @@ from tmax_workers.events import (
     Tick,
     Unreported,
 )
-from tmax_workers.inotify import IN_CREATE, IN_MOVED_TO, Inotify
 from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
 from tmax_workers.loop import ENDED, READ, WRITE, Loop
 from tmax_workers.memory import own_rss_bytes, own_usage
@@ -102,8 +102,7 @@ class IoThread:
         self._offer = Offer()
         self._shell: ShellRun | None = None
         self._connection: Connection | None = None
-        self._control_watch = -1
-        self._control_name = ""
+        self._control_watch: FolderWatch | None = None
         self._look_at: float | None = None
         self._ask_again_at: float | None = None
         self._beat_s = 2.0
@@ -116,14 +115,15 @@ class IoThread:
         """Publish, announce, and begin to listen.  Called before the thread runs."""
         loop = self._loop
         if self._inotify.fd >= 0:
-            folder, _, self._control_name = control.rpartition("/")
-            self._control_watch = self._inotify.watch(folder or ".", IN_CREATE | IN_MOVED_TO)
+            folder = os.path.dirname(os.path.abspath(control))
+            self._control_watch = FolderWatch(self._inotify, folder, IN_CREATE | IN_MOVED_TO)
+            self._control_watch.arm()
             loop.add(self._inotify.fd, lambda _events: self._changed())
         loop.add(self._desk.wake_fd, lambda _events: None)
         loop.add(self._signal_fd, lambda _events: self._signalled())
         if self._pane.fd >= 0:
             loop.add(self._pane.fd, self._pane_ready, 0)
-        self._connection = Connection(loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch >= 0)
+        self._connection = Connection(loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None)
         self._connection.open()
 
     def run(self) -> None:
@@ -232,6 +232,8 @@ class IoThread:
         with self._desk.lock:
             self._desk.wire, self._desk.broken = None, False
             self._connection.open()
+        if self._control_watch is not None:
+            self._control_watch.arm()  # a folder that was removed while somebody had it open is watched in vain
         self._desk.arrived(ConnectionDown())
 
     # -- orders ------------------------------------------------------------------------------------
@@ -354,13 +356,15 @@ class IoThread:
             self._follow_orders()
 
     def _changed(self) -> None:
-        for watch, _, name in self._inotify.read():
-            if watch == self._control_watch:
-                if name == self._control_name and self._connection is not None:
-                    self._connection.seek()
-            elif self._look_at is None:
-                self._show_notes(time.monotonic())
-                self._copy_output(time.monotonic())
+        events = self._inotify.read()
+        watch = self._control_watch
+        if watch is not None and watch.concerns(events):
+            watch.arm()  # its folder may have been removed, or made again
+            assert self._connection is not None
+            self._connection.look()
+        if self._look_at is None:
+            self._show_notes(time.monotonic())
+            self._copy_output(time.monotonic())
 
     def _copy_output(self, now: float) -> None:
         data, dropped = self._capture.look()

@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
+from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
 from tmax_workers import descendants, spill
@@ -34,7 +35,6 @@ from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture
 from tmax_workers.desk import Desk
 from tmax_workers.events import Exit
-from tmax_workers.inotify import IN_MODIFY, Inotify
 from tmax_workers.iothread import IoThread, header
 from tmax_workers.jobs import MainJobs
 from tmax_workers.loop import Loop
@@ -223,7 +223,7 @@ class Worker:
         results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
         if results:
             try:
-                spill.write(self._options.rt, self._options.life, results)
+                spill.write(self._options.state, self._options.life, results)
             except OSError as error:
                 self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
 

@@ -1,6 +1,8 @@
 """Results of a worker that had to leave before anyone had stored them.
 
-worker: RT/life-17.results (0600, frames) written, synced, renamed  -->  controller: read(RT, 17) -> [Done | Failed]
+worker: STATE/life-17.results (0600, frames) written, synced, renamed  -->  controller: read(STATE, 17) -> [Done | Failed]
+
+In the state folder: the runtime folder may be removed while there is nobody who would make it again.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ from tmax_pipes.frame import Decoder, encode_many
 from tmax_pipes.messages import Done, Failed
 
 
-def path_of(rt: str, life: int) -> str:
+def path_of(state: str, life: int) -> str:
     """Return where the results of ``life`` are spilled."""
-    return f"{rt}/life-{life}.results"
+    return f"{state}/life-{life}.results"
 
 
-def write(rt: str, life: int, results: Sequence[Done | Failed]) -> None:
+def write(state: str, life: int, results: Sequence[Done | Failed]) -> None:
     """Keep ``results`` for the next controller.  Raises OSError when they cannot be written."""
-    path = path_of(rt, life)
+    path = path_of(state, life)
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
         file.write(encode_many(results, 0))
@@ -30,10 +32,10 @@ def write(rt: str, life: int, results: Sequence[Done | Failed]) -> None:
     os.rename(f"{path}.new", path)
 
 
-def read(rt: str, life: int) -> list[Done | Failed]:
+def read(state: str, life: int) -> list[Done | Failed]:
     """Return the results ``life`` spilled; none when it spilled none, or when the file is not whole or not ours alone."""
     try:
-        fd = os.open(path_of(rt, life), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path_of(state, life), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
     with open(fd, "rb") as file:
@@ -47,9 +49,9 @@ def read(rt: str, life: int) -> list[Done | Failed]:
     return [message for _, message in heard if isinstance(message, (Done, Failed))]
 
 
-def forget_others(rt: str, lives: Collection[int]) -> None:
+def forget_others(state: str, lives: Collection[int]) -> None:
     """Remove what other lives than these spilled: their ends, and so these results, are stored."""
-    for path in Path(rt).glob("life-*.results"):
+    for path in Path(state).glob("life-*.results"):
         number = path.stem.removeprefix("life-")
         if not number.isdigit() or int(number) not in lives:
             path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@
     SIGCHLD --> wait4 --> the stub ends its pane in the same way; the controller is told, or the next one
 
 It listens on a socket it was given, so that panes may ask while it still imports.  It outlives its controller, is found
-again by that socket, and ends on ``End``, or when it has had neither a child nor a controller for ``--orphan-ttl-s``.
+again by that socket (made again on ``Listen`` or SIGUSR1, when it was removed), and ends on ``End``, or when it has had neither a child nor a controller for ``--orphan-ttl-s``.
 Its end costs no worker: they live on.
 
 A child of a process with a second thread may wait for ever for a lock which that thread held; with torch's OpenMP
@@ -36,7 +36,7 @@ from tmax_workers.options import BadOptions, parse
 from tmax_workers.stale import sources
 from tmax_workers.zygote_child import Birth
 from tmax_workers.zygote_load import Loaded, crowd, load
-from tmax_workers.zygote_peer import Peer
+from tmax_workers.zygote_peer import Peer, listen
 from tmax_workers.zygote_wire import (
     VERSION,
     BadRequest,
@@ -48,6 +48,7 @@ from tmax_workers.zygote_wire import (
     FromZygote,
     Greet,
     Heard,
+    Listen,
     NotForked,
     Ready,
     Request,
@@ -99,10 +100,12 @@ class Zygote:
         self._alone_since: float | None = None
         listener.setblocking(False)
         self._listener = listener
-        self._loop.add(listener.fileno(), lambda _events: self._accept())
+        self._path = str(listener.getsockname())
+        self._loop.add(listener.fileno(), self._connecting)
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._loop.add(self._wake[0], lambda _events: self._reap())
-        signal.signal(signal.SIGCHLD, _noted)
+        self._loop.add(self._wake[0], lambda _events: self._signalled())
+        for number in (signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(number, _noted)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
 
     def serve(self) -> Birth | None:
@@ -141,17 +144,39 @@ class Zygote:
 
     # -- connections ------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
+    def _connecting(self, _events: int) -> None:
+        self._accept()
+
+    def _accept(self) -> bool:
+        """Take one connection; False when there is none."""
         try:
             sock, _ = self._listener.accept()
         except OSError:
-            return  # it hung up meanwhile, or there is no descriptor left: the next turn tries again
+            return False  # it hung up meanwhile, or there is no descriptor left: the next turn tries again
         peer = Peer(sock)
         if not peer.is_ours:
             peer.close()
-            return
+            return True
         self._peers[peer.fd] = peer
         self._loop.add(peer.fd, lambda events: self._ready(peer, events))
+        return True
+
+    def _listen(self) -> None:
+        """Make the socket again when it was removed; who waits at the old one is not forgotten."""
+        if self._retired or os.path.lexists(self._path):
+            return
+        try:
+            listener = listen(self._path)
+        except OSError as error:
+            _log(f"{self._path} cannot be made again: {error.strerror}")
+            return
+        while self._accept():
+            pass
+        self._loop.remove(self._listener.fileno())
+        self._listener.close()
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.add(listener.fileno(), self._connecting)
 
     def _ready(self, peer: Peer, events: int) -> None:
         if events & WRITE:
@@ -210,6 +235,8 @@ class Zygote:
             self._cancel(order.life)
         elif isinstance(order, Retire):
             self._retire()
+        elif isinstance(order, Listen):
+            self._listen()
         elif isinstance(order, End):
             self._ends = True
 
@@ -302,8 +329,12 @@ class Zygote:
         peer.fds = []  # they are the child's now, and closed by it
         raise _Born(Birth(life=life, request=request, fds=(stdin, stdout, stderr, folder), shown=self._loaded.shown))
 
+    def _signalled(self) -> None:
+        if signal.SIGUSR1 in os.read(self._wake[0], 4096):
+            self._listen()
+        self._reap()
+
     def _reap(self) -> None:
-        os.read(self._wake[0], 4096)
         while self._children:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if not pid:

@@ -16,6 +16,23 @@ _LINE_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
 
+def listen(path: str) -> socket.socket:
+    """Return a socket that listens at ``path`` (0600), in place of what was there.  OSError when that is impossible."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass  # nobody has listened here
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(4096)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class Peer:
     """Owns its socket and the descriptors that came through it."""
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 """Of this vocabulary; a controller replaces a zygote that speaks another one."""
 
 REQUEST_BYTES = 8 * 1024 * 1024
@@ -50,7 +50,11 @@ class End(msgspec.Struct, frozen=True, tag="end"):
     """End now.  Children live on."""
 
 
-ToZygote: TypeAlias = Greet | Cancel | Heard | Retire | End
+class Listen(msgspec.Struct, frozen=True, tag="listen"):
+    """Your socket was removed: make it again.  SIGUSR1 says the same, as to tmux, when nobody can connect any more."""
+
+
+ToZygote: TypeAlias = Greet | Cancel | Heard | Retire | End | Listen
 
 # -- zygote to controller -------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,31 @@ def test_who_again_on_one_connection_renames_and_greets_again(worker: Bench):
     worker.say(run(1, sh("echo $TMAX_WORKER $OMP_NUM_THREADS")), run(2, call(lambda: os.environ["OMP_NUM_THREADS"])))
     assert worker.done(1).report.tail == b"w9 2\n"
     assert b"2" in worker.done(2).result  # type: ignore[operator]
+
+
+def test_fifos_removed_before_anybody_used_them_are_made_again(bench: Bench):
+    bench.leave()
+    bench.start()
+    first = wait_until(lambda: places.scan(bench.rt), story=bench.story)
+    shutil.rmtree(bench.rt)
+    bench.rt.mkdir(mode=0o700)
+    bench.listen()
+    told = bench.next_announcement()
+    assert told["place"] != first[0].folder
+    bench.greet()
+    bench.say(run(1, call(int)))
+    bench.done(1)
+
+
+def test_a_controller_that_cannot_find_the_fifos_hangs_up_and_gets_others(bench: Bench):
+    bench.start()
+    told = bench.next_announcement()
+    shutil.rmtree(told["place"])
+    bench._callers.pop().close()
+    assert bench.next_announcement()["place"] != told["place"]
+    bench.greet(n=2)
+    bench.say(run(1, call(int)))
+    bench.done(1)
 
 
 def test_a_dead_controller_costs_nothing(bench: Bench, folder: Path):
@@ -163,10 +189,10 @@ def test_term_is_a_death_by_that_signal_that_keeps_what_was_returned(worker: Ben
     worker.leave()
     os.kill(worker.pid, signal.SIGTERM)
     assert worker.wait_gone() == -signal.SIGTERM
-    (kept,) = spill.read(str(worker.rt), 1)
+    (kept,) = spill.read(str(worker.state), 1)
     assert (kept.task, type(kept).__name__) == (1, "Done")
-    spill.forget_others(str(worker.rt), {2})
-    assert spill.read(str(worker.rt), 1) == []
+    spill.forget_others(str(worker.state), {2})
+    assert spill.read(str(worker.state), 1) == []
 
 
 def leave_upon_term(path: str) -> None:
@@ -198,8 +224,8 @@ def test_an_orphan_finishes_keeps_its_result_and_leaves(bench: Bench, folder: Pa
     assert bench.alive(), "the running task is finished"
     (folder / "go").touch()
     assert bench.wait_gone() == 0
-    (kept,) = spill.read(str(bench.rt), 1)
-    spill.forget_others(str(bench.rt), ())
+    (kept,) = spill.read(str(bench.state), 1)
+    spill.forget_others(str(bench.state), ())
     assert isinstance(kept, Done)
     assert list(bench.rt.iterdir()) == []
 
