@@ -21,6 +21,10 @@ class StaleFound(msgspec.Struct, frozen=True):
     """Code of imported user modules changed on disk: this process must not run another Python task."""
 
 
+class UsedUp(msgspec.Struct, frozen=True):
+    """The running task left this process so that it must not run another one of any kind: ``isolation.py``."""
+
+
 class ChildGroup(msgspec.Struct, frozen=True):
     """The running task has a process group of its own."""
 
@@ -46,7 +50,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Who | Run | Go | Recall | Stored | Stop | JobEnded | StaleFound | ChildGroup | ConnectionDown | PaneCancel | PaneLost | Tick
+    Who | Run | Go | Recall | Stored | Stop | JobEnded | StaleFound | UsedUp | ChildGroup | ConnectionDown | PaneCancel | PaneLost | Tick
 )
 
 # -- out: what to do ------------------------------------------------------------------------------------

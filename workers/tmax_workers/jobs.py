@@ -2,20 +2,21 @@
 
 ::
 
-    capture.begin -> surroundings.enter -> gate.open -> kinds.table.call -> gate.close -> surroundings.leave -> capture.end
+    capture.begin -> surroundings.enter -> gate.open -> kinds.table.call -> gate.close -> surroundings, isolation.leave -> capture.end
                                                 |  raises anything --> Failure
 """
 
 from __future__ import annotations
 
-import os
-import time
+from os import _exit, getpid
+from time import monotonic, time
 
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
 from tmax_workers.failures import failure_of
+from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import own_usage
@@ -28,22 +29,30 @@ _NO_JOB = PythonJob(call=b"", label="")
 class MainJobs:
     """Runs Python callables and kernels, one at a time, on the thread that made it."""
 
-    def __init__(self, blob_folder: str, capture: Capture, gate: Gate, surroundings: Surroundings, sources: Sources) -> None:
+    def __init__(
+        self, blob_folder: str, capture: Capture, gate: Gate, surroundings: Surroundings, sources: Sources, isolation: Isolation
+    ) -> None:
         self._blobs = blob_folder
         self._capture = capture
         self._gate = gate
         self._surroundings = surroundings
         self._sources = sources
-        self._pid = os.getpid()
+        self._isolation = isolation
+        self._pid = getpid()
 
     def run(self, run: Run) -> tuple[Done | Failed, Printed]:
         """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does."""
         self._capture.begin(run.task, run.attempt)
-        before, started_at, began = own_usage(), time.time(), time.monotonic()
+        before, started_at, began = own_usage(), time(), monotonic()
         output, failure = self._guarded(run)
+        duration_s = monotonic() - began
+        self._isolation.put_functions_back()  # TaskCancelled may have come in while that was being done
         self._surroundings.leave()
-        duration_s, after = time.monotonic() - began, own_usage()
+        self._isolation.leave(keep_background=run.job.keep_background)
+        after = own_usage()
         printed = self._capture.end()
+        if printed.blocked:
+            self._isolation.use_up("its standard streams were replaced by one whose flush does not return")
         self._sources.note()
         report = Report(
             started_at=started_at,
@@ -82,9 +91,9 @@ class MainJobs:
         marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
         self._surroundings.enter(job if isinstance(job, PythonJob) else _NO_JOB, marks)
         self._gate.open((run.task, run.attempt))
-        return table.call(job, self._blobs)
+        return table.call(job, self._blobs, self._isolation.call)
 
     def _end_forked_child(self, code: int) -> None:
         """A task that forked and let the child return: the child must not go on as a second worker."""
-        if os.getpid() != self._pid:
-            os._exit(code)
+        if getpid() != self._pid:
+            _exit(code)

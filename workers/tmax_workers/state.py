@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from tmax_pipes.jobs import PythonJob, ShellJob
+from tmax_pipes.jobs import JobOptions, PythonJob, ShellJob
 from tmax_pipes.link import WorkerLink
 from tmax_pipes.messages import (
     Done,
@@ -60,6 +60,7 @@ from tmax_workers.events import (
     Say,
     StaleFound,
     Tick,
+    UsedUp,
 )
 
 DYING_S = 5.0
@@ -142,7 +143,7 @@ class WorkerState:
         self.phase: Phase = Idle()
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
-        self.stale = False
+        self.stale: tuple[type[JobOptions], ...] = ()  # the kinds of job this process must not run any more
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
         self._early: dict[Key, Recall | Stop] = {}
@@ -210,6 +211,7 @@ class WorkerState:
         self._say(msgspec.structs.replace(self.greeting, holding=tuple(self._holding()), results=self.link.results()))
         for message in self.link.again():
             self._dos.append(Say(message))
+        self._ask_for_replacement()
 
     def _run(self, run: Run) -> None:
         if self._is_known(run):
@@ -221,7 +223,7 @@ class WorkerState:
             self._give_back(run, "asked")
         elif self.leaving or isinstance(self.phase, Dying):
             self._give_back(run, "drain")
-        elif self.stale and isinstance(run.job, PythonJob):
+        elif isinstance(run.job, self.stale):
             self._give_back(run, "stale")
         elif isinstance(self.phase, Asking) and self.phase.run.task == run.task:
             old, self.phase = self.phase.run, Idle()
@@ -283,13 +285,14 @@ class WorkerState:
             outcome = msgspec.structs.replace(outcome, failure=failure)
         self.phase = Idle()
         self._say(outcome)
+        self._ask_for_replacement()
 
-    def _stale_found(self, _: StaleFound) -> None:
-        self.stale = True
-        for run in [run for run in self.queue.values() if isinstance(run.job, PythonJob)]:
+    def _stale_found(self, found: StaleFound | UsedUp) -> None:
+        self.stale = (JobOptions,) if isinstance(found, UsedUp) else self.stale or (PythonJob,)
+        for run in [run for run in self.queue.values() if isinstance(run.job, self.stale)]:
             del self.queue[run.task]
             self._give_back(run, "stale")
-        if isinstance(self.phase, Asking) and isinstance(self.phase.run.job, PythonJob):
+        if isinstance(self.phase, Asking) and isinstance(self.phase.run.job, self.stale):
             run, self.phase = self.phase.run, Idle()
             self._give_back(run, "stale")
 
@@ -395,6 +398,10 @@ class WorkerState:
     def _give_back(self, run: Run, why: Literal["asked", "stale", "drain"]) -> None:
         self._say(Recalled(run.task, run.attempt, why))
 
+    def _ask_for_replacement(self) -> None:
+        if JobOptions in self.stale:
+            self._say(Recalled(0, 0, "stale"))
+
     def _end_unstarted(self, run: Run, why: str) -> None:
         kind: Literal["cancelled", "timeout"] = "timeout" if why == "timeout" else "cancelled"
         message = "cancelled from the pane before it started" if why == "pane" else f"{kind} before it started"
@@ -449,8 +456,7 @@ class WorkerState:
         if self.leaving or isinstance(self.phase, Dying):
             assert not self.queue, "a leaving worker holds tasks it will not run"
             assert not isinstance(self.phase, Asking)
-        if self.stale:
-            assert not any(isinstance(run.job, PythonJob) for run in self.queue.values()), "stale code would run"
+        assert not any(isinstance(run.job, self.stale) for run in self.queue.values()), "a stale process would run it"
         if isinstance(self.phase, Running) and not self.phase.killed:
             due = _due(self.phase)
             assert due is None or due > self._now, f"a limit passed {self._now - (due or 0):.3f} s ago"
@@ -489,6 +495,7 @@ _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
     (JobEnded, "_job_ended", (Running,)),
     (JobEnded, "_nothing", (Dying,)),  # it ended after all, just after its Failed was said
     (StaleFound, "_stale_found", _ALIVE),
+    (UsedUp, "_stale_found", (Running, Dying)),
     (ChildGroup, "_child_group", (Running,)),
     (ConnectionDown, "_connection_down", _ALIVE),
     (PaneCancel, "_pane_cancel", _ALIVE),

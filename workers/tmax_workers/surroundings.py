@@ -9,24 +9,17 @@ import importlib
 import os
 import signal
 import sys
+import time
 from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first, which costs more than all the rest here
 from collections.abc import Callable, Mapping
+from os import fchdir, umask
+from signal import signal as set_signal
 from typing import Any
 
 from tmax_pipes.jobs import PythonJob
 from tmax_workers.errors import Refused
 
-WATCHED = (
-    signal.SIGINT,
-    signal.SIGUSR1,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGWINCH,
-    signal.SIGTTOU,
-    signal.SIGALRM,
-    signal.SIGCHLD,
-    signal.SIGPIPE,
-)
+_SIGNALS = tuple(number for number in range(1, signal.SIGRTMIN) if number not in {signal.SIGKILL, signal.SIGSTOP, 32, 33})
 
 
 class Surroundings:
@@ -37,7 +30,10 @@ class Surroundings:
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._paths: set[tuple[str, ...]] = {()}
         self._env = _environ().copy()
-        self._handlers: list[tuple[int, Any]] = [(int(number), getsignal(number)) for number in WATCHED]
+        self._umask = umask(0o077)
+        umask(self._umask)
+        self._zone = time.tzname
+        self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
         self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
     def adopt(self, variables: Mapping[bytes, bytes]) -> None:
@@ -61,19 +57,20 @@ class Surroundings:
     def leave(self) -> None:
         """Put everything back, whatever the task did."""
         try:
-            os.fchdir(self._home)
+            fchdir(self._home)
         except OSError:
             pass  # the folder the worker began in was removed: there is nothing to go back to
+        umask(self._umask)
         if _environ() != self._env:
             self._restore_env()
-        for number, handler in self._handlers:
-            if getsignal(number) is not handler:
-                signal.signal(number, handler)
-                if number == signal.SIGALRM:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+        if time.tzname is not self._zone:  # each tzset makes a new one
+            time.tzset()
+            self._zone = time.tzname
+        if [*map(getsignal, _SIGNALS)] != self._handlers:
+            self._restore_handlers()
         if pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
             pthread_sigmask(signal.SIG_SETMASK, self._mask)  # blocked, a cancel would never come in
-        if "asyncio" in sys.modules:
+        if "asyncio" in sys.modules or "trio" in sys.modules:
             self._set_wakeup()  # an event loop takes it for its own and leaves none
 
     def close(self) -> None:
@@ -87,6 +84,11 @@ class Surroundings:
         for name, value in self._env.items():
             if now.get(name) != value:
                 os.environb[name] = value
+
+    def _restore_handlers(self) -> None:
+        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+            if getsignal(number) is not handler and handler is not None:
+                set_signal(number, handler)
 
     def _add_path(self, path: tuple[str, ...]) -> None:
         # Behind our own: a stray module beside the submitter's script must not take the place of the standard library's.
