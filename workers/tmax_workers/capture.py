@@ -22,8 +22,9 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from fcntl import F_GETSIG, F_SETSIG, fcntl
 from io import BufferedWriter, FileIO, TextIOWrapper
-from os import close, dup2, fstat, ftruncate, link, pread, unlink
+from os import SEEK_END, close, dup2, fstat, ftruncate, link, lseek, pread, unlink
 from os import open as open_fd
 from os.path import exists
 from threading import Thread
@@ -38,6 +39,8 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _IOLBF = 1
 _FLUSH_S = 2.0
 """An object of a task's that stands for a standard stream has so long to write what it holds."""
+_MARK = 63
+"""Set on the open file, for nothing but to know it again: asking for it costs a quarter of an fstat."""
 _sys = vars(sys)
 _flush_text, _flush_bytes = TextIOWrapper.flush, BufferedWriter.flush  # the types' own: a task can put another ``flush`` on the object
 _SETTINGS: tuple[tuple[object, ...], ...] = (("utf-8", "backslashreplace", True, {}, {}),) * 2
@@ -100,10 +103,11 @@ class Capture:
         self._shown = 0
         self._linked = False
         self._appended = -1  # descriptor of an earlier attempt's log, while this attempt goes on in it
-        self._libc = ctypes.CDLL(None)
+        libc = ctypes.CDLL(None)
+        self._flush_c = libc.fflush
         self._fd = -1
         self._open_scratch(fresh=True)
-        _line_buffer_c_output(self._libc)
+        _line_buffer_c_output(libc)
         self._blocked = False
         self._renew_streams()
 
@@ -118,12 +122,14 @@ class Capture:
     def end(self) -> Printed:
         """The task has ended; return what it printed and make ready for the next one."""
         self._flush()
-        found = self._own_file()
-        if found.st_size == self._base and self._appended < 0 and not self._blocked:
+        if not self._has_descriptors():
+            self._take_descriptors()
+        size = lseek(self._fd, 0, SEEK_END)  # what is written is appended, wherever that leaves the position
+        if size == self._base and self._appended < 0 and not self._blocked:
             self._task = 0
             return NOTHING
         with self._lock:
-            return self._settle(found.st_size)
+            return self._settle(size)
 
     def close(self) -> None:
         """Remove the scratch file; what is printed afterwards is lost."""
@@ -144,17 +150,12 @@ class Capture:
 
     # -- steps -------------------------------------------------------------------------------------
 
-    def _own_file(self) -> os.stat_result:
-        """What descriptors 1 and 2 write to, put back when the task closed or redirected them."""
+    def _has_descriptors(self) -> bool:
+        """Whether 1 and 2 still are the file that was opened here; False when the task closed or redirected them."""
         try:
-            found = fstat(1)
-            is_ours = (found.st_ino, found.st_dev) == self._identity and fstat(2).st_ino == found.st_ino
+            return fcntl(1, F_GETSIG) == _MARK == fcntl(2, F_GETSIG)
         except OSError:
-            is_ours = False
-        if not is_ours:
-            self._take_descriptors()
-            found = fstat(1)
-        return found
+            return False
 
     def _settle(self, size: int) -> Printed:
         unshown, dropped = self._unshown(size)
@@ -214,10 +215,9 @@ class Capture:
         self._watch(self._scratch)
 
     def _take_descriptors(self) -> None:
+        fcntl(self._fd, F_SETSIG, _MARK)
         dup2(self._fd, 1)
         dup2(self._fd, 2)
-        found = fstat(self._fd)
-        self._identity = (found.st_ino, found.st_dev)
 
     def _flush(self) -> None:
         out, err = self._streams
@@ -230,7 +230,7 @@ class Capture:
             is_ours = False
         if not is_ours:
             self._take_streams()
-        self._libc.fflush(None)
+        self._flush_c(None)
 
     def _settings(self) -> tuple[object, ...]:
         """What a task can change of our streams so that they still flush, methods of its own on them among it."""

@@ -99,7 +99,9 @@ class Isolation:
         try:
             return context.run(function, *args, **kwargs)
         finally:
-            self.put_functions_back()
+            if self._functions.differs():
+                self._functions.put_back()
+            self._inside = False
 
     def put_functions_back(self) -> None:
         """After the call, and once more after the gate has closed: TaskCancelled may come in between."""

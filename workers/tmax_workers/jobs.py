@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from os import _exit, getpid
-from time import monotonic, time
+from time import monotonic, process_time, time
 
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
@@ -19,7 +19,7 @@ from tmax_workers.failures import failure_of
 from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
-from tmax_workers.memory import own_usage
+from tmax_workers.memory import ended_children_cpu_s, own_usage
 from tmax_workers.stale import Sources
 from tmax_workers.surroundings import Surroundings
 
@@ -39,17 +39,24 @@ class MainJobs:
         self._sources = sources
         self._isolation = isolation
         self._pid = getpid()
+        self._children_cpu_s = 0.0
 
-    def run(self, run: Run) -> tuple[Done | Failed, Printed]:
-        """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does."""
+    def run(self, run: Run, *, follows: bool = False) -> tuple[Done | Failed, Printed]:
+        """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does.
+
+        ``follows``: nothing has run in this worker since the last call, so that no other child has ended.
+        """
         self._capture.begin(run.task, run.attempt)
-        before, started_at, began = own_usage(), time(), monotonic()
+        if not follows:
+            self._children_cpu_s = ended_children_cpu_s()
+        cpu_s, started_at, began = process_time() + self._children_cpu_s, time(), monotonic()
         output, failure = self._guarded(run)
         duration_s = monotonic() - began
         self._isolation.put_functions_back()  # TaskCancelled may have come in while that was being done
         self._surroundings.leave()
         self._isolation.leave(keep_background=run.job.keep_background)
         after = own_usage()
+        self._children_cpu_s = after.children_cpu_s
         printed = self._capture.end()
         if printed.blocked:
             self._isolation.use_up("its standard streams were replaced by one whose flush does not return")
@@ -57,7 +64,7 @@ class MainJobs:
         report = Report(
             started_at=started_at,
             duration_s=duration_s,
-            cpu_s=max(0.0, after.cpu_s - before.cpu_s),
+            cpu_s=max(0.0, after.cpu_s - cpu_s),
             peak_rss_bytes=after.peak_rss_bytes,
             output_bytes=printed.size_bytes,
             tail=printed.tail,

@@ -23,6 +23,8 @@ class Usage(NamedTuple):
 
     cpu_s: float
     peak_rss_bytes: int
+    children_cpu_s: float
+    """What of ``cpu_s`` is the ended children's."""
 
 
 def own_rss_bytes() -> int:
@@ -36,10 +38,14 @@ def own_rss_bytes() -> int:
 
 def own_usage() -> Usage:
     """Return what this process and its ended children have used since it began."""
-    own = getrusage(RUSAGE_SELF)
+    own, children_cpu_s = getrusage(RUSAGE_SELF), ended_children_cpu_s()
+    return Usage(own.ru_utime + own.ru_stime + children_cpu_s, _own_peak_bytes(own.ru_maxrss * 1024), children_cpu_s)
+
+
+def ended_children_cpu_s() -> float:
+    """CPU seconds of the children that have ended."""
     children = getrusage(RUSAGE_CHILDREN)
-    cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Usage(cpu_s, _own_peak_bytes(own.ru_maxrss * 1024))
+    return children.ru_utime + children.ru_stime
 
 
 def _own_peak_bytes(told_bytes: int) -> int:

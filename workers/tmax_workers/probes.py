@@ -86,7 +86,7 @@ def _put_options_back(m: Any, options: dict[str, Any]) -> None:
 
 
 _libc_setlocale = ctypes.PyDLL(None).setlocale  # half the price of _locale's
-_libc_setlocale.argtypes, _libc_setlocale.restype = (ctypes.c_int, ctypes.c_char_p), ctypes.c_char_p
+_libc_setlocale.restype = ctypes.c_char_p
 _LC_ALL = 6
 
 
@@ -97,7 +97,7 @@ def _put_locale_back(_: Any, value: bytes | None) -> None:
 
 FUNCTIONS = (
     *_names("time", "time monotonic perf_counter sleep"),
-    *_names("os", "environ environb getpid getcwd getenv open read write stat listdir remove system fork"),
+    *_names("os", "environ getpid getcwd open read write stat fork"),
     *_names("builtins", "open print input __import__ len isinstance"),
     *_names("json", "dumps loads"),
     *_names("pickle", "dumps loads"),
@@ -109,9 +109,9 @@ FUNCTIONS = (
 """What tests and tools replace most.  A function of any other module stays replaced, as a variable of that module would."""
 
 VALUES = (
-    *_names("sys", "stdin argv path excepthook displayhook unraisablehook breakpointhook modules dont_write_bytecode"),
+    *_names("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
     *_names("sys", "meta_path path_hooks", merge=_keep_finders),
-    Row("sys", "m.stdin is not None and m.stdin.closed", _put_stdin_back),
+    Row("sys", "m.stdin.closed", _put_stdin_back),
     Row("sys", "m.getrecursionlimit()", lambda m, value: m.setrecursionlimit(value)),
     Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
     Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
@@ -123,22 +123,17 @@ VALUES = (
     Row("builtins", "len(m.__dict__)", _put_builtins_back),
     *_names("gc", "callbacks"),
     Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
-    Row("gc", "m.get_threshold()", lambda m, value: m.set_threshold(*value)),
-    Row("gc", "m.get_debug()", lambda m, value: m.set_debug(value)),
     *_names("threading", "excepthook _trace_hook _profile_hook"),
-    *_names("warnings", "showwarning formatwarning"),
+    *_names("warnings", "showwarning"),
     Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
     Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
     Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
-    *_names("logging", "root.handlers root.filters", default="[]"),
+    *_names("logging", "root.handlers", default="[]"),
     Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
-    Row("logging", "m.root.manager.disable", lambda m, value: m.disable(value), "0"),
-    *_names("logging", "raiseExceptions", default="True"),
-    *_names("logging", "lastResort _logRecordFactory _loggerClass"),
+    Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
     *_names("tempfile", "tempdir", default="None"),
     *_names("urllib.request", "_opener", default="None"),
     *_names("decimal", "DefaultContext.prec", default="28"),
-    *_names("decimal", "DefaultContext.rounding", default="m.ROUND_HALF_EVEN"),
     *_names("asyncio.events", "_event_loop_policy", default="None"),
     *_names("multiprocessing.context", "_default_context._actual_context", default="None"),
     # Before NumPy 2 these belong to the thread or the module, afterwards to the context.

@@ -174,10 +174,12 @@ class Worker:
                 work()
                 continue
             run: Run | None = work
+            follows = False
             while run is not None:
-                outcome, printed = jobs.run(run)
+                outcome, printed = jobs.run(run, follows=follows)
                 stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
                 run = desk.ended(outcome, printed.unshown, stale=stale, used_up=self._isolation.used_up)
+                follows = True
                 self._do_chores()
 
     def _do_chores(self) -> None:

@@ -19,7 +19,9 @@ from typing import Any
 from tmax_pipes.jobs import PythonJob
 from tmax_workers.errors import Refused
 
-_SIGNALS = tuple(number for number in range(1, signal.SIGRTMIN) if number not in {signal.SIGKILL, signal.SIGSTOP, 32, 33})
+_SYNCHRONOUS = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
+_SELDOM = {signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16}
+_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - _SYNCHRONOUS - _SELDOM))
 
 
 class Surroundings:
