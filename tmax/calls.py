@@ -1,32 +1,53 @@
-"""Python calls as bytes: quick for what a worker can import, by value for the rest.
+"""Python calls as bytes: the function once, its arguments with each call.
 
 ::
 
-    importable function --> pickle            (function by name)
-    lambda, closure, anything of __main__ --> cloudpickle (function by value)
-    function given to ``prepare`` --> pickled once, its bytes put into each call
+    importable function --> pickle                      (by name)
+    of __main__, a closure, of a module a worker does not find --> codepickler.py    (by value)
+    arguments --> pickle; what they mention of __main__ --> by value
 
 A worker has a ``__main__`` of its own, so a plain pickle that mentions ours would be read wrongly: it is looked for.
+A function's bytes are kept and used again while nothing they were made of can have changed (``settled.py``).
 """
 
 from __future__ import annotations
 
-import os
+import functools
+import hashlib
 import pickle
 import sys
-from collections.abc import Callable
+import time
+import types
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tmax_pipes.jobs import Body, PythonJob
+from tmax.mainmodule import main_to_import
+from tmax.searchpath import SearchPath
+from tmax_pipes import blobs, rebuild
+from tmax_pipes.chunk import call_each
+from tmax_pipes.jobs import Blob, Body, PythonJob
+
+if TYPE_CHECKING:
+    from tmax.settled import Seen
+
+__all__ = ["PYTHON", "Functions", "Prepared", "SearchPath", "dump_call", "label_of_function", "main_to_import", "python_job"]
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+INLINE_BYTES = 1024
+"""A function larger than this travels as a file, once for all its calls."""
+PUT_AGAIN_S = 600.0
+"""A file that no live task names is swept away after an hour."""
 _MAIN = b"__main__"
 _PROTOCOL = 5
+_KEPT = 1024
+_NO_ARGUMENTS = pickle.dumps(((), {}), _PROTOCOL)
+_Names = set[str]
 
 
 class _Pickled:
-    """Stands for an object that is pickled already; unpickling it gives the object."""
+    """Stands for a function that is pickled already; unpickling it gives the function."""
 
     __slots__ = ("_data",)
 
@@ -34,17 +55,93 @@ class _Pickled:
         self._data = data
 
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
-        return pickle.loads, (self._data,)
+        return rebuild.code, (self._data,)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A function to be called many times, pickled once: what it closes over is as it was at that moment."""
+    """A function to be called many times: what it refers to is as it was at that moment."""
 
-    stand_in: Any
+    data: bytes
+    body: Body
     label: str
-    mains: int
-    """How often the pickled function itself mentions ``__main__``."""
+
+
+class _Kept:
+    """Bytes of one object, good as long as ``is_good``."""
+
+    __slots__ = ("_is_of", "_module", "_name", "_seen", "prepared")
+
+    def __init__(self, obj: Any, prepared: Prepared, seen: Seen | None) -> None:
+        try:
+            self._is_of: Callable[[], Any] = weakref.ref(obj)
+        except TypeError:
+            self._is_of = functools.partial(_same, obj)
+        self.prepared = prepared
+        self._seen = seen
+        self._name: str = getattr(obj, "__qualname__", "")
+        self._module: dict[str, Any] = getattr(sys.modules.get(getattr(obj, "__module__", None) or ""), "__dict__", {})
+
+    def is_good(self, obj: Any) -> bool:
+        if self._is_of() is not obj:
+            return False
+        if self._seen is not None:
+            return self._seen.is_unchanged()
+        return "." in self._name or self._module.get(self._name) is obj
+
+
+def _same(obj: Any) -> Any:
+    return obj
+
+
+class Functions:
+    """What this client has pickled; ``folder``: where large ones are put."""
+
+    def __init__(self, folder: str, path: SearchPath) -> None:
+        self._folder = folder
+        self._path = path
+        self._kept: dict[int, _Kept] = {}
+        self._put: dict[str, float] = {}
+
+    def prepare(self, function: Callable[..., Any]) -> Prepared:
+        """Return ``function`` ready for calls; raises what pickling it raises."""
+        kept = self._kept.get(id(function))
+        if kept is not None and kept.is_good(function):
+            prepared = kept.prepared
+            if isinstance(prepared.body, Blob) and time.monotonic() - self._put.get(prepared.body.digest, -PUT_AGAIN_S) >= PUT_AGAIN_S:
+                self._body(prepared.data)
+            return prepared
+        data, seen = _dump_function(function, _sent_by_value(self._path))
+        prepared = Prepared(data, self._body(data), label_of_function(function))
+        if not (seen is not None and seen.mutable):
+            while len(self._kept) >= _KEPT:
+                self._kept.pop(next(iter(self._kept)), None)
+            self._kept[id(function)] = _Kept(function, prepared, seen)
+        return prepared
+
+    def prepare_chunks(self, function: Callable[..., Any], size: int) -> Prepared:
+        """Return ``function`` ready to be called for each of a list of ``size`` rows."""
+        one = self.prepare(function)
+        data = pickle.dumps(functools.partial(call_each, cast("Any", _Pickled(one.data))), _PROTOCOL)
+        return Prepared(data, self._body(data), f"{one.label} x{size}")
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Return the pickle of ``(args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
+        if not args and not kwargs:
+            return _NO_ARGUMENTS
+        return _dump_data((args, kwargs), _sent_by_value(self._path))
+
+    def _body(self, data: bytes) -> Body:
+        if len(data) <= INLINE_BYTES:
+            return data
+        digest, now = hashlib.sha256(data).hexdigest(), time.monotonic()
+        if now - self._put.get(digest, -PUT_AGAIN_S) < PUT_AGAIN_S:
+            return Blob(digest=digest, size_bytes=len(data))
+        put = blobs.put(self._folder, data)
+        while len(self._put) >= _KEPT:
+            self._put.pop(next(iter(self._put)), None)
+        self._put[digest] = now
+        return put
 
 
 def label_of_function(function: Callable[..., Any]) -> str:
@@ -58,76 +155,90 @@ def label_of_function(function: Callable[..., Any]) -> str:
     return name if module in {"", "__main__", "builtins"} else f"{module}.{name}"
 
 
-def prepare(function: Callable[..., Any]) -> Prepared:
-    """Return ``function`` ready for many calls; raises what pickling it raises."""
-    label = label_of_function(function)
-    try:
-        data = _plainly(function)
-    except Exception:  # pickle lets through whatever an object's own methods raise; cloudpickle is the judge
-        data = None
-    if data is not None and _MAIN not in data and not _by_value_registered():
-        return Prepared(function, label, 0)
-    data = _by_value(function)
-    return Prepared(_Pickled(data), label, data.count(_MAIN))
+def dump_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return one pickle of ``(function, args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
+    path = _search_path()
+    data, _ = _dump_function(function, _sent_by_value(path))
+    return _dump_data((_Pickled(data), args, kwargs), _sent_by_value(path))
 
 
-def dump_call(function: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """Return the pickle of ``(function, args, kwargs)``; raises what pickling raises (usually PicklingError or TypeError)."""
-    allowed = 0
-    call: tuple[Any, tuple[Any, ...], dict[str, Any]] = (function, args, kwargs)
-    if isinstance(function, Prepared):
-        allowed = function.mains
-        call = (function.stand_in, args, kwargs)
-    elif getattr(function, "__module__", None) == "__main__":
-        return _by_value(call)
-    try:
-        data = _plainly(call)
-    except Exception:  # as in prepare
-        return _by_value(call)
-    if (_MAIN in data and data.count(_MAIN) > allowed) or _by_value_registered():
-        return _by_value(call)
-    return data
+@functools.cache
+def _search_path() -> SearchPath:
+    return SearchPath()
+
+
+def _dump_function(function: Any, lost: _Names) -> tuple[bytes, Seen | None]:
+    """Return its bytes, and what they were made of when it goes by value."""
+    if not _goes_by_value(function, lost):
+        try:
+            data = _plainly(function)
+        except Exception:  # pickle lets through whatever an object's own methods raise; the other way is the judge
+            data = None
+        if data is not None and not _mentions(data, lost):
+            return data, None if isinstance(function, types.FunctionType | types.BuiltinFunctionType | type) else _always()
+    from tmax import argpickler, codepickler
+    from tmax.settled import Seen
+
+    seen = Seen()
+    if codepickler.is_code(function):
+        return codepickler.dump(function, lost, seen), seen
+    seen.mutable = True  # a partial, a method of an object, an object that can be called: data
+    return argpickler.dump(function, lost), seen
+
+
+def _always() -> Seen:
+    from tmax.settled import Seen
+
+    return Seen(mutable=True)
+
+
+def _goes_by_value(function: Any, lost: _Names) -> bool:
+    return getattr(function, "__module__", None) in {"__main__", *lost} or _has_registered()
+
+
+def _dump_data(value: object, lost: _Names) -> bytes:
+    """Return the pickle of arguments."""
+    if not _has_registered():
+        try:
+            data = _plainly(value)
+        except Exception:  # as above
+            data = None
+        if data is not None and not _mentions(data, lost):
+            return data
+    from tmax import argpickler
+
+    return argpickler.dump(value, lost)
+
+
+def _mentions(data: bytes, lost: _Names) -> bool:
+    return _MAIN in data or (bool(lost) and any(name.encode() in data for name in lost))
 
 
 def _plainly(value: object) -> bytes:
     return pickle.dumps(value, _PROTOCOL)
 
 
-def _by_value(value: object) -> bytes:
-    import cloudpickle  # a program that only calls importable functions never pays for it
-
-    data: bytes = cloudpickle.dumps(value, _PROTOCOL)
-    return data
-
-
-def _by_value_registered() -> bool:
-    """Return whether the program asked cloudpickle to take some module by value."""
+def _sent_by_value(path: SearchPath) -> _Names:
+    """Return the modules whose functions cannot or, by the program's wish, must not go by name."""
     cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle is not None and bool(cloudpickle.list_registry_pickle_by_value())
+    wished: _Names = cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else set()
+    if not wished:
+        return path.lost()
+    return path.lost() | {name for name in sys.modules.copy() if name in wished or name.startswith(tuple(f"{one}." for one in wished))}
 
 
-class SearchPath:
-    """The entries of ``sys.path`` that a worker cannot know: not the interpreter's own, not installed packages."""
-
-    def __init__(self) -> None:
-        self._seen: list[str] = []
-        self._extras: tuple[str, ...] = ()
-
-    def extras(self) -> tuple[str, ...]:
-        """Return them, absolute; computed again only when ``sys.path`` has changed."""
-        if sys.path != self._seen:
-            self._seen = list(sys.path)
-            own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
-            extras = (os.path.abspath(entry) for entry in self._seen)
-            self._extras = tuple(dict.fromkeys(entry for entry in extras if entry.isprintable() and not _below(entry, own)))
-        return self._extras
+def _has_registered() -> bool:
+    """Return whether the program registered a way of its own to pickle a class with ``multiprocessing``."""
+    reduction = sys.modules.get("multiprocessing.reduction")
+    return reduction is not None and len(reduction.ForkingPickler._extra_reducers) != _known_reducers()  # noqa: SLF001
 
 
-def _below(entry: str, folders: tuple[str, ...]) -> bool:
-    """Return whether this is a library folder of the interpreter itself."""
-    return any(entry.startswith(f"{folder}/lib") for folder in folders)
+def _known_reducers() -> int:
+    from tmax.reducers import known
+
+    return known()
 
 
-def python_job(call: Body, label: str, path: tuple[str, ...]) -> PythonJob:
+def python_job(call: Body, label: str, path: tuple[str, ...], function: Body = b"") -> PythonJob:
     """Return the job of a pickled call."""
-    return PythonJob(call=call, label=label, path=path, python=PYTHON)
+    return PythonJob(call=call, label=label, path=path, python=PYTHON, function=function)

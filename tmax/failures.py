@@ -6,12 +6,15 @@ not run, or no exception to show  TaskFailed
 its time was over                 TaskTimeout      (a TimeoutError)
 workers died under it             TaskDead         (a BrokenExecutor: other tasks are not harmed)
 it may have run, and must not again   TaskInterrupted  (a BrokenExecutor)
+the initializer raised            InitializerFailed  (a BrokenExecutor)
 cancelled                         concurrent.futures.CancelledError
 the swarm is gone for good        SwarmGone        (a BrokenExecutor)
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from concurrent.futures import BrokenExecutor
 
 
@@ -81,6 +84,30 @@ class TaskDead(TaskBroken):
 
 class TaskInterrupted(TaskBroken):
     """Its worker died after it had started, and it is not to be run twice (``idempotent=False``)."""
+
+
+class InitializerFailed(BrokenExecutor):
+    """The ``initializer`` raised in a worker: nothing can run in this pool any more.  ``task``: the task that met it, 0 for later submits.
+
+    Also a ``concurrent.futures.process.BrokenProcessPool`` where the program has imported that.
+    """
+
+    def __init__(self, message: str, *, task: int = 0) -> None:
+        self.task = task
+        super().__init__(message)
+
+
+def initializer_failed(message: str, *, task: int = 0) -> InitializerFailed:
+    """Return an InitializerFailed of the class that this program can catch."""
+    pools = sys.modules.get("concurrent.futures.process")  # importing it costs as much as all of ours
+    if pools is None:
+        return InitializerFailed(message, task=task)
+    return _of_pools(pools.BrokenProcessPool)(message, task=task)
+
+
+@functools.cache
+def _of_pools(broken_pool: type[BrokenExecutor]) -> type[InitializerFailed]:
+    return type("InitializerFailed", (InitializerFailed, broken_pool), {"__module__": __name__})
 
 
 class SwarmGone(BrokenExecutor):

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tmax.control.future import TaskFuture
 from tmax.control.protocol import BulkEnd
 from tmax.errors import ResultNotSendable
+from tmax.failures import (
+    InitializerFailed,
+    RemoteTraceback,
+    SwarmGone,
+    TaskBroken,
+    TaskDead,
+    TaskFailed,
+    TaskInterrupted,
+    TaskTimeout,
+    initializer_failed,
+)
 from tmax.failures import RemoteTraceback, SwarmGone, TaskBroken, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.task_end import CANCELLED, DONE, end_of_failure
 from tmax_pipes import blobs
 from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import Body
@@ -46,20 +59,24 @@ class ExitStatus:
 
 
 class Settler:
-    """Gives futures what became of their tasks.  ``blobs`` and ``logs``: the swarm's folders of those names."""
+    """Gives futures what became of their tasks.
 
-    def __init__(self, blobs: str, logs: str) -> None:
+    ``blobs`` and ``logs``: the swarm's folders of those names.  ``on_broken``: called when an initializer raised.
+    """
+
+    def __init__(self, blobs: str, logs: str, on_broken: Callable[[InitializerFailed], None] = lambda _error: None) -> None:
         self._blobs = blobs
         self._logs = logs
+        self._on_broken = on_broken
 
     def settle(self, future: TaskFuture[Any], end: BulkEnd) -> None:
         """End this future; never raises."""
-        if end.state == "cancelled":
+        if end.state == CANCELLED:
             future.cancelled_by_swarm()
             return
         try:
             outcome: object = self._exit_status(end) if future.kind == "shell" else None
-            if outcome is None and end.state == "done":
+            if outcome is None and end.state == DONE:
                 outcome = self._value(end)
             elif outcome is None:
                 future.fail(self._error(end))
@@ -77,15 +94,15 @@ class Settler:
         return json.loads(data) if end.form == "json" else pickle.loads(data)
 
     def _exit_status(self, end: BulkEnd) -> ExitStatus | None:
-        """Return how a program ended; None when it did not get so far."""
-        failure = end.failure
-        if end.state != "done" and (failure is None or failure.kind not in {"exit", "signal"}):
+        """Return how a program ended; None when that was not its own end: not started, cut short, its worker died."""
+        meaning = end_of_failure(end.state, end.failure)
+        if not meaning.is_own:
             return None
         report = end.report or Report()
         return ExitStatus(
             task=end.id,
-            exit_code=0 if failure is None else failure.exit_code,
-            signal=failure.signal if failure else None,
+            exit_code=meaning.status,
+            signal=meaning.signal,
             output=report.tail,
             log=f"{self._logs}/{end.id}.log" if report.output_bytes > len(report.tail) else "",
             duration_s=report.duration_s,
@@ -100,11 +117,15 @@ class Settler:
         if end.state == "unknown":
             return SwarmGone(f"task {end.id} is not known to the swarm any more: it ended long ago, or the swarm was made anew")
         failure = end.failure or Failure(kind="refused", message="no reason was recorded")
+        if failure.kind == "initializer":
+            broken = initializer_failed(failure.message, task=end.id)
+            self._on_broken(broken)
+            return _with_traceback(broken, failure)
         if failure.kind == "timeout":
             return TaskTimeout(f"task {end.id}: {failure.message}", task=end.id, worker=end.worker)
         if failure.kind == "unpicklable":
             return _with_traceback(ResultNotSendable(failure.message, failure.hint, task=end.id, traceback=failure.traceback), failure)
-        raised = self._raised(failure.error) if failure.kind == "exception" and failure.error is not None else None
+        raised = self._raised(failure.error) if failure.kind in {"exception", "exit"} and failure.error is not None else None
         if raised is None:
             raised = TaskFailed(failure.message, task=end.id, kind=failure.kind, worker=end.worker, hint=failure.hint)
         return _with_traceback(raised, failure)

@@ -6,18 +6,21 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from tmax.calls import Prepared, SearchPath, dump_call, label_of_function, prepare, python_job
+from msgspec.structs import replace
+
+from tmax.bodies import Bodies
+from tmax.calls import PYTHON, Functions, Prepared, SearchPath, dump_call
 from tmax.control.courier import Courier
 from tmax.control.future import TaskFuture
 from tmax.core.model import PRIORITIES
 from tmax.errors import UsageError
+from tmax.failures import initializer_failed
 from tmax.outcomes import ExitStatus
+from tmax.submitter import Submitter
 from tmax_pipes import blobs
-from tmax_pipes.chunk import call_each
-from tmax_pipes.jobs import KernelJob, KernelValue, ShellJob
+from tmax_pipes.jobs import KernelJob, KernelValue, PythonJob, ShellJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,11 +32,18 @@ _SHUT = "cannot schedule new futures after shutdown"
 class Outbox:
     """What every way to submit needs: the courier, the folder for large bodies, and whether the swarm was shut down."""
 
-    def __init__(self, courier: Courier, blobs: str) -> None:
+    def __init__(
+        self, courier: Courier, blobs: str, *, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], max_tasks: int
+    ) -> None:
         self.courier = courier
         self.blobs = blobs
-        self.path = SearchPath()
+        path = SearchPath()
+        self.functions = Functions(blobs, path)
+        first = b"" if initializer is None else dump_call(initializer, initargs, {})
+        self.submitter = Submitter(Bodies(blobs), path, initializer=first, max_tasks=max_tasks)
         self.shut = False
+        self.broken: BaseException | None = None
+        """Why nothing more can run: an initializer raised."""
 
 
 class Submits:
@@ -48,18 +58,27 @@ class Submits:
         What cannot be pickled fails the future, as in ``ProcessPoolExecutor``.
         Raises RuntimeError after ``shutdown``, SwarmGone when the swarm is gone for good.
         """
-        return cast("TaskFuture[T]", self._call(fn, label_of_function(fn), args, kwargs))
+        return cast("TaskFuture[T]", self._call(fn, args, kwargs))
 
-    def _call(self, fn: Callable[..., Any] | Prepared, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
-        outbox = self._outbox
-        if outbox.shut:
-            raise RuntimeError(_SHUT)
+    def _call(self, fn: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
+        outbox = self._open_outbox()
         try:
-            body = blobs.body_of(outbox.blobs, dump_call(fn, args, kwargs))
+            ready = fn if isinstance(fn, Prepared) else outbox.functions.prepare(fn)
+            body = blobs.body_of(outbox.blobs, outbox.functions.arguments(args, kwargs))
+            where, whose = outbox.submitter.surroundings(), outbox.submitter.context()
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(python_job(body, label, outbox.path.extras()), self._wants, "python")
+        job = PythonJob(call=body, label=ready.label, python=PYTHON, function=ready.body, context=whose, surroundings=where)
+        return outbox.courier.submit(job, self._wants, "python")
+
+    def _open_outbox(self) -> Outbox:
+        outbox = self._outbox
+        if outbox.shut:
+            raise RuntimeError(_SHUT)
+        if outbox.broken is not None:
+            raise initializer_failed(str(outbox.broken))
+        return outbox
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1) -> Iterator[T]:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.
@@ -70,13 +89,13 @@ class Submits:
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         end_s = None if timeout is None else time.monotonic() + timeout
-        ready = prepare(fn)
+        functions = self._outbox.functions
         rows = zip(*iterables, strict=False)  # ends with the shortest, as map does
         if chunksize == 1:
-            return _in_order([self._call(ready, ready.label, row, {}) for row in rows], end_s)
-        each = replace(ready, stand_in=call_each)
-        label = f"{ready.label} x{chunksize}"
-        futures = [self._call(each, label, (ready.stand_in, chunk), {}) for chunk in _chunks(rows, chunksize)]
+            ready = functions.prepare(fn)
+            return _in_order([self._call(ready, row, {}) for row in rows], end_s)
+        each = functions.prepare_chunks(fn, chunksize)
+        futures = [self._call(each, (chunk,), {}) for chunk in _chunks(rows, chunksize)]
         return itertools.chain.from_iterable(_in_order(futures, end_s))
 
     def kernel(
@@ -112,11 +131,11 @@ class Submits:
         """
         if isinstance(argv, str | bytes) or not argv:
             raise TypeError("argv is a sequence of at least one argument, not one string")
-        whole = os.environb if env is None else {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
+        own = {} if env is None else {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
         job = ShellJob(
             argv=tuple(os.fsencode(part) for part in argv),
-            cwd=os.fsencode(os.getcwd() if cwd is None else os.path.abspath(cwd)),
-            env={key: value for key, value in whole.items() if not key.startswith(b"TMUX")},
+            cwd=b"" if cwd is None else os.fsencode(os.path.abspath(cwd)),
+            env={key: value for key, value in own.items() if not key.startswith(b"TMUX")},
             split=split,
         )
         if sum(map(len, job.argv)) + sum(len(key) + len(value) for key, value in job.env.items()) > _MAX_COMMAND_BYTES:
@@ -124,9 +143,12 @@ class Submits:
         return cast("TaskFuture[ExitStatus]", self._hand_over(job, "shell"))
 
     def _hand_over(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
-        if self._outbox.shut:
-            raise RuntimeError(_SHUT)
-        return self._outbox.courier.submit(job, self._wants, kind)
+        outbox = self._open_outbox()
+        try:
+            job = replace(job, surroundings=outbox.submitter.surroundings())
+        except OSError as error:
+            return outbox.courier.failed(error, kind)
+        return outbox.courier.submit(job, self._wants, kind)
 
     def options(
         self,

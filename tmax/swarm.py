@@ -28,10 +28,11 @@ from tmax.core.settings import Settings
 from tmax.core.snapshot import Snapshot, WorkerView
 from tmax.door import Door
 from tmax.errors import NoSwarm, UsageError
-from tmax.failures import SwarmGone
+from tmax.failures import InitializerFailed, SwarmGone, initializer_failed
 from tmax.layout import locate
 from tmax.outcomes import Settler
 from tmax.submitting import Outbox, Submits
+from tmax_pipes import rebuild
 
 _TEMPORARY = "tmp-"
 
@@ -42,6 +43,8 @@ class Swarm(Submits, _StandardExecutor):
     ``workers``: how many (None: one a core).  ``preload``: modules imported before work arrives.  ``pool``: warm workers kept beside.
     ``durability``: ``full`` or ``normal``.  ``dashboard``: whether its monitor runs.  ``settings``: everything else (None: as
     configured by files and environment); what is given beside it goes first.  ``swarm``: its name, beginning with ``tmp-`` (None: made up).
+    ``initializer(*initargs)`` is called once in each worker process before its first task; when it raises, the pool is broken.
+    ``max_tasks_per_child``: tasks after which a worker process is replaced (None: no limit).
     Raises ConfigError, WaitTimedOut when its workers are not ready in ``settings.swarm.start_timeout_s``, and what else keeps it from
     starting.
     """
@@ -56,7 +59,12 @@ class Swarm(Submits, _StandardExecutor):
         durability: Literal["full", "normal"] | None = None,
         dashboard: bool = False,
         settings: Settings | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
     ) -> None:
+        if rebuild.is_importing_main():
+            raise RuntimeError("a swarm is made where the main module is imported by a worker: put it below `if __name__ == '__main__':`")
         if workers is not None and workers < 1:
             raise ValueError("workers must be at least 1")
         name = swarm or f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
@@ -73,7 +81,7 @@ class Swarm(Submits, _StandardExecutor):
         )
         store = base.store if durability is None else replace(base.store, durability=durability)
         made = replace(base, swarm=size, store=store, dashboard=replace(base.dashboard, enabled=dashboard))
-        self._open(Door(locate(name), made))
+        self._open(Door(locate(name), made), initializer, initargs, max_tasks_per_child)
 
     @classmethod
     def connect(cls, swarm: str | None = None) -> Self:
@@ -85,20 +93,37 @@ class Swarm(Submits, _StandardExecutor):
         self._open(Door(locate(swarm or os.environ.get("TMAX_SWARM") or "default")))
         return self
 
-    def _open(self, door: Door) -> None:
+    def _open(
+        self,
+        door: Door,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks: int | None = None,
+    ) -> None:
         self._door = door
         self._wants = {}
         self._finishing = threading.Lock()
         self._pid = os.getpid()
         layout = door.layout
         try:
-            courier = Courier(door.reach, Settler(layout.blobs, layout.logs).settle, door.ask)
+            courier = Courier(door.reach, Settler(layout.blobs, layout.logs, self._break).settle, door.ask)
         except BaseException:
             # Also Ctrl-C: a swarm of ours without a client must not stay behind.
             door.end(now=True)
             raise
-        self._outbox = Outbox(courier, layout.blobs)
+        self._outbox = Outbox(courier, layout.blobs, initializer=initializer, initargs=initargs, max_tasks=max_tasks or 0)
         _LIVE.add(self)
+
+    def _break(self, error: InitializerFailed) -> None:
+        """An initializer raised: as in a process pool, nothing more of this client runs (called on the reader thread)."""
+        if self._outbox.broken is None:
+            self._outbox.broken = error
+            threading.Thread(target=self._withdraw_all, args=(error,), name="tmax-broken", daemon=True).start()
+
+    def _withdraw_all(self, error: InitializerFailed) -> None:
+        for future in (pending := self._outbox.courier.pending()):
+            future.fail(initializer_failed(str(error)))
+        self._outbox.courier.withdraw(pending)
 
     @property
     def name(self) -> str:
@@ -167,7 +192,7 @@ class Swarm(Submits, _StandardExecutor):
 class Executor(Swarm):
     """A temporary swarm with the signature of ``ProcessPoolExecutor``: change one import.
 
-    ``mp_context`` and ``max_tasks_per_child`` are accepted and ignored; ``initializer`` is refused: see ``preload``.
+    ``mp_context`` is accepted and ignored.
     """
 
     def __init__(
@@ -181,11 +206,20 @@ class Executor(Swarm):
         preload: Sequence[str] | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if initializer is not None:
-            raise UsageError("an initializer is not supported", hint="name modules to import with preload=, or set state up in the task")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None and max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
         if max_workers is not None and max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
-        super().__init__(max_workers, preload=preload, settings=settings)
+        super().__init__(
+            max_workers,
+            preload=preload,
+            settings=settings,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
+        )
 
 
 _LIVE: set[Swarm] = set()

@@ -89,8 +89,6 @@ TASKS = (
     Column(title="took", width=6, right=True, from_width=40),
 )
 
-ENDS = frozenset({"done", "failed", "dead", "cancelled", "interrupted"})
-
 _STATE_STYLES = {
     "busy": "good",
     "running": "good",
@@ -127,7 +125,7 @@ def task_of(worker: WorkerView, snapshot: Snapshot) -> int | None:
     """Return the task whose log a person means: what the worker runs, else what it ended last as far as the picture knows."""
     if worker.task is not None:
         return worker.task
-    ended = [task for task in snapshot.recent if task.worker == worker.name and task.state in ENDS]
+    ended = [task for task in snapshot.recent if task.worker == worker.name and task.ended]
     return max(ended, key=lambda task: task.ended_at).id if ended else None
 
 
@@ -159,8 +157,8 @@ def _worker_row(worker: WorkerView, now: float) -> Row:
 def task_rows(snapshot: Snapshot, room: int) -> tuple[Row, ...]:
     """Return at most ``room`` lines: what runs, what waits, what ended last, each with a fair share of the room."""
     running = [task for task in snapshot.recent if task.state == "running"]
-    ended = [task for task in snapshot.recent if task.state in ENDS]
-    waiting = [task for task in snapshot.recent if task.state != "running" and task.state not in ENDS]
+    ended = [task for task in snapshot.recent if task.ended]
+    waiting = [task for task in snapshot.recent if task.state != "running" and not task.ended]
     shares = share(room, (len(running), len(waiting), len(ended)))
     chosen = [*running[: shares[0]], *waiting[: shares[1]], *ended[: shares[2]]]
     return tuple(_task_row(task, snapshot.at) for task in chosen)
@@ -180,12 +178,12 @@ def share(room: int, wants: Sequence[int]) -> tuple[int, ...]:
 
 def _task_row(task: TaskView, now: float) -> Row:
     what = clean(task.name) if task.name else clean(task.label)
-    why = clean(task.why) or (f"exit {task.exit_code}" if task.exit_code else "")
+    why = clean(task.why)
     style = _STATE_STYLES.get(task.state, "")
     if task.state == "running":
         lasted = since(now - task.started_at) if task.started_at else ""
     else:
-        lasted = took(task.duration_s) if task.state in ENDS and task.duration_s else ""
+        lasted = took(task.duration_s) if task.ended and task.duration_s else ""
     return Row(
         key=str(task.id),
         cells=(

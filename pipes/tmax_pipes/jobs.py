@@ -6,6 +6,7 @@ file name on Linux need not be valid UTF-8 and nothing accepted may be refused l
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -43,6 +44,12 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     """None: leave the worker's own."""
     limits: Limits = {}
     """Those not named stay as they are in the worker."""
+    locale: str = ""
+    """As ``setlocale(LC_ALL, None)`` says it; empty: what ``env`` says, as in a program that has just started."""
+    argv: tuple[str, ...] = ()
+    """``sys.argv`` of the submitter, for Python tasks; empty: leave the worker's own."""
+    recursion_limit: int = 0
+    """Of the interpreter, for Python tasks; 0: leave the worker's own."""
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +63,8 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     """Source file of the submitter's ``__main__`` if it may be imported again (it guards what it runs); else empty."""
     main_module: str = ""
     """Name of that module where it was run by ``python -m``."""
+    main_mark: tuple[int, int] = (0, 0)
+    """Modification time (ns) and size of ``main_file`` when the program began: an edited one is another program."""
     program: str = ""
     """``__file__`` of the submitter's ``__main__``, for messages; empty for an interactive one."""
     initializer: Body = b""
@@ -155,14 +164,17 @@ def kind_of(job: Job) -> str:
     return str(type(job).__struct_config__.tag)
 
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode = msgspec.msgpack.Encoder().encode
 _surroundings = msgspec.msgpack.Decoder(Surroundings)
 _context = msgspec.msgpack.Decoder(Context)
 
 
 def encode_surroundings(surroundings: Surroundings) -> bytes:
     """Return them as bytes; equal ones give equal bytes."""
-    return _encode(surroundings)
+    ordered = msgspec.structs.replace(
+        surroundings, env=dict(sorted(surroundings.env.items())), limits=dict(sorted(surroundings.limits.items()))
+    )
+    return _encode(ordered)
 
 
 def decode_surroundings(data: bytes) -> Surroundings:
@@ -180,9 +192,18 @@ def decode_context(data: bytes) -> Context:
     return _context.decode(data)
 
 
-def bodies_of(job: Job) -> list[Body]:
-    """Return every body that a job names; those that are blobs must be kept for as long as the job may run."""
-    bodies = [job.surroundings]
-    if isinstance(job, PythonJob):
-        bodies += [job.call, job.function, job.context]
-    return bodies
+def context_key(job: Job) -> str:
+    """Return what tells one context from another; empty for a job that any worker may run whatever it has run before."""
+    if not isinstance(job, PythonJob):
+        return ""
+    if isinstance(job.context, Blob):
+        return job.context.digest
+    if job.context:
+        return hashlib.sha256(job.context).hexdigest()
+    return hashlib.sha256("\0".join((job.python, *job.path)).encode("utf-8", "surrogatepass")).hexdigest() if job.path else ""
+
+
+def shared_digests(job: Job) -> list[str]:
+    """Return the blobs that a job shares with others of its client; they must be kept for as long as the job may run, and no longer."""
+    bodies = (job.surroundings, job.function, job.context) if isinstance(job, PythonJob) else (job.surroundings,)
+    return [body.digest for body in bodies if isinstance(body, Blob)]

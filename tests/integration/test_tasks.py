@@ -34,6 +34,7 @@ def test_run_gives_the_commands_output_and_its_exit_code(one: Box) -> None:
     assert (done.returncode, done.stdout) == (7, "out\n")
     killed = one.tmax("run", "--", "sh", "-c", "kill -9 $$", ok=False)
     assert killed.returncode == 137
+    assert one.tmax("run", "--", "/etc/passwd", ok=False).returncode == 126
 
 
 def test_the_submitters_folder_and_environment_are_used(one: Box) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.sim.world import Violation, World
-from tmax.core import attendance, endings, hearing
+from tmax.core import attendance, endings, hearing, placement
 from tmax.core.desk import Desk
 from tmax.core.events import LifeEnded, LifeSilent
 from tmax.core.ledger import IllegalMove
 from tmax.core.model import TaskState
+from tmax.core.roster import Life
 from tmax.core.scheduler import Scheduler
 from tmax_pipes.link import ControllerLink, WorkerLink
+from tmax_workers.state import WorkerState
 
 SEEDS = 2000
 MUTANT_SEEDS = 400
@@ -90,6 +92,21 @@ def test_never_charging_the_culprit_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(attendance, "after_death", nobody)
     assert noticed()
+
+
+def test_running_code_of_two_programs_in_one_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either end alone keeps the rule: the scheduler by its choice, the worker by giving back."""
+
+    def any_place(self: placement.Seats, part: str, *, alone: bool) -> Life | None:
+        return shipped(self, "", alone=alone)
+
+    shipped = placement.Seats.take
+    monkeypatch.setattr(placement.Seats, "take", any_place)
+    assert not noticed(seeds=20), "the worker gives back what it must not run"
+    monkeypatch.setattr(WorkerState, "_fits_here", lambda self, run: True)
+    assert noticed()
+    monkeypatch.setattr(placement.Seats, "take", shipped)
+    assert not noticed(seeds=50), "the scheduler sends nothing that a worker must not run"
 
 
 def test_forgetting_leases_at_a_restart_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tmax.core import events as ev
 from tmax.core.model import ENDS, LifeRecord, NewTask, Task, TaskState
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings, TaskSettings, WorkerSettings
-from tmax_pipes.jobs import Job, PythonJob, ShellJob
+from tmax_pipes.jobs import Job, PythonJob, ShellJob, context_key
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message, Report, Run, Who
 from tmax_workers import events as wev
 from tmax_workers.state import WorkerState
@@ -56,10 +56,17 @@ class Process:
     """The worker opens its results lane on reading Who."""
     to_worker: dict[str, deque[Message]] = field(default_factory=lambda: {"tasks": deque(), "control": deque()})
     results: deque[Message] = field(default_factory=deque)
+    spilled: list[Message] = field(default_factory=list)
+    """What it left in a file."""
     running: Execution | None = None
     cancelling: bool = False
     dead: bool = False
     first_hello: bool = True
+    programs: set[str] = field(default_factory=set)
+    """Whose code has run in it."""
+    began: int = 0
+    is_used_up: bool = False
+    """A task that wanted a process of its own ran in it."""
 
 
 @dataclass
@@ -119,6 +126,8 @@ class World:
         self.pending = [ev.Tick()]
         for record in self.disk.lives.values():
             if record.alive and (record.life not in self.processes or self.processes[record.life].dead):
+                left = self.processes[record.life].spilled if record.life in self.processes else []
+                self.pending += [ev.LifeSaid(life=record.life, message=message) for message in left]  # type: ignore[arg-type]
                 self.pending.append(ev.LifeEnded(life=record.life, cause="found dead"))
 
     def turn(self) -> None:
@@ -223,6 +232,8 @@ class World:
             process.running.ended = True
         for message in list(process.results)[: self.random.randrange(len(process.results) + 1)]:
             self.hear(process, message)
+        for message in process.spilled:
+            self.hear(process, message)
         self.pending.append(ev.LifeEnded(life=life, cause=cause, signal=9))
 
     def hear(self, process: Process, message: Message) -> None:
@@ -254,8 +265,15 @@ class World:
                 process.cancelling = True
             elif isinstance(one, wev.KillTask):
                 self.finish(process, how="killed")
+            elif isinstance(one, wev.Keep):
+                self.keep(process)
             elif isinstance(one, wev.Exit):
-                self.kill(process.life, "exited")
+                self.keep(process)
+                self.kill(process.life, "killed by SIGTERM" if one.signal else "exited")
+
+    def keep(self, process: Process) -> None:
+        """Leave in a file what nobody has stored."""
+        process.spilled = [message for message in process.state.link.again() if isinstance(message, (Done, Failed))]
 
     def begin(self, process: Process, run: Run) -> None:
         """User code starts: here the outside sees it."""
@@ -263,12 +281,24 @@ class World:
         process.running, process.cancelling = execution, False
         if not run.task:
             return
+        self.check_code(process, run)
         alive = [one for one in self.executions[run.task] if not one.ended]
         if alive:
             raise Violation(f"seed {self.seed}: task {run.task} runs twice at once: {alive} and {execution}")
         self.executions[run.task].append(execution)
         if run.ask and len(self.executions[run.task]) > 1 and self.disk.tasks[run.task].failures == 0:
             raise Violation(f"seed {self.seed}: task {run.task} may run once and ran twice: {self.executions[run.task]}")
+
+    def check_code(self, process: Process, run: Run) -> None:
+        """No process runs code of two programs, or anything beside a task that wants it for itself."""
+        program = context_key(run.job)
+        process.programs |= {program} - {""}
+        if len(process.programs) > 1:
+            raise Violation(f"seed {self.seed}: life {process.life} runs code of {len(process.programs)} programs")
+        if process.is_used_up or (run.job.fresh and process.began):
+            raise Violation(f"seed {self.seed}: task {run.task} shares the process of a task that wants one of its own")
+        process.began += 1
+        process.is_used_up = run.job.fresh
 
     def finish(self, process: Process, how: str = "") -> None:
         """The running task ends."""
@@ -283,11 +313,17 @@ class World:
         execution.ended = True
         report = Report(duration_s=self.random.choice([0.001, 0.02, 1.0]))
         outcome: Done | Failed
-        if how == "killed" or process.cancelling or (self.random.random() < 0.1 and execution.task):
-            outcome = Failed(execution.task, execution.attempt, report, Failure(kind="exit", message="exit 1", exit_code=1))
+        if how == "killed" or (process.cancelling and self.random.random() < 0.7) or (self.random.random() < 0.1 and execution.task):
+            outcome = Failed(execution.task, execution.attempt, report, self.failure())
         else:
-            outcome = Done(execution.task, execution.attempt, report)
+            outcome = Done(execution.task, execution.attempt, report, form=self.random.choice(["none", "json"]))
         self.to_state(process, wev.JobEnded(outcome))
+
+    def failure(self) -> Failure:
+        """By a status, or by a signal, whose end is kept back a moment."""
+        if self.random.random() < 0.5:
+            return Failure(kind="exit", message="exit 1", exit_code=1)
+        return Failure(kind="signal", message="killed by SIGTERM", signal=15)
 
     def name_of(self, task: int) -> str:
         """Return the request that made this task."""
@@ -297,7 +333,11 @@ class World:
 
     def submit(self, name: str) -> None:
         """A client submits, or submits again what it got no answer for."""
-        job: Job = ShellJob(argv=(b"x",)) if int(name) % 3 == 0 else PythonJob(call=b"", label="f")
+        number = int(name)
+        is_fresh = number % 8 == 7
+        program = (b"", b"program A", b"program B")[number % 3 if number % 4 else 0]
+        python = PythonJob(call=b"", label="f", context=program, fresh=is_fresh)
+        job: Job = ShellJob(argv=(b"x",), fresh=is_fresh) if number % 3 == 0 else python
         self.token += 1
         self.requests[self.token] = name
         known = {task.request_id: task.id for task in self.disk.tasks.values() if task.request_id == name}
@@ -339,6 +379,8 @@ class World:
             self.pass_time(self.random.choice([0.001, 0.05, 0.5]))
         elif self.crashes and not self.quiet and roll > 0.99:
             self.kill(process.life, "killed by SIGKILL")
+        elif self.crashes and not self.quiet and roll > 0.98:
+            self.to_state(process, wev.Terminated())
         elif self.crashes and not self.quiet and roll > 0.96:
             self.drop_connection(process, tell=True)
 

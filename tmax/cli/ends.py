@@ -5,6 +5,7 @@ from __future__ import annotations
 from tmax.cli import say
 from tmax.cli.ask import Lost, ask
 from tmax.errors import Exit, NoSwarm, TmaxError, WaitTimedOut
+from tmax.task_end import DONE, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def wait(
         tasks = offline.ended(common, missing, words)
     if common.json:
         say.value(say.tasks_value(tasks))
-    bad = [task for task in tasks if task["state"] != "done"]
+    bad = [task for task in tasks if task["state"] != DONE]
     if bad and not common.json and not common.quiet:
-        say.warn("\n".join(f"task {task['id']} {how(task)}" for task in bad))
+        say.warn("\n".join(f"task {task['id']} {told(task['state'], task.get('why') or '')}" for task in bad))
     elif not bad:
         common.talk(f"{len(tasks)} task{'s' if len(tasks) > 1 else ''} done")
     return int(Exit.FAILED if bad and not ignore_failures else Exit.OK)
@@ -58,14 +59,6 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
                 raise
             revive(common)
     raise AssertionError("the last try returns or raises")
-
-
-def how(task: dict[str, Any]) -> str:
-    """Return how a task ended, in a few words: ``failed: exit code 3``, ``cancelled from the pane``."""
-    why, state = task.get("why") or "", str(task["state"])
-    if why.startswith(state):
-        return str(why)
-    return f"{state}: {why}" if why else state
 
 
 def result(common: say.Common, words: Sequence[str]) -> int:

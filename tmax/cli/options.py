@@ -55,6 +55,7 @@ priority = one_of("low", "normal", "high", "critical")
 delivery = one_of("at-least-once", "at-most-once")
 color = one_of("auto", "always", "never")
 STATES = ("waiting", "ready", "sent", "running", "done", "failed", "dead", "cancelled", "interrupted")
+"""The ends are those of ``tmax.task_end``, which no submit shall import (a test compares them)."""
 _state = one_of(*STATES)
 
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from tmax.cli import say
 from tmax.cli.codec import decode, encode
-from tmax.cli.ends import how, not_ended
+from tmax.cli.ends import not_ended
 from tmax.errors import Exit, StoreError
+from tmax.task_end import DONE, ENDS, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_ENDS = frozenset({"done", "failed", "dead", "cancelled", "interrupted"})
-
 
 def show(common: say.Common, task: dict[str, Any], blobs: str) -> int:
     """Print what came of ``task`` (the answer of ``show``); ``blobs``: folder of large results.  Returns the exit code."""
-    if task["state"] not in _ENDS:
+    if task["state"] not in ENDS:
         raise not_ended(task, common.flag)
     if "blob" in task:
         _fetch(task, blobs)
     if common.json:
         say.value({"schema_version": say.SCHEMA_VERSION, "task": say.with_iso(task)})
-    elif task["state"] == "done":
+    elif task["state"] == DONE:
         say.out(_text(task) + "\n")
     else:
         complain(task, common.flag)
-    return int(Exit.OK if task["state"] == "done" else Exit.FAILED)
+    return int(Exit.OK if task["state"] == DONE else Exit.FAILED)
 
 
 def _fetch(task: dict[str, Any], blobs: str) -> None:
@@ -84,7 +83,7 @@ def complain(task: dict[str, Any], flag: str = "") -> None:
     """Say on stderr why a task did not succeed: the remote traceback, two lines, and how its workers died."""
     failure = task.get("failure") or {}
     lines = [failure["traceback"].rstrip("\n")] if failure.get("traceback") else []
-    lines.append(f"error: task {task['id']} {how(task)}")
+    lines.append(f"error: task {task['id']} {told(task['state'], task.get('why') or '')}")
     lines += [f"  worker {crash['worker']} died under it: {crash['cause']}" for crash in task.get("crashes") or ()]
     lines.append(f"hint: {failure.get('hint') or f'tmax logs{flag} ' + str(task['id'])}")
     say.warn("\n".join(lines))

@@ -12,17 +12,12 @@ from tmax.cli import say
 from tmax.cli.again import ask_again
 from tmax.cli.submit import accept, new_request_id, task_of
 from tmax.errors import Exit
+from tmax.task_end import end_of_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
-
-_NOT_FOUND = 127
-_TIMED_OUT = 124
-"""As ``timeout`` has it."""
-_SAID_ITSELF = frozenset({"exit", "signal", "cancelled"})
-"""Ends that need no words of ours: the command has said why, or the person knows."""
 
 
 def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
@@ -70,21 +65,9 @@ def finish(common: say.Common, task: dict[str, Any], blobs: str) -> int:
     """Print the result of a function, or why there is none; return the exit code that tells how ``task`` ended."""
     from tmax.cli import outcome
 
-    if common.json or (task["state"] == "done" and task["kind"] != "shell"):
+    end = end_of_failure(task["state"], task.get("failure"))
+    if common.json or (end.ok and task["kind"] != "shell"):
         outcome.show(common, task, blobs)
-    elif task["state"] != "done" and (task.get("failure") or {}).get("kind") not in _SAID_ITSELF:
+    elif not end.speaks:
         outcome.complain(task, common.flag)
-    return 0 if task["state"] == "done" else exit_code(task)
-
-
-def exit_code(task: dict[str, Any]) -> int:
-    """Return what a shell would see had it run this ended task itself."""
-    failure = task.get("failure") or {}
-    kind = failure.get("kind")
-    if kind == "exit" and failure.get("exit_code"):
-        return int(failure["exit_code"])
-    if kind == "signal" and failure.get("signal"):
-        return 128 + int(failure["signal"])
-    if task["state"] == "cancelled" or kind == "cancelled":
-        return int(Exit.INTERRUPTED)
-    return {"notfound": _NOT_FOUND, "timeout": _TIMED_OUT}.get(str(kind), int(Exit.FAILED))
+    return end.exit_code

@@ -10,7 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FAILED = ("failed", "dead", "interrupted")
 LIMIT = 50
 _NO_LIMIT = 1_000_000
 
@@ -45,9 +44,11 @@ def workers(common: say.Common) -> int:
 
 def ps(common: say.Common, *, every: bool = False, state: str = "", failed: bool = False, limit: int | None = None) -> int:
     """Print tasks, one a line; their ids only with ``--quiet``."""
+    from tmax.task_end import BROKEN  # of all that is here only this verb needs it
+
     if state and failed:
-        raise UsageError("--failed and --state cannot be given together", hint=f"--failed means --state {','.join(FAILED)}")
-    wanted = list(FAILED) if failed else state.split(",") if state else []
+        raise UsageError("--failed and --state cannot be given together", hint=f"--failed means --state {','.join(BROKEN)}")
+    wanted = list(BROKEN) if failed else state.split(",") if state else []
     fields: dict[str, Any] = {"all": every, "limit": LIMIT if limit is None else limit or _NO_LIMIT}
     if wanted:
         fields["state"] = wanted

@@ -16,6 +16,9 @@ from tmax.cli.again import ask_again
 from tmax.cli.codec import decode
 from tmax.errors import UsageError
 
+STDLIB = "<stdlib>"
+"""As ``tmax_pipes.jobs`` has it, whose import would cost more than all the rest; a test holds the two equal."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +65,9 @@ def python_task(target: str, words: Sequence[str]) -> dict[str, Any]:
         else:
             args.append(argument(word))
     folder = working_folder()
-    path = [folder, *(os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one)]
+    first = [os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    installed = [one for one in sys.path if one.endswith(("site-packages", "dist-packages"))]
+    path = [folder, *first, STDLIB, *installed]
     return {"kind": "python", "target": target, "args": args, "kwargs": kwargs, "cwd": folder, "path": path, "env": environment()}
 
 

@@ -17,8 +17,6 @@ from tmax.reactor import Timer
 if TYPE_CHECKING:
     from tmax.controller.house import Controller
 
-FAILED_ENDS = frozenset({TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED, TaskState.INTERRUPTED})
-
 
 def bulk_end(task: Task) -> BulkEnd:
     """Return how a task ended, as the Python API is told."""
@@ -54,7 +52,7 @@ class Waiter:
         """Note the end of one of its tasks, and answer when that was what it waited for."""
         self.open.discard(task.id)
         self.ended[task.id] = task
-        if not self.open or (self.fail_fast and task.state in FAILED_ENDS):
+        if not self.open or (self.fail_fast and task.state is not TaskState.DONE):
             self.answer()
 
     def answer(self) -> None:

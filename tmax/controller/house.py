@@ -38,6 +38,7 @@ from tmax.core.events import (
     Ready,
     Say,
     StartLife,
+    Stopping,
     TasksEnded,
     Tick,
     Turn,
@@ -62,6 +63,9 @@ RETRY_FULL_S = 1.0
 
 ANSWER_S = 0.05
 """How long the last answers of a swarm that is down may take to leave."""
+
+STOP_LIMIT_S = 2.0
+"""How long the last turn may take once this process was asked to end; what it does not record the workers still have."""
 
 FILES_LEAST = 64
 """Open files below which no controller is started: it would die of the next one instead of saying so."""
@@ -173,9 +177,9 @@ class Controller:
         self.monitor = Monitor(self)
         self.server = Server(layout.control, self.reactor, Verbs(self))
         self._record_place()
-        self.engine.adopt(loaded.lives)
+        self.engine.adopt(loaded.lives, cause="the machine was restarted" if rebooted else "")
         self.emit(Tick())
-        signal.signal(signal.SIGTERM, lambda *_: self.reactor.call_soon(lambda: self._finish(0)))
+        signal.signal(signal.SIGTERM, lambda *_: self.reactor.call_soon(self._stop))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         LOG.info("epoch %d: %d tasks, %d lives taken over", self.epoch, len(loaded.tasks), len(loaded.lives))
@@ -256,6 +260,9 @@ class Controller:
             self.engine.start(starts)
         for action in turn.actions:
             self._actors[type(action)](action)
+        if self.scheduler.desk.stopping:
+            self._finish(0)
+            return
         if self.scheduler.desk.roster.gave_up:
             self.clients.give_up(self.scheduler.desk.roster.last_cause)
 
@@ -280,13 +287,14 @@ class Controller:
             except FileNotFoundError:
                 pass  # it printed little or nothing
         bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
+        shared = self.scheduler.desk.ledger.shared_digests  # what is shared later is young, and spared as well
         if bodies:
-            self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free))
+            self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free, shared))
 
-    def _sweep(self, bodies: list[str], free: list[str] | StoreError) -> None:
+    def _sweep(self, bodies: list[str], free: list[str] | StoreError, shared: set[str]) -> None:
         """Remove bodies that no task names (on the store's thread: it waits for nobody); young ones are spared, their task may be on its way."""
         if not isinstance(free, StoreError) and free:
-            blobs.sweep(self.layout.blobs, set(bodies).difference(free))
+            blobs.sweep(self.layout.blobs, set(bodies).difference(free) | shared)
 
     def _on_ended(self, action: TasksEnded) -> None:
         self.painter.remember(action)
@@ -317,6 +325,12 @@ class Controller:
         self._let_go()
         self.clients.on_down()
         self.reactor.after(ANSWER_S, lambda: self._finish(0))
+
+    def _stop(self) -> None:
+        """TERM: record what the workers have said, and end.  The store may be stuck: then end without that."""
+        self.reactor.after(STOP_LIMIT_S, lambda: self._finish(0))
+        self.engine.hear_all()
+        self.emit(Stopping())
 
     def _finish(self, code: int) -> None:
         """End this process; unless the swarm is down, its workers live on."""

@@ -14,7 +14,7 @@ from tmax.controller.fields import MAX_SECONDS
 from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
-from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Job, KernelJob, PythonJob, ShellJob
+from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Context, Job, KernelJob, PythonJob, ShellJob, encode_context
 
 MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
@@ -65,10 +65,14 @@ def _python(given: Mapping[str, Any]) -> PythonJob:
         label=f"{module}.{name}",
         target=f"{module}:{name}",
         cwd=_raw(given.get("cwd", ""), "cwd"),
-        path=tuple(part for part in path if part.isprintable()),
         env=_environment(given.get("env", {})),
-        python=str(given.get("python", "")),
+        context=encode_context(Context(python=str(given.get("python", "")), path=tuple(part for part in path if _is_text(part)))),
     )
+
+
+def _is_text(value: str) -> bool:
+    """Whether a frame can carry it: no half of a surrogate pair, which stands for a stray byte of a file name."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _kernel(given: Mapping[str, Any]) -> KernelJob:
@@ -126,7 +130,8 @@ def _size_bytes(job: Job) -> int:
     if isinstance(job, ShellJob):
         return size_bytes + sum(map(len, job.argv))
     inline = job.call if isinstance(job.call, bytes) else b""
-    return size_bytes + len(inline) + sum(map(len, job.path))
+    context = job.context if isinstance(job.context, bytes) else b""
+    return size_bytes + len(inline) + len(context) + sum(map(len, job.path))
 
 
 def _writable(job: Job, *texts: str) -> None:

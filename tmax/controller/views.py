@@ -11,6 +11,7 @@ import msgspec
 from tmax.core.desk import Desk
 from tmax.core.model import Task, TaskState
 from tmax.core.snapshot import TaskView
+from tmax.task_end import end_of_failure
 from tmax_pipes.jobs import Blob, label_of
 
 S = TaskState
@@ -27,7 +28,8 @@ def task_view(task: Task, why: str = "") -> TaskView:
     failure = outcome.failure if outcome and task.ended else None
     report = outcome.report if outcome else None
     lease = task.lease
-    exit_code = failure.exit_code if failure else (0 if task.state is S.DONE and task.kind == "shell" else None)
+    end = end_of_failure(task.state.value, failure) if task.ended else None
+    has_status = end is not None and (task.kind == "shell" or not end.ok)
     return TaskView(
         id=task.id,
         name=task.name,
@@ -41,8 +43,9 @@ def task_view(task: Task, why: str = "") -> TaskView:
         started_at=lease.started_at if lease else (report.started_at if report else 0.0),
         ended_at=task.ended_at,
         duration_s=report.duration_s if report and task.ended else 0.0,
-        exit_code=exit_code,
-        why=failure.message if failure else why,
+        exit_code=end.status if end is not None and has_status else None,
+        signal=end.signal if end is not None else None,
+        why=failure.message if failure else why if end is None or end.ok else end.words,
     )
 
 
@@ -60,6 +63,9 @@ def explain(desk: Desk, task: Task) -> str:
     if not lives:
         return "no worker is ready"
     ahead = desk.ready.ahead_of(task.id)
+    if any(not life.held for life in lives):
+        own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
+        return f"{own} is being made ready"
     busy = f"all {len(lives)} workers are busy"
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 

@@ -107,7 +107,7 @@ def on_ended_life(desk: Desk, event: LifeEnded) -> None:
     life = desk.roster.lives.get(event.life)
     if life is None:
         return
-    asked = life.retiring or bool(life.killed) or desk.leaving is not None
+    asked = life.retiring or bool(life.killed) or desk.leaving is not None or event.whole
     desk.solo.pop(life.id, None)
     desk.roster.died(life, desk.now, cause=event.cause, asked=asked)
     desk.ledger.life(replace(life.record, alive=False, ended_at=desk.wall, cause=event.cause))
@@ -160,11 +160,11 @@ def _fill(desk: Desk, name: str) -> None:
     if spare is None:
         _begin(desk, name)
         return
-    desk.move_life(spare, worker=name)
+    desk.move_life(spare, worker=name, context=desk.reserved.pop(name, ""))
     desk.actions.append(NameLife(life=spare.id, worker=name))
 
 
 def _begin(desk: Desk, name: str) -> None:
     life = desk.roster.begin(name, desk.now, desk.wall)
-    desk.ledger.life(life.record)
+    desk.move_life(life, context=desk.reserved.pop(name, ""))
     desk.actions.append(StartLife(life=life.id, worker=life.name))

@@ -43,6 +43,8 @@ class Desk:
         self.stats = Stats()
         self.held = False
         self.leaving: Leaving | None = None
+        self.stopping = False
+        """This controller ends after this turn: nothing is begun any more."""
         self.late_duplicates = 0
         self.now = 0.0
         self.wall = 0.0
@@ -50,6 +52,10 @@ class Desk:
         """(when, task): pauses before a retry."""
         self.deadlines: list[tuple[float, int, int, str]] = []
         """(when, task or 0, attempt or life, why): when the controller ends a worker itself."""
+        self.reserved: dict[str, str] = {}
+        """Name of a slot that is about to be filled -> the part of the queue its worker is for."""
+        self.waiting_since: dict[str, float] = {}
+        """Part of the queue -> since when its first task has found no place."""
         self.solo: dict[int, int] = {}
         """life -> the task it runs alone."""
         self.say: dict[int, list[ToWorker]] = {}

@@ -16,6 +16,13 @@ RETRIED = frozenset({"exception", "exit", "signal", "timeout"})
 """Kinds of failure that another try may mend; a missing module or a wrong shape is not one of them."""
 
 
+SIGKILL = 9
+KILLED_HINT = "tmax did not kill it; the kernel does when memory runs out (dmesg says so), or somebody did"
+NOT_AGAIN = "it is not run again because it may have side effects"
+AGAIN = "submit it again, or use --deliveries N"
+TAKEN_DOWN = Failure(kind="signal", message=f"the swarm was taken down while it ran; {NOT_AGAIN}", hint=AGAIN)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Where the task goes: back to the queue, to a pause, or to an end with its outcome."""
@@ -35,8 +42,8 @@ def outcome_of(failure: Failure) -> Outcome:
 def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall: float, leaving: bool) -> Verdict:
     """Decide about a task whose worker died.
 
-    Only the culprit (the task that had started, or the only one held) is charged; the others return as they
-    were.  After any death the tasks are re-run one at a time, so that the next death names its culprit.
+    Only the culprit (the task that had started, or the only one held) is charged, and nobody when the whole swarm
+    ended; the others return as they were.  After any death the tasks are re-run one at a time, so that the next death names its culprit.
     """
     started = task.state is S.RUNNING
     if task.cancelling and life.killed != "timeout":
@@ -47,19 +54,29 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
         message = f"did not end within its {task.timeout_s:g} s nor {task.grace_s:g} s after being asked; its worker was ended"
         return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message)))
     if started and task.delivery == "at-most-once":
-        return _interrupted(task, life, event, wall)
-    if not culprit or leaving:
-        return Verdict(to=S.READY, crashes=task.crashes, solo=task.solo or not leaving)
+        return _interrupted(task, life, event, wall, leaving=leaving)
+    if not culprit or leaving or event.whole:
+        return Verdict(to=S.READY, crashes=task.crashes, solo=task.solo or not (leaving or event.whole))
     crashes = (*task.crashes, _crash(life, event, wall))
     if len(crashes) < task.deliveries:
         return Verdict(to=S.READY, crashes=crashes, solo=True)
     message = f"{len(crashes)} workers died under it; the last one: {event.cause}"
-    return Verdict(to=S.DEAD, crashes=crashes, outcome=outcome_of(Failure(kind="signal", message=message, signal=event.signal)))
+    return Verdict(
+        to=S.DEAD, crashes=crashes, outcome=outcome_of(Failure(kind="signal", message=message, signal=event.signal, hint=_hint(event)))
+    )
 
 
-def _interrupted(task: Task, life: Life, event: LifeEnded, wall: float) -> Verdict:
-    message = f"its worker {life.name} ended while it ran ({event.cause}); it is not run again because it may have side effects"
-    failure = Failure(kind="signal", message=message, signal=event.signal, hint="submit it again, or use --deliveries N")
+def _hint(event: LifeEnded) -> str:
+    """What a death that nobody here caused may mean; empty for any other."""
+    return KILLED_HINT if event.signal == SIGKILL else ""
+
+
+def _interrupted(task: Task, life: Life, event: LifeEnded, wall: float, *, leaving: bool) -> Verdict:
+    if leaving:
+        return Verdict(to=S.INTERRUPTED, crashes=task.crashes, outcome=outcome_of(TAKEN_DOWN))
+    message = f"its worker {life.name} ended while it ran ({event.cause}); {NOT_AGAIN}"
+    hint = AGAIN if life.killed or not _hint(event) else f"{_hint(event)}; {AGAIN}"
+    failure = Failure(kind="signal", message=message, signal=event.signal, hint=hint)
     return Verdict(to=S.INTERRUPTED, crashes=(*task.crashes, _crash(life, event, wall)), outcome=outcome_of(failure))
 
 
@@ -81,7 +98,9 @@ def after_failure(task: Task, failure: Failure, settings: TaskSettings, *, leavi
         if task.cancelling or not leaving_now:
             return Verdict(to=S.CANCELLED)
         # `down --now` ended it, nobody asked for that: what may run again stays in the queue.
-        return Verdict(to=S.INTERRUPTED if task.delivery == "at-most-once" and task.state is S.RUNNING else S.READY)
+        if task.delivery == "at-most-once" and task.state is S.RUNNING:
+            return Verdict(to=S.INTERRUPTED, outcome=outcome_of(TAKEN_DOWN))
+        return Verdict(to=S.READY)
     if task.failures < task.retries and failure.kind in RETRIED and not task.cancelling:
         delay_s = min(settings.retry_delay_s * 2**task.failures, settings.retry_delay_max_s)
         return Verdict(to=S.WAITING, delay_s=delay_s)

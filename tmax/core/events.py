@@ -48,6 +48,11 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """This controller was asked to end by a signal: the last turn.  Its workers live on, or end in the same shutdown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LifeStarted:
     """The engine has a process for this life (its session exists); it has not greeted yet."""
 
@@ -101,6 +106,8 @@ class LifeEnded:
     signal: int | None = None
     exit_code: int | None = None
     peak_rss_bytes: int = 0
+    whole: bool = False
+    """The whole swarm ended with it (a reboot, a shutdown, a kill of everything): no task is to blame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +116,18 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted | CancelAsked | HoldSet | Leaving | LifeStarted | LifeGreeted | LifeSaid | LifeSilent | LifePaneless | LifeEnded | Tick
+    Submitted
+    | CancelAsked
+    | HoldSet
+    | Leaving
+    | Stopping
+    | LifeStarted
+    | LifeGreeted
+    | LifeSaid
+    | LifeSilent
+    | LifePaneless
+    | LifeEnded
+    | Tick
 )
 
 # -- out: actions ----------------------------------------------------------------------------------

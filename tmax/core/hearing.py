@@ -10,7 +10,7 @@ import heapq
 
 from msgspec.structs import replace
 
-from tmax.core import placement
+from tmax.core import contexts, placement
 from tmax.core.desk import KILL_MARGIN_S, PROOF, Desk
 from tmax.core.endings import after_failure, outcome_of
 from tmax.core.model import Outcome, Task, TaskState, WorkerState
@@ -72,7 +72,7 @@ def on_recalled(desk: Desk, life: Life, message: Recalled) -> None:
         else:
             desk.back(task)
     if message.why == "stale" and not life.retiring:
-        desk.retire(life, now=False)
+        _replace_used(desk, life)
 
 
 def on_end(desk: Desk, life: Life, message: Done | Failed) -> None:
@@ -87,6 +87,8 @@ def on_end(desk: Desk, life: Life, message: Done | Failed) -> None:
         desk.late_duplicates += 1
         return
     desk.leave(life, task)
+    if task.job.fresh and not life.retiring:
+        _replace_used(desk, life)
     placement.learn(life, message.report.duration_s)
     if isinstance(message, Done):
         desk.move_life(life, tasks_done=life.record.tasks_done + 1)
@@ -106,7 +108,15 @@ def _on_failed(desk: Desk, task: Task, message: Failed) -> None:
     elif verdict.to is S.READY:
         desk.back(task)
     else:
-        desk.end(task, verdict.to, outcome)
+        desk.end(task, verdict.to, replace(outcome, failure=verdict.outcome.failure or message.failure))
+
+
+def _replace_used(desk: Desk, life: Life) -> None:
+    """This process is to run nothing more; its place is taken at once if it is empty, else when it has ended."""
+    if life.held or life.pooled:
+        desk.retire(life, now=False)
+    else:
+        contexts.replace(desk, life)
 
 
 def prove(desk: Desk, life: Life) -> None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from tmax.core.events import Changes
 from tmax.core.model import ENDS, LifeRecord, Task, TaskState
+from tmax_pipes.jobs import shared_digests
 
 S = TaskState
 
@@ -50,6 +51,7 @@ class Ledger:
         self.counts: Counter[str] = Counter({state.value: 0 for state in TaskState})
         self.counts.update(ended or {})
         self.counts.update(task.state.value for task in self.tasks.values())
+        self._shared = Counter(digest for task in self.tasks.values() for digest in shared_digests(task.job))
         self._recent: deque[str] = deque()
         self._new: dict[int, Task] = {}
         self._moved: dict[int, Task] = {}
@@ -63,8 +65,21 @@ class Ledger:
         self.tasks[task.id] = self._new[task.id] = task
         self.next_task = task.id + 1
         self.counts[task.state.value] += 1
+        for digest in shared_digests(task.job):
+            self._shared[digest] += 1
         if task.request_id:
             self.requests[task.request_id] = task.id
+
+    @property
+    def shared_digests(self) -> set[str]:
+        """Blobs that tasks which have not ended share with others: functions, contexts, surroundings."""
+        return set(self._shared)
+
+    def _unshare(self, task: Task) -> None:
+        for digest in shared_digests(task.job):
+            self._shared[digest] -= 1
+            if not self._shared[digest]:
+                del self._shared[digest]
 
     def move(self, task: Task, to: TaskState, *, keep: bool = True, **changes: Any) -> Task:
         """Return the task in its new state.  With ``keep=False`` the move is not written (it can be learnt again from the worker)."""
@@ -86,6 +101,7 @@ class Ledger:
             self._moved[task.id] = task
         if task.state in ENDS:
             del self.tasks[task.id]
+            self._unshare(task)
             self._ended.append(task)
             if task.request_id:
                 # Kept a while: a second submit may have asked the store just before this task was written there.

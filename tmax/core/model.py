@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tmax import task_end
 from tmax_pipes.jobs import Body, Job
 from tmax_pipes.messages import Failure, Report
 
@@ -34,7 +35,7 @@ class TaskState(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-ENDS = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED, TaskState.INTERRUPTED})
+ENDS = frozenset(map(TaskState, task_end.ENDS))
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,3 +151,7 @@ class LifeRecord(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     cause: str = ""
     tasks_done: int = 0
+    context: str = ""
+    """Whose code it runs, or is to run first; empty: none yet (``tmax_pipes.jobs.context_key``)."""
+    used: bool = False
+    """A task was sent to it."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 from tmax.core.model import WorkerState
+from tmax.core.queue import FRESH
 from tmax.core.roster import Life
 
 WINDOW_S = 0.05
@@ -34,27 +36,62 @@ def window(life: Life, prefetch: int) -> int:
     return max(1, min(prefetch, int(WINDOW_S / max(life.mean_s, 1e-6))))
 
 
+Seat: TypeAlias = tuple[int, int, int, Life]
+"""(tasks held, number of its slot, id, the worker): the least loaded is first."""
+
+
 class Seats:
-    """The free places of this turn, least loaded worker first."""
+    """The free places of this turn, by the context of their workers, least loaded worker first."""
 
     def __init__(self, lives: Iterable[Life], prefetch: int, solo: frozenset[int]) -> None:
         """``solo``: lives that run a task alone and take nothing beside it."""
-        self._heap = [
-            (len(life.held), life.number, life.id, life)
-            for life in lives
-            if life.takes_work and life.id not in solo and len(life.held) < window(life, prefetch)
-        ]
+        self._heaps: dict[str, list[Seat]] = {}
         self._prefetch = prefetch
-        heapq.heapify(self._heap)
+        for life in lives:
+            if life.takes_work and life.id not in solo and not life.kept_for and len(life.held) < window(life, prefetch):
+                self._heaps.setdefault(life.context, []).append((len(life.held), life.number, life.id, life))
+        for heap in self._heaps.values():
+            heapq.heapify(heap)
 
-    def take(self, *, alone: bool) -> Life | None:
-        """Return the worker for one task and count it there; None when no place is left.  ``alone``: only an empty worker will do."""
-        if not self._heap or (alone and self._heap[0][0] > 0):
+    def take(self, part: str, *, alone: bool) -> Life | None:
+        """Return the worker for one task of this part and count it there; None when no place is left for it.
+
+        ``alone``: only an empty worker will do.
+        """
+        if part.startswith(FRESH):
+            return self._take_unused(part)
+        heap = self._heap_for(part)
+        if heap is None or (alone and heap[0][0] > 0):
             return None
-        load, number, life_id, life = heapq.heappop(self._heap)
+        load, number, life_id, life = heapq.heappop(heap)
         if not alone and load + 1 < window(life, self._prefetch):
-            heapq.heappush(self._heap, (load + 1, number, life_id, life))
+            # Its context may just have been given to it.
+            own = part or life.context
+            heapq.heappush(self._heaps.setdefault(own, []), (load + 1, number, life_id, life))
         return life
+
+    def _heap_for(self, part: str) -> list[Seat] | None:
+        """Return the heap whose first place suits best: any for a part that any worker runs, else its own or one without a context."""
+        for kept in self._heaps.values():
+            while kept and kept[0][3].kept_for:
+                heapq.heappop(kept)
+        if not part:
+            heaps = [heap for heap in self._heaps.values() if heap]
+            return min(heaps, key=lambda heap: heap[0][:3], default=None)
+        own, blank = self._heaps.get(part), self._heaps.get("")
+        if own and blank:
+            return own if own[0][0] <= blank[0][0] else blank
+        return own or blank or None
+
+    def _take_unused(self, part: str) -> Life | None:
+        """Return a worker that has run nothing, and let nothing else go to it."""
+        for heap in (self._heaps.get(part), self._heaps.get("")):
+            seat = min((seat for seat in heap or () if not seat[3].record.used), default=None, key=lambda seat: seat[:3])
+            if heap is not None and seat is not None:
+                heap.remove(seat)
+                heapq.heapify(heap)
+                return seat[3]
+        return None
 
 
 def to_recall(lives: Iterable[Life], now: float) -> Iterator[tuple[Life, list[int]]]:

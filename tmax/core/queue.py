@@ -1,4 +1,4 @@
-"""Who is next: a heap that ages without a clock.
+"""Who is next: a heap that ages without a clock, one for each part of tasks that the same workers may run.
 
 With linear ageing, who is ahead of whom never changes: a task's score is its level plus waiting time / step,
 so between two tasks the comparison of ``submitted_at - level * step`` is the same at every moment.
@@ -8,8 +8,23 @@ A plain heap does; nothing is ever re-sorted.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
+from typing import TypeAlias
 
 from tmax.core.model import PRIORITIES, Task
+from tmax_pipes.jobs import context_key
+
+FRESH = "fresh "
+"""Begins the part of tasks that want a worker process of their own."""
+
+Key: TypeAlias = tuple[float, int, str]
+"""Place of a task, its id, and its part: smaller is earlier; the part never decides, as ids differ."""
+
+
+def part_of(task: Task) -> str:
+    """Return which workers may run a task: those of this context; empty: any."""
+    key = context_key(task.job)
+    return FRESH + key if task.job.fresh else key
 
 
 class ReadyQueue:
@@ -18,8 +33,9 @@ class ReadyQueue:
     def __init__(self, age_step_s: float) -> None:
         """``age_step_s``: waiting time that weighs as much as one point of priority."""
         self._age_step_s = age_step_s
-        self._heap: list[tuple[float, int]] = []
-        self._keys: dict[int, tuple[float, int]] = {}
+        self._heaps: dict[str, list[Key]] = {}
+        self._keys: dict[int, Key] = {}
+        self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -27,35 +43,61 @@ class ReadyQueue:
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._keys
 
-    def key(self, task: Task) -> tuple[float, int]:
+    def key(self, task: Task) -> Key:
         """Return the place of a task: smaller is earlier; equal scores go by id."""
-        return task.submitted_at - PRIORITIES[task.priority] * self._age_step_s, task.id
+        return task.submitted_at - PRIORITIES[task.priority] * self._age_step_s, task.id, part_of(task)
 
     def add(self, task: Task) -> None:
         """Put a task in; one that is already in stays where it is."""
         if task.id not in self._keys:
             key = self.key(task)
             self._keys[task.id] = key
-            heapq.heappush(self._heap, key)
+            self._counts[key[2]] += 1
+            heapq.heappush(self._heaps.setdefault(key[2], []), key)
 
     def discard(self, task_id: int) -> None:
         """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top."""
-        self._keys.pop(task_id, None)
+        key = self._keys.pop(task_id, None)
+        if key is not None:
+            self._counts[key[2]] -= 1
+
+    def head(self, part: str) -> Key | None:
+        """Return the best of a part without taking it, or None when nothing of it is ready."""
+        heap = self._heaps.get(part)
+        while heap and self._keys.get(heap[0][1]) != heap[0]:
+            heapq.heappop(heap)
+        if heap:
+            return heap[0]
+        if heap is not None:
+            del self._heaps[part], self._counts[part]
+        return None
+
+    def heads(self) -> list[Key]:
+        """Return the best of each part that has any, best first."""
+        return sorted(head for part in list(self._heaps) if (head := self.head(part)) is not None)
+
+    def count(self, part: str) -> int:
+        """Return how many tasks of a part are ready."""
+        return self._counts[part]
 
     def peek(self) -> int | None:
         """Return the best id without taking it, or None when nothing is ready."""
-        heap = self._heap
-        while heap and self._keys.get(heap[0][1]) != heap[0]:
-            heapq.heappop(heap)
-        return heap[0][1] if heap else None
+        heads = self.heads()
+        return heads[0][1] if heads else None
 
     def pop(self) -> int | None:
         """Take the best id out, or return None when nothing is ready."""
-        task_id = self.peek()
-        if task_id is not None:
-            heapq.heappop(self._heap)
-            del self._keys[task_id]
-        return task_id
+        heads = self.heads()
+        return self.take(heads[0][2]) if heads else None
+
+    def take(self, part: str) -> int | None:
+        """Take the best id of a part out, or return None when nothing of it is ready."""
+        key = self.head(part)
+        if key is None:
+            return None
+        heapq.heappop(self._heaps[part])
+        self.discard(key[1])
+        return key[1]
 
     def ahead_of(self, task_id: int) -> int:
         """Return how many tasks stand before this one (0 for one that is not in)."""

@@ -45,6 +45,8 @@ class Life:
     """Why we ended it ourselves; empty: we did not."""
     retiring: bool = False
     """Asked to drain."""
+    kept_for: str = ""
+    """It gets no more tasks: once it is empty it is replaced for this part of the queue."""
 
     @property
     def id(self) -> int:
@@ -53,6 +55,10 @@ class Life:
     @property
     def name(self) -> str:
         return self.record.worker
+
+    @property
+    def context(self) -> str:
+        return self.record.context
 
     @property
     def pooled(self) -> bool:

@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tmax.core import attendance, hearing, placement
+from tmax.core import attendance, contexts, hearing, placement
 from tmax.core.desk import Desk
 from tmax.core.endings import outcome_of
 from tmax.core.events import (
@@ -35,6 +35,7 @@ from tmax.core.events import (
     LifeStarted,
     Ready,
     Say,
+    Stopping,
     Submitted,
     TasksEnded,
     Tick,
@@ -42,12 +43,16 @@ from tmax.core.events import (
 )
 from tmax.core.ledger import Ledger
 from tmax.core.model import DELIVERY_OF_KIND, Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
+from tmax.core.queue import Key
 from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax_pipes.jobs import kind_of
 from tmax_pipes.messages import Failure, Go, Recall
 
 S = TaskState
+
+SHUTDOWN_S = 10.0
+"""A worker that died so shortly before its controller was asked to end died in the same shutdown."""
 
 
 class Scheduler:
@@ -84,6 +89,7 @@ class Scheduler:
             CancelAsked: self._on_cancel,
             HoldSet: self._on_hold,
             Leaving: self._on_leaving,
+            Stopping: self._on_stopping,
             LifeStarted: lambda event: attendance.on_started_life(self.desk, event),
             LifeGreeted: lambda event: attendance.on_greeted(self.desk, event),
             LifeSaid: self._on_said,
@@ -204,6 +210,15 @@ class Scheduler:
         for life in self.desk.roster.lives.values():
             self.desk.retire(life, now=event.now)
 
+    def _on_stopping(self, _: Stopping) -> None:
+        """Whoever ends the controller may have ended the workers a moment before: those deaths are no task's fault."""
+        desk = self.desk
+        desk.stopping = True
+        for task in list(desk.ledger.tasks.values()):
+            kept = tuple(crash for crash in task.crashes if crash.at < desk.wall - SHUTDOWN_S)
+            if kept != task.crashes:
+                desk.ledger.note(task, crashes=kept, solo=bool(kept) and task.solo)
+
     def _on_said(self, event: LifeSaid) -> None:
         life = self.desk.roster.lives.get(event.life)
         if life is not None:
@@ -232,6 +247,9 @@ class Scheduler:
         if desk.roster.not_before > desk.now:
             times.append(desk.roster.not_before)
         recall = placement.recall_wake(desk.roster.lives.values())
+        switch = contexts.wake_at(desk)
+        if switch is not None:
+            times.append(switch)
         if recall is not None and not len(desk.ready):
             times.append(max(recall, desk.now + 0.001))
         return min(times, default=None)
@@ -240,6 +258,8 @@ class Scheduler:
 
     def _keep_workers(self) -> None:
         desk = self.desk
+        if desk.stopping:
+            return
         if not desk.roster.ready_once and desk.roster.all_ready():
             desk.roster.ready_once = True
             desk.actions.append(Ready())
@@ -251,18 +271,37 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         desk = self.desk
-        if desk.held or desk.leaving is not None or not len(desk.ready):
+        if desk.held or desk.stopping or desk.leaving is not None or not len(desk.ready):
+            if desk.waiting_since:
+                contexts.give_up_kept(desk, ())
             return
-        seats = placement.Seats(desk.roster.lives.values(), desk.settings.worker.prefetch, frozenset(desk.solo))
-        while (number := desk.ready.peek()) is not None:
-            task = desk.ledger.tasks[number]
-            life = seats.take(alone=task.solo)
-            if life is None:
-                return
-            desk.ready.pop()
-            self._lease(task, life)
+        while contexts.switch(desk, self._place()):
+            # What was replaced may have been replaced by a warm worker of the pool.
+            attendance.keep_workers(desk)
 
-    def _lease(self, task: Task, life: Life) -> None:
+    def _place(self) -> list[Key]:
+        """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
+        desk = self.desk
+        seats = placement.Seats(desk.roster.lives.values(), desk.settings.worker.prefetch, frozenset(desk.solo))
+        heads, waiting = desk.ready.heads(), list[Key]()
+        while heads:
+            _, number, part = heads[0]
+            task = desk.ledger.tasks[number]
+            life = seats.take(part, alone=task.solo)
+            if life is None:
+                contexts.wait(desk, heads[0])
+                waiting.append(heapq.heappop(heads))
+                continue
+            desk.ready.take(part)
+            self._lease(task, life, part)
+            following = desk.ready.head(part)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, following)
+        return waiting
+
+    def _lease(self, task: Task, life: Life, part: str) -> None:
         desk = self.desk
         lease = Lease(life=life.id, worker=life.name, sent_at=desk.wall)
         task = desk.ledger.move(task, S.SENT, attempt=task.attempt + 1, lease=lease)
@@ -270,13 +309,14 @@ class Scheduler:
             life.heard_at = desk.now
         life.held[task.id] = task.attempt
         life.state = WorkerState.BUSY
+        contexts.assign(desk, life, task.id, part)
         if task.solo:
             desk.solo[life.id] = task.id
         desk.tell(life.id, desk.run_message(task))
 
     def _rebalance(self) -> None:
         desk = self.desk
-        if len(desk.ready) or desk.leaving is not None:
+        if len(desk.ready) or desk.stopping or desk.leaving is not None:
             return
         for life, tasks in placement.to_recall(desk.roster.lives.values(), desk.now):
             for number in tasks:

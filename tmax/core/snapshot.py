@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from tmax.task_end import ENDS
+
 SCHEMA_VERSION = 1
 
 
@@ -26,8 +28,16 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     duration_s: float = 0.0
     exit_code: int | None = None
+    """The status its program left with; None where it left with none."""
+    signal: int | None = None
+    """The signal that ended its program."""
     why: str = ""
-    """Why it waits, or why it failed; one line."""
+    """Why it waits, or how it ended without success; one line."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDS
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+from tmax.task_end import ENDS
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -40,9 +41,8 @@ _TINTS = {
     "draining": "33",
 }
 
-_ORDER = ("running", "sent", "ready", "waiting", "done", "failed", "dead", "interrupted", "cancelled")
+_ORDER = ("running", "sent", "ready", "waiting", *ENDS)
 _UP = frozenset({"idle", "busy"})
-_ENDED = frozenset({"done", "failed", "dead", "cancelled", "interrupted"})
 
 
 def printable(text: str) -> str:
@@ -290,6 +290,6 @@ def _task_row(task: TaskView, now: float) -> list[str]:
 
 def _age_s(task: TaskView, now: float) -> float:
     """How long it ran, runs, or has waited."""
-    if task.state in _ENDED:
+    if task.ended:
         return task.duration_s
     return now - (task.started_at if task.state == "running" and task.started_at else task.submitted_at)

@@ -26,9 +26,10 @@ class Engine(Protocol):
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """Begin to start these (life, worker name) in one batch; ``LifeStarted`` then ``LifeGreeted`` follow for each."""
 
-    def adopt(self, records: Sequence[LifeRecord]) -> None:
+    def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
         """Find the workers of an earlier controller: each is followed by ``LifeGreeted``, or by ``LifeEnded`` when its process is gone.
 
+        Where none of them lives any more, the whole swarm ended; ``cause``: why, if that is known (a reboot).
         Identity is pid + start ticks, never a name.  Also ends leftovers of lives that are not in ``records``, our own only.
         """
 

@@ -104,7 +104,7 @@ class Endings:
         self._sessions.bury(life.life)
         places.forget(self._layout.workers, life.life)
         self._keep_output(life)
-        told = cause or cause_of(life, end)
+        told = cause or (life.whole if end is None and life.whole else cause_of(life, end))
         if lines and not life.greeted:
             told = f"{told}: {lines[-1].strip()}"
         LOG.info("life %d (%s) has ended: %s", life.life, life.worker, told)
@@ -117,6 +117,7 @@ class Endings:
                 signal=end.signal if end else None,
                 exit_code=end.exit_code if end else None,
                 peak_rss_bytes=max(life.peak_rss_bytes, end.peak_rss_bytes if end else 0),
+                whole=bool(life.whole),
             )
         )
 

@@ -38,8 +38,9 @@ from tmax_workers.kinds.python import Output
 from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
 from tmax_workers.loop import Loop
 from tmax_workers.memory import own_usage
+from tmax_workers.process_context import ProcessContext
 from tmax_workers.state import WorkerState
-from tmax_workers.surroundings import Surroundings
+from tmax_workers.surroundings import TaskEnvironment
 
 _SIZE = (50, 200)
 
@@ -65,7 +66,8 @@ class InlineEngine:
         self._epoch = epoch
         self._emit: Callable[[Event], None] = lambda _event: None
         self._lives: dict[int, _Life] = {}
-        self._surroundings: Surroundings | None = None
+        self._surroundings: TaskEnvironment | None = None
+        self._context = ProcessContext(layout.blobs)
         self._closed = False
 
     # -- Engine ------------------------------------------------------------------------------------
@@ -73,7 +75,7 @@ class InlineEngine:
     def open(self, emit: Callable[[Event], None]) -> None:
         """Make ready; the folders of the layout exist already."""
         self._emit = emit
-        self._surroundings = Surroundings(lambda: None)
+        self._surroundings = TaskEnvironment(lambda: None, self._layout.blobs)
 
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """As ``Engine.start``."""
@@ -85,7 +87,7 @@ class InlineEngine:
             self._soon(number, life, partial(self._emit, started))
             self._hand(number, life, self._who(life))
 
-    def adopt(self, records: Sequence[LifeRecord]) -> None:
+    def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
         """Workers of an earlier controller ended with it."""
         for record in records:
             if record.alive:
@@ -198,7 +200,9 @@ class InlineEngine:
         output, failure = Output(), None
         try:
             with redirect_stdout(printed), redirect_stderr(printed):
-                self._surroundings.enter(run.job if isinstance(run.job, PythonJob) else PythonJob(call=b"", label=""), _marks(run))
+                self._surroundings.enter(run.job, _marks(run))
+                if isinstance(run.job, PythonJob):
+                    self._context.enter(run.job)
                 output = table.call(run.job, self._layout.blobs)
         except (Exception, SystemExit) as error:  # whatever a user's task raises is its result; Ctrl-C is a person's, and goes on
             failure = failure_of(error, self._layout.blobs)

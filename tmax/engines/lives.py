@@ -32,6 +32,8 @@ class Life:
     ending: bool = False
     doomed: str = ""
     """Why we end it ourselves; empty: we do not."""
+    whole: str = ""
+    """The whole swarm ended with it, for this cause; empty: it did not."""
     connection: Connection | None = None
     connections: int = 0
     """Number of the latest connection opened; lower ones are of the past."""

@@ -123,16 +123,29 @@ class LocalEngine:
             wanted.append(NewSession(life=number, name=worker, argv=pane.argv, env=pane.env))
         self._sessions.create(wanted, self._on_created)
 
-    def adopt(self, records: Sequence[LifeRecord]) -> None:
+    def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
         """As ``Engine.adopt``."""
         alive = [record for record in records if record.alive]
         marks = {record.life: mark_of(self._layout, record.life) for record in alive}
         there = places.scan(self._layout.workers)
         seen = leftovers.look() if any(not record.pid for record in alive) else []
-        for found in adoption.match(alive, self._found, there, seen, marks):
-            self._take_over(found)
+        matches = adoption.match(alive, self._found, there, seen, marks)
+        lives = {
+            found.record.life
+            for found in matches
+            if found.pid and start_ticks(found.pid) == found.ticks and _is_worker(found.pid, marks[found.record.life])
+        }
+        whole = "" if lives else cause or "ended with the whole swarm"
+        for found in matches:
+            self._take_over(found, is_alive=found.record.life in lives, whole=whole)
         self._end_strangers(alive, there)
         self._found = []
+
+    def hear_all(self) -> None:
+        """Take in what the workers have written so far: this process ends, and what it has not read is lost with it."""
+        for life in list(self._lives.values()):
+            if life.connection is not None and not life.ending:
+                self._contact.heard(life, life.connection.drain())
 
     def name(self, life: int, worker: str) -> None:
         """As ``Engine.name``."""
@@ -282,16 +295,16 @@ class LocalEngine:
 
     # -- adopting ----------------------------------------------------------------------------------
 
-    def _take_over(self, found: adoption.Match) -> None:
+    def _take_over(self, found: adoption.Match, *, is_alive: bool, whole: str) -> None:
         record = found.record
         is_known = bool(record.pid)
-        life = Life(record.life, record.worker, pid=found.pid, ticks=found.ticks, told=is_known, greeted=is_known)
+        life = Life(record.life, record.worker, pid=found.pid, ticks=found.ticks, told=is_known, greeted=is_known, whole=whole)
         self._lives[record.life] = life
         if found.pane is not None:
             self._sessions.take(life.life, session_id=found.pane.session_id, pane_id=found.pane.pane_id, name=found.pane.name)
             if found.pane.name != record.worker:
                 self._sessions.rename(life.life, record.worker)
-        if not found.pid or not _is_worker(found.pid, mark_of(self._layout, life.life)):
+        if not is_alive:
             self._endings.begin(life, "" if record.pid or found.pane else "was not started: its controller ended first")
             return
         if not life.told:

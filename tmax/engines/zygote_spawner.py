@@ -374,8 +374,12 @@ class ZygoteSpawner:
 
     def _ask_parent_of(self, life: int, pid: int, tell: Tell) -> None:
         """``pid`` 0: there was no process that tmux could know of."""
+        by_exec = life in self._by_exec
         self._forget(life)
-        if pid:
+        if pid and not by_exec:
+            # The pane's process stood in for the worker, and says so when it does not know how that ended.
+            self._ask_pane(life, lambda end: tell(None if end is not None and end.exit_code == stub_module.LOST else end))
+        elif pid:
             self._ask_pane(life, tell)
         else:
             tell(None)

@@ -160,7 +160,7 @@ def _updated(task: Task) -> Row:
 
 
 def digests_of(task: Task) -> list[str]:
-    """Return the blobs a task names: the body of its call, its result, its exception."""
+    """Return the blobs that are this task's alone: the body of its call, its result, its exception."""
     bodies: list[object] = [task.job.call] if isinstance(task.job, PythonJob) else []
     if task.outcome:
         bodies += [task.outcome.result, task.outcome.failure.error if task.outcome.failure else None]

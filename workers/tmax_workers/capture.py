@@ -66,6 +66,13 @@ def log_of(logs: str, task: int) -> str:
     return f"{logs}/{task}.log"
 
 
+def append_to_log(logs: str, task: int, data: bytes) -> None:
+    """Make what a task printed part of its log.  Raises OSError."""
+    fd = os.open(log_of(logs, task), _FLAGS, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+
+
 def rescue(logs: str, life: int, task: int = 0) -> bool:
     """After a worker's death: keep what its last task had printed as that task's log, and remove its scratch file.
 

@@ -45,12 +45,30 @@ class PaneLost(msgspec.Struct, frozen=True):
     """The terminal is gone: finish, hand back the rest, leave."""
 
 
+class Terminated(msgspec.Struct, frozen=True):
+    """TERM came from outside (a shutdown, an out-of-memory daemon, a person's ``kill``): this process must end soon."""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """``next_deadline`` has come."""
 
 
 Event: TypeAlias = (
-    Who | Run | Go | Recall | Stored | Stop | JobEnded | StaleFound | UsedUp | ChildGroup | ConnectionDown | PaneCancel | PaneLost | Tick
+    Who
+    | Run
+    | Go
+    | Recall
+    | Stored
+    | Stop
+    | JobEnded
+    | StaleFound
+    | UsedUp
+    | ChildGroup
+    | ConnectionDown
+    | PaneCancel
+    | PaneLost
+    | Terminated
+    | Tick
 )
 
 # -- out: what to do ------------------------------------------------------------------------------------
@@ -84,11 +102,25 @@ class KillTask(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class Unreported(msgspec.Struct, frozen=True):
+    """This end is not reported, because the worker's own end caused it; what the task printed becomes its log."""
+
+    outcome: Done | Failed
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """Write down the results that are not ``Stored`` yet: KILL may follow at any moment."""
+
+
 class Exit(msgspec.Struct, frozen=True):
-    """End this process.  ``kill``: a task still runs in it and must not live on.  Results not ``Stored`` are spilled."""
+    """End this process.  ``kill``: a task still runs in it and must not live on.  Results not ``Stored`` are spilled.
+
+    ``signal``: end by this one, so that who waits for the process is told the true cause; 0: in order.
+    """
 
     why: str
     kill: bool = False
+    signal: int = 0
 
 
-Do: TypeAlias = Say | Begin | Cancel | KillTask | Exit
+Do: TypeAlias = Say | Begin | Cancel | KillTask | Unreported | Keep | Exit

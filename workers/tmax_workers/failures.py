@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from tmax_pipes.messages import Failure
 from tmax_workers.cancel import TaskCancelled
 from tmax_workers.errors import Refused
 from tmax_workers.kinds.python import NotFound, Unpicklable
+from tmax_workers.process_context import InitializerFailed
 
 MESSAGE_CHARS = 4000
 TRACEBACK_CHARS = 32_000
@@ -29,9 +31,46 @@ def failure_of(error: BaseException, blob_folder: str) -> Failure:
         return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
     if isinstance(error, TaskCancelled):
         return Failure("cancelled", "cancelled", traceback=_told(error))
+    if isinstance(error, InitializerFailed):
+        return Failure("initializer", error.args[0], traceback=_told(error.__cause__), hint="look at the initializer of this executor")
     if isinstance(error, BlobError):
         return Failure("refused", f"the task's body cannot be read: {error}")
     return Failure("exception", _message(error), traceback=_told(error), error=_packed(error, blob_folder))
+
+
+def exit_code_of(error: SystemExit) -> int:
+    """Return the status with which a program leaves that raises this; prints what ``sys.exit("text")`` wants printed."""
+    code = error.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    try:
+        print(code, file=sys.stderr, flush=True)
+    except Exception:  # the user's __str__, or a stream the task has closed: it is an exit all the same
+        pass
+    return 1
+
+
+def exit_of(error: SystemExit, code: int, blob_folder: str) -> Failure:
+    """Return what is told of a task that left by ``sys.exit`` with this status, other than 0."""
+    return Failure("exit", f"exit {code}", exit_code=code, error=_packed(error, blob_folder))
+
+
+def end_child(error: BaseException | None) -> int:
+    """Return the status with which a task's forked child leaves, as a child of any program would: 0, or what it raised."""
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = exit_code_of(error)
+        elif error is not None:
+            code = 1
+            print(_told(error), end="", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # streams of the task's own making may do anything
+        pass
+    return code
 
 
 def _message(error: BaseException) -> str:
@@ -77,7 +116,6 @@ def _dump(error: BaseException) -> bytes:
     try:
         return pickle.dumps(error, 5)
     except Exception:  # its class may be defined in the submitter's script; cloudpickle sends that along
-        import cloudpickle
+        from tmax_workers.kinds.resultpickler import dump
 
-        data: bytes = cloudpickle.dumps(error, 5)
-        return data
+        return dump(error)

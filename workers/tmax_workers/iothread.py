@@ -15,14 +15,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from tmax_pipes.errors import ConnectionEnded
 from tmax_pipes.jobs import PythonJob
-from tmax_pipes.messages import Beat, Done, Failed, Go, Message, Report, Run, Stop, ToWorker, Who
+from tmax_pipes.messages import Beat, Done, Failed, Go, Message, Report, Run, ToWorker, Who
 from tmax_workers.cancel import Gate
-from tmax_workers.capture import Capture
+from tmax_workers.capture import Capture, append_to_log
 from tmax_workers.connection import Connection
 from tmax_workers.desk import Desk
 from tmax_workers.events import (
@@ -33,11 +34,14 @@ from tmax_workers.events import (
     Event,
     Exit,
     JobEnded,
+    Keep,
     KillTask,
     PaneCancel,
     PaneLost,
     StaleFound,
+    Terminated,
     Tick,
+    Unreported,
 )
 from tmax_workers.inotify import IN_CREATE, IN_MOVED_TO, Inotify
 from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
@@ -73,6 +77,7 @@ class IoThread:
         sources: Sources,
         signal_fd: int,
         on_who: Callable[[Who], dict[bytes, bytes]],
+        on_keep: Callable[[], None],
         on_exit: Callable[[Exit], None],
         logs: str,
     ) -> None:
@@ -85,7 +90,10 @@ class IoThread:
         self._gate = gate
         self._sources = sources
         self._signal_fd = signal_fd
+        self._signals: deque[int] = deque()
+        """Read by the main thread, to be taken in here."""
         self._on_who = on_who
+        self._on_keep = on_keep
         self._on_exit = on_exit
         self._logs = logs
         self._env: dict[bytes, bytes] = {}
@@ -121,6 +129,8 @@ class IoThread:
         while not self._left:
             self._loop.turn(self._wait_s(time.monotonic()))
             self._desk.awake()
+            if self._signals:
+                self._signalled()
             self._after_turn(time.monotonic())
 
     def close_in_child(self) -> None:
@@ -238,6 +248,10 @@ class IoThread:
             elif isinstance(order, KillTask):
                 if self._shell is not None:
                     self._shell.kill()
+            elif isinstance(order, Unreported):
+                self._keep_output(order.outcome)
+            elif isinstance(order, Keep):
+                self._on_keep()
             elif isinstance(order, Exit):
                 self._leave(order)
 
@@ -257,7 +271,16 @@ class IoThread:
 
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
+        self._signalled()  # a TERM that is here already came first, and may be what ended the command too
         self._desk.arrived(JobEnded(outcome))
+
+    def _keep_output(self, outcome: Done | Failed) -> None:
+        """The report that held what the task printed is not sent; its log is what a person reads then."""
+        if outcome.report.tail:
+            try:
+                append_to_log(self._logs, outcome.task, outcome.report.tail)
+            except OSError as error:
+                self._pane.say(f"what task {outcome.task} printed is lost: {error}")
 
     def _leave(self, order: Exit) -> None:
         assert self._connection is not None
@@ -340,18 +363,34 @@ class IoThread:
             self._pane.write(data)
             self._look_at = now + LOOK_S
 
-    def _signalled(self) -> None:
+    def take_signals(self) -> None:
+        """On the main thread, before the end of a task is taken in: a TERM that came first is taken in first.
+
+        The task's own handler may have ended it upon that very signal.
+        """
+        numbers = self._read_signals()
+        if signal.SIGTERM in numbers:
+            self._desk.arrived(Terminated())
+        self._signals += numbers - {signal.SIGTERM}
+        if numbers:
+            self._desk.wake()
+
+    def _read_signals(self) -> set[int]:
         try:
-            numbers = set(os.read(self._signal_fd, 512))
+            return set(os.read(self._signal_fd, 512))
         except BlockingIOError:
-            return
+            return set()
+
+    def _signalled(self) -> None:
+        numbers = self._read_signals()
+        while self._signals:
+            numbers.add(self._signals.popleft())
         if signal.SIGINT in numbers:
             self._interrupted()
         if signal.SIGWINCH in numbers and self._shell is not None:
             self._shell.resize(self._terminal.size())
         if signal.SIGTERM in numbers:
-            self._desk.state.wait_for_nobody()
-            self._desk.arrived(Stop(why="now"))
+            self._desk.arrived(Terminated())
 
     def _interrupted(self) -> None:
         with self._desk.lock:

@@ -45,7 +45,7 @@ from time import monotonic
 from typing import Any
 
 from tmax_workers import descendants
-from tmax_workers.limits import Limits
+from tmax_workers.limits import KnownLimits
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
 
 _THREAD_GRACE_S = 0.05
@@ -68,7 +68,7 @@ class Isolation:
         self.used_up = ""
         self._inside = False
         self._decimal: Any = None
-        self._limits = Limits()
+        self._limits = KnownLimits()
         self._functions = Baseline(FUNCTIONS)
         self._values = Baseline(VALUES)
         self._children_fd = _open_children()

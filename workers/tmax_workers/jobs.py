@@ -11,31 +11,40 @@ from __future__ import annotations
 from os import _exit, getpid
 from time import monotonic, process_time, time
 
+from msgspec.structs import replace
+
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
-from tmax_workers.failures import failure_of
+from tmax_workers.failures import end_child, exit_code_of, exit_of, failure_of
 from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import ended_children_cpu_s, own_usage
+from tmax_workers.process_context import ProcessContext
 from tmax_workers.stale import Sources
-from tmax_workers.surroundings import Surroundings
-
-_NO_JOB = PythonJob(call=b"", label="")
+from tmax_workers.surroundings import TaskEnvironment
 
 
 class MainJobs:
     """Runs Python callables and kernels, one at a time, on the thread that made it."""
 
     def __init__(
-        self, blob_folder: str, capture: Capture, gate: Gate, surroundings: Surroundings, sources: Sources, isolation: Isolation
+        self,
+        blob_folder: str,
+        capture: Capture,
+        gate: Gate,
+        surroundings: TaskEnvironment,
+        context: ProcessContext,
+        sources: Sources,
+        isolation: Isolation,
     ) -> None:
         self._blobs = blob_folder
         self._capture = capture
         self._gate = gate
         self._surroundings = surroundings
+        self._context = context
         self._sources = sources
         self._isolation = isolation
         self._pid = getpid()
@@ -82,12 +91,14 @@ class MainJobs:
             finally:
                 self._gate.close()  # if TaskCancelled comes in just before this, it has closed the gate itself
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are its failures, not our end
-            self._end_forked_child(1)
-            failure = failure_of(error, self._blobs)
+            self._end_forked_child(error)
+            failure = self._failure_of(run, error)
+            if failure is None and self._gate.reached:
+                failure = Failure("cancelled", "cancelled")
             # The frames hold the task's arguments: without this they would live until the next failure.
             error.__traceback__ = None
             return Output(), failure
-        self._end_forked_child(0)
+        self._end_forked_child(None)
         if self._gate.reached:
             return Output(), Failure("cancelled", "cancelled")
         return output, None
@@ -96,11 +107,32 @@ class MainJobs:
         job = run.job
         assert not isinstance(job, ShellJob), "shell jobs run in a child"
         marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
-        self._surroundings.enter(job if isinstance(job, PythonJob) else _NO_JOB, marks)
+        changed = True
+        try:
+            changed = self._surroundings.enter(job, marks)
+        finally:
+            if changed:
+                self._isolation.rebase()
         self._gate.open((run.task, run.attempt))
+        if isinstance(job, PythonJob) and self._context.enter(job):
+            self._isolation.rebase()
         return table.call(job, self._blobs, self._isolation.call)
 
-    def _end_forked_child(self, code: int) -> None:
+    def _failure_of(self, run: Run, error: BaseException) -> Failure | None:
+        """What is told of what the task raised; None for a program's exit with status 0.
+
+        A function named by ``module:function`` runs as a program would; a future raises its function's SystemExit.
+        """
+        if not isinstance(error, SystemExit):
+            return failure_of(error, self._blobs)
+        if isinstance(run.job, PythonJob) and run.job.target:
+            code = exit_code_of(error)
+            return exit_of(error, code, self._blobs) if code else None
+        code = error.code if isinstance(error.code, int) else 0
+        failure = failure_of(error, self._blobs)
+        return replace(failure, kind="exit", exit_code=code & 0xFF) if code & 0xFF else failure
+
+    def _end_forked_child(self, error: BaseException | None) -> None:
         """A task that forked and let the child return: the child must not go on as a second worker."""
         if getpid() != self._pid:
-            _exit(code)
+            _exit(end_child(error))

@@ -155,6 +155,7 @@ class Baseline:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._table = tuple(rows)
+        self._modules: list[Any] = []
         self._rows: tuple[Row, ...] = ()
         self._one_by_one: tuple[Callable[[], Any], ...] = ()
         self._read: Callable[[], tuple[Any, ...]] = tuple
@@ -202,13 +203,15 @@ class Baseline:
         return lost
 
     def _compile(self) -> None:
-        found = [(row, module) for row in self._table if isinstance(module := sys.modules.get(row.module), ModuleType)]
+        modules = [sys.modules.get(row.module) for row in self._table]
+        if modules == self._modules:
+            return
+        self._modules = modules
+        found = [(row, module) for row, module in zip(self._table, modules, strict=True) if isinstance(module, ModuleType)]
         readable = [(row, module, read) for row, module in found if _works(read := _reader([row], [module]))]
-        rows = tuple(row for row, _, _ in readable)
-        if rows != self._rows:
-            self._rows = rows
-            self._one_by_one = tuple(read for _, _, read in readable)
-            self._read = _reader(rows, [module for _, module, _ in readable], whole=True)
+        self._rows = tuple(row for row, _, _ in readable)
+        self._one_by_one = tuple(read for _, _, read in readable)
+        self._read = _reader(self._rows, [module for _, module, _ in readable], whole=True)
 
 
 def _reader(rows: Iterable[Row], modules: Iterable[ModuleType], *, whole: bool = False) -> Callable[[], Any]:

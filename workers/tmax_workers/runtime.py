@@ -43,9 +43,10 @@ from tmax_workers.loop import Loop
 from tmax_workers.options import Options
 from tmax_workers.pane import Pane, speaks_utf8
 from tmax_workers.preload import Preloaded, preload
+from tmax_workers.process_context import ProcessContext
 from tmax_workers.stale import sources
 from tmax_workers.state import WorkerState
-from tmax_workers.surroundings import Surroundings
+from tmax_workers.surroundings import TaskEnvironment
 from tmax_workers.terminal import Terminal
 from tmax_workers.threads import enforce, env_for
 
@@ -85,10 +86,11 @@ class Worker:
         self._loop = Loop()
         self._sources = sources()
         self._preloaded = self._preload()
-        self._surroundings = Surroundings(self._set_wakeup)
+        self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
         self._isolation = Isolation()
         self._desk = Desk(self._new_state())
-        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._sources, self._isolation)
+        self._context = ProcessContext(options.blobs)
+        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation)
         self._io = IoThread(
             desk=self._desk,
             loop=self._loop,
@@ -100,6 +102,7 @@ class Worker:
             sources=self._sources,
             signal_fd=self._signal_fds[0],
             on_who=self._greeted,
+            on_keep=self._keep,
             on_exit=self._leave,
             logs=options.logs,
         )
@@ -177,6 +180,8 @@ class Worker:
             follows = False
             while run is not None:
                 outcome, printed = jobs.run(run, follows=follows)
+                if not isinstance(outcome, Done) or outcome.form == "none":
+                    self._io.take_signals()
                 stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
                 run = desk.ended(outcome, printed.unshown, stale=stale, used_up=self._isolation.used_up)
                 follows = True
@@ -224,15 +229,21 @@ class Worker:
 
         return adopt
 
-    def _leave(self, order: Exit) -> None:
+    def _keep(self) -> None:
+        """Write down what nobody has stored yet."""
         results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
         if results:
             try:
                 spill.write(self._options.rt, self._options.life, results)
             except OSError as error:
                 self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
+
+    def _leave(self, order: Exit) -> None:
+        self._keep()
         if order.kill:
             _end_with_all_of_it()
+        if order.signal:
+            _end_by(order.signal)
         self._desk.inbox.put(None)
 
     # -- forked children of tasks ------------------------------------------------------------------
@@ -259,6 +270,20 @@ def _keep_descriptors_to_ourselves() -> None:
                 os.set_inheritable(int(name), False)
             except OSError:
                 pass  # the descriptor of this very listing
+
+
+def _end_by(number: int) -> None:
+    """End by this signal's default action, whatever its handler is.
+
+    By libc: Python sets handlers on the main thread only, which may be deep in a task.  What tasks left running is ended
+    by the controller, as after any death.
+    """
+    import ctypes
+
+    ctypes.CDLL(None).signal(number, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    os._exit(OUR_MISTAKE)
 
 
 def _end_with_all_of_it() -> None:

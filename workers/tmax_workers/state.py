@@ -6,26 +6,30 @@ r"""What a worker knows and decides: no clock, no file, no process in here.
 
     Idle ----Run----> Running --JobEnded--> Idle            one task at a time, in the order they came
       \--Run(ask)--> Asking --Go--> Running
+                      Running --command ended by a signal, not by us--> Settling --SETTLE_S--> Idle
                       Running --grace over, in this process--> Dying --all Stored, or time over--> Gone
     leaving ("drain", "now", "pane"): nothing begins any more, queued tasks went back; Idle and all Stored --> Gone
+    leaving ("killed": TERM from outside): the same, but Idle --> Gone at once; what is not Stored is left in a file
 
 Results are kept (in the link) until ``Stored``.  What is said without a connection may be dropped: after the next
 ``Who`` the ``Hello`` and the link say all that matters again.
 
 A task in this process that ignores its cancellation can only be ended with the process.  Its ``Failed`` is said first,
 then everything waits for ``Stored`` (``Dying``), then the process goes: the controller hears why before it sees the death.
+
+A task that is ended only because its worker has to leave did not end: nobody cancelled it, and nothing is reported.  The
+controller sees the death, and runs it again or calls it interrupted.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import msgspec
 
-from tmax_pipes.jobs import JobOptions, PythonJob, ShellJob
+from tmax_pipes.jobs import JobOptions, PythonJob, ShellJob, context_key
 from tmax_pipes.link import WorkerLink
 from tmax_pipes.messages import (
     Done,
@@ -54,79 +58,41 @@ from tmax_workers.events import (
     Event,
     Exit,
     JobEnded,
+    Keep,
     KillTask,
     PaneCancel,
     PaneLost,
     Say,
     StaleFound,
+    Terminated,
     Tick,
+    Unreported,
     UsedUp,
+)
+from tmax_workers.phases import (
+    SETTLE_S,
+    Asking,
+    Dying,
+    Ending,
+    Gone,
+    Idle,
+    Leaving,
+    Phase,
+    Reason,
+    Running,
+    Settling,
+    UnknownTransition,
+    due,
+    is_own_end,
+    may_be_shutdown,
+    message_of,
 )
 
 DYING_S = 5.0
 """How long a worker that must die waits for its last results to be ``Stored``."""
+SIGTERM = 15
 _EARLY_COUNT = 256
 _PAST_COUNT = 20
-
-# -- phases ----------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, kw_only=True)
-class Idle:
-    """Nothing runs."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Asking:
-    """It is this task's turn; it waits for ``Go``."""
-
-    run: Run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """The running task was asked to end."""
-
-    kind: Literal["cancelled", "timeout"]
-    message: str
-    kill_at: float
-
-
-@dataclass(slots=True, kw_only=True)
-class Running:
-    """This task runs."""
-
-    run: Run
-    since: float
-    ending: Ending | None = None
-    killed: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Dying:
-    """The process must end, because of a task that runs in it; it waits for its results to be ``Stored``."""
-
-    until: float
-
-
-@dataclass(slots=True, kw_only=True)
-class Gone:
-    """``Exit`` was said; nothing may follow."""
-
-
-Phase: TypeAlias = Idle | Asking | Running | Dying | Gone
-Leaving: TypeAlias = Literal["", "drain", "now", "pane"]
-
-
-class UnknownTransition(Exception):
-    """An event came in a phase that has no rule for it: a mistake of ours.  ``past``: the last events, oldest first."""
-
-    def __init__(self, phase: Phase, event: object, past: list[object]) -> None:
-        self.phase = phase
-        self.event = event
-        self.past = past
-        told = "\n".join(f"  {one!r:.300}" for one in past)
-        super().__init__(f"no rule for {type(event).__name__} while {type(phase).__name__}; the last events:\n{told}")
 
 
 class WorkerState:
@@ -144,8 +110,15 @@ class WorkerState:
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
         self.stale: tuple[type[JobOptions], ...] = ()  # the kinds of job this process must not run any more
+        self.context = ""
+        """Of the Python tasks that run here (``tmax_pipes.jobs.context_key``); empty: none was taken in yet."""
+        self._has_taken = False
+        self._exclusive = False
+        """A task that wanted a process of its own was taken in: nothing may run here after it."""
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
+        self._last: tuple[float, Done | Failed] | None = None
+        """The last end of a command, and when it was reported."""
         self._early: dict[Key, Recall | Stop] = {}
         self._kept: set[Key] = set()  # the keys of link.results(), which would have to be built for every question
         self._past: deque[object] = deque(maxlen=_PAST_COUNT)
@@ -169,8 +142,8 @@ class WorkerState:
         """Return when ``Tick`` is due if nothing else happens before; None: never."""
         times = []
         if isinstance(self.phase, Running):
-            times.append(_due(self.phase))
-        elif isinstance(self.phase, Dying):
+            times.append(due(self.phase))
+        elif isinstance(self.phase, (Settling, Dying)):
             times.append(self.phase.until)
         if self.alone_since is not None and not self.is_orphan(self._now) and not isinstance(self.phase, (Dying, Gone)):
             times.append(self.alone_since + self._orphan_ttl_s)
@@ -200,10 +173,6 @@ class WorkerState:
         """The task that runs, or that waits for its ``Go``."""
         return self.phase.run if isinstance(self.phase, (Asking, Running)) else None
 
-    def wait_for_nobody(self) -> None:
-        """From now on, leave as soon as nothing runs and there is no controller."""
-        self._orphan_ttl_s = 0.0
-
     # -- messages ----------------------------------------------------------------------------------
 
     def _who(self, who: Who) -> None:
@@ -223,7 +192,7 @@ class WorkerState:
             self._give_back(run, "asked")
         elif self.leaving or isinstance(self.phase, Dying):
             self._give_back(run, "drain")
-        elif isinstance(run.job, self.stale):
+        elif isinstance(run.job, self.stale) or not self._fits_here(run):
             self._give_back(run, "stale")
         elif isinstance(self.phase, Asking) and self.phase.run.task == run.task:
             old, self.phase = self.phase.run, Idle()
@@ -232,10 +201,21 @@ class WorkerState:
         else:
             self.queue[run.task] = run
 
+    def _fits_here(self, run: Run) -> bool:
+        """Whether this process may run a task after those it has taken in; the controller knows this too, unless it was replaced."""
+        if not run.task:
+            return True
+        key = context_key(run.job)
+        if self._exclusive or (run.job.fresh and self._has_taken) or (key and self.context and key != self.context):
+            return False
+        self._has_taken, self._exclusive = True, run.job.fresh
+        self.context = self.context or key
+        return True
+
     def _is_known(self, run: Run) -> bool:
         """Whether this attempt, or a later one of the task, is here already.  Says again what answers it."""
         key = (run.task, run.attempt)
-        held = self.phase.run if isinstance(self.phase, (Asking, Running)) else None
+        held = self.phase.run if isinstance(self.phase, (Asking, Running, Settling)) else None
         if key in self._kept or (held is not None and _key(held) == key):
             self._dos += [Say(message) for message in self.link.again() if _key(message) == key]
             return True
@@ -262,14 +242,14 @@ class WorkerState:
         if not stop.task:
             self._leave("now" if stop.why == "now" else "drain")
             if stop.why == "now":
-                self._cancel_running("cancelled", "cancelled: the worker was told to end", stop.grace_s)
+                self._cancel_running("leaving", "", stop.grace_s)
             return
         run = self._take_unstarted(stop.task, stop.attempt)
         if run is not None:
             self._end_unstarted(run, stop.why)
         elif isinstance(self.phase, Running) and _fits(self.phase.run, stop.task, stop.attempt):
-            kind: Literal["cancelled", "timeout"] = "timeout" if stop.why == "timeout" else "cancelled"
-            self._cancel_running(kind, _message_of(kind, self.phase.run), stop.grace_s)
+            kind: Reason = "timeout" if stop.why == "timeout" else "cancelled"
+            self._cancel_running(kind, message_of(kind, self.phase.run), stop.grace_s)
         elif stop.attempt and not self._has_started((stop.task, stop.attempt)):
             self._remember_early((stop.task, stop.attempt), stop)
 
@@ -280,10 +260,22 @@ class WorkerState:
         assert isinstance(phase, Running)
         if _key(phase.run) != _key(outcome):
             raise UnknownTransition(phase, ended, list(self._past))
-        if phase.ending is not None and isinstance(outcome, Failed):
-            failure = msgspec.structs.replace(outcome.failure, kind=phase.ending.kind, message=phase.ending.message)
-            outcome = msgspec.structs.replace(outcome, failure=failure)
-        self.phase = Idle()
+        ending, self.phase = phase.ending, Idle()
+        if ending is None and may_be_shutdown(phase.run, outcome) and isinstance(outcome, Failed):
+            self.phase = Settling(run=phase.run, outcome=outcome, until=self._now + SETTLE_S)
+            return
+        if ending is not None and ending.kind == "leaving":
+            if is_own_end(phase.run, outcome):
+                self._say(outcome)
+            else:
+                self._dos.append(Unreported(outcome))
+            return
+        if isinstance(outcome, Failed) and (ending is not None or outcome.failure.kind == "cancelled"):
+            # Without an ``ending`` nobody cancelled it: the task raised our exception itself.
+            kind, message = (ending.kind, ending.message) if ending is not None else ("exception", "TaskCancelled")
+            outcome = msgspec.structs.replace(outcome, failure=msgspec.structs.replace(outcome.failure, kind=kind, message=message))
+        elif isinstance(phase.run.job, ShellJob):
+            self._last = (self._now, outcome)
         self._say(outcome)
         self._ask_for_replacement()
 
@@ -315,6 +307,27 @@ class WorkerState:
     def _pane_lost(self, _: PaneLost) -> None:
         self._leave("pane")
 
+    def _terminated(self, _: Terminated) -> None:
+        """TERM from outside is a death, with time to give back what did not start: nobody's wish to cancel anything."""
+        self._take_back()
+        self._leave("killed")
+        if isinstance(self.phase, Settling):
+            outcome, self.phase = self.phase.outcome, Idle()
+            self._dos.append(Unreported(outcome))
+        elif isinstance(self.phase, Running):
+            self._cancel_running("leaving", "", self.phase.run.grace_s)
+            if self._kept:
+                self._dos.append(Keep())
+        elif isinstance(self.phase, Dying):
+            self._exit("a task in this process had to be killed", kill=True)
+
+    def _take_back(self) -> None:
+        """A command that ended a moment ago, by whatever status, may have had the same TERM: unless it is stored, forget that."""
+        at, outcome = self._last or (0.0, None)
+        if outcome is not None and _key(outcome) in self._kept and self._now - at < SETTLE_S:
+            self._stored(Stored((_key(outcome),)))
+            self._dos.append(Unreported(outcome))
+
     def _nothing(self, _: object) -> None:
         """For a tick (``_settle`` looks at the time anyway), and for what comes too late to matter."""
 
@@ -325,47 +338,58 @@ class WorkerState:
         for _ in ("asked to end", "killed"):  # with a grace of 0 both at once
             if isinstance(self.phase, Running):
                 self._look_at_limits(self.phase)
+        if isinstance(self.phase, Settling) and self._now >= self.phase.until:
+            outcome, self.phase = self.phase.outcome, Idle()
+            self._say(outcome)
         if isinstance(self.phase, Idle) and self.queue and not self.leaving and not self.is_orphan(self._now):
             self._take_turn()
-        if isinstance(self.phase, (Idle, Asking)) and self.is_orphan(self._now):
+        if isinstance(self.phase, Idle) and self.leaving == "killed":
+            self._exit("killed by SIGTERM", signal=SIGTERM)
+        elif isinstance(self.phase, (Idle, Asking)) and self.is_orphan(self._now):
             self._exit(f"no controller for {self._orphan_ttl_s:g} s")
         elif isinstance(self.phase, Idle) and self.leaving and not self._kept:
             self._exit(f"asked to leave ({self.leaving})")
         elif isinstance(self.phase, Dying) and (self._now >= self.phase.until or not self._kept):
             self._exit("a task in this process had to be killed", kill=True)
 
-    def _exit(self, why: str, *, kill: bool = False) -> None:
+    def _exit(self, why: str, *, kill: bool = False, signal: int = 0) -> None:
         self.phase = Gone()
-        self._dos.append(Exit(why, kill))
+        self._dos.append(Exit(why, kill, signal))
 
     def _look_at_limits(self, phase: Running) -> None:
-        due = _due(phase)
-        if due is None or self._now < due:
+        limit = due(phase)
+        if limit is None or self._now < limit:
             return
         if phase.ending is None:
-            self._cancel_running("timeout", _message_of("timeout", phase.run), phase.run.grace_s)
+            self._cancel_running("timeout", message_of("timeout", phase.run), phase.run.grace_s)
         elif isinstance(phase.run.job, ShellJob):
             phase.killed = True
             self._dos.append(KillTask(phase.run.task, phase.run.attempt))
-        else:
+        elif phase.ending.kind != "leaving":
             self._die_with(phase, phase.ending)
+        elif self.leaving == "killed":
+            self._exit("killed by SIGTERM", signal=SIGTERM)
+        else:
+            self._exit("the running task did not end", kill=True)
 
     def _die_with(self, phase: Running, ending: Ending) -> None:
         run = phase.run
         report = Report(started_at=phase.since + self.offset_s, duration_s=self._now - phase.since)
         hint = f"it did not end within its grace of {run.grace_s:g} s, so its worker was killed with it"
         self.phase = Dying(until=self._now + DYING_S)
-        self._say(Failed(run.task, run.attempt, report, Failure(ending.kind, ending.message, hint=hint)))
+        kind: Literal["cancelled", "timeout"] = "timeout" if ending.kind == "timeout" else "cancelled"
+        self._say(Failed(run.task, run.attempt, report, Failure(kind, ending.message, hint=hint)))
         self._give_back_queue()
 
-    def _cancel_running(self, kind: Literal["cancelled", "timeout"], message: str, grace_s: float) -> None:
+    def _cancel_running(self, kind: Reason, message: str, grace_s: float) -> None:
         phase = self.phase
         if not isinstance(phase, Running):
             return
         kill_at = self._now + grace_s
         if phase.ending is not None:
-            # Asked again: the sooner end counts, the first reason stays.
-            phase.ending = Ending(kind=phase.ending.kind, message=phase.ending.message, kill_at=min(kill_at, phase.ending.kill_at))
+            # Asked again: the sooner end counts, the first reason stays; but what somebody cancels is cancelled.
+            first = phase.ending if phase.ending.kind != "leaving" else Ending(kind=kind, message=message, kill_at=kill_at)
+            phase.ending = Ending(kind=first.kind, message=first.message, kill_at=min(kill_at, phase.ending.kill_at))
             return
         phase.ending = Ending(kind=kind, message=message, kill_at=kill_at)
         self._dos.append(Cancel(phase.run.task, phase.run.attempt, kind, grace_s))
@@ -383,7 +407,7 @@ class WorkerState:
         self._dos.append(Begin(run))
 
     def _leave(self, why: Leaving) -> None:
-        if not self.leaving or why == "now":
+        if self.leaving != "killed" and (not self.leaving or why in {"now", "killed"}):
             self.leaving = why
         if isinstance(self.phase, Asking):
             run, self.phase = self.phase.run, Idle()
@@ -416,7 +440,7 @@ class WorkerState:
         return self.queue.pop(task) if queued is not None and _fits(queued, task, attempt) else None
 
     def _has_started(self, key: Key) -> bool:
-        return key in self._kept or (isinstance(self.phase, Running) and _key(self.phase.run) == key)
+        return key in self._kept or (isinstance(self.phase, (Running, Settling)) and _key(self.phase.run) == key)
 
     def _remember_early(self, key: Key, message: Recall | Stop) -> None:
         """Keep a wish about a task that is still on its way: between the two lanes there is no order."""
@@ -432,9 +456,9 @@ class WorkerState:
 
     def _holding(self) -> list[Holding]:
         held = [Holding(run.task, run.attempt, "queued") for run in self.queue.values()]
-        if isinstance(self.phase, (Asking, Running)):
+        if isinstance(self.phase, (Asking, Running, Settling)):
             run = self.phase.run
-            held.insert(0, Holding(run.task, run.attempt, "running" if isinstance(self.phase, Running) else "asked"))
+            held.insert(0, Holding(run.task, run.attempt, "asked" if isinstance(self.phase, Asking) else "running"))
         return held
 
     # -- proof -------------------------------------------------------------------------------------
@@ -453,13 +477,16 @@ class WorkerState:
             assert not self.queue or self.leaving or orphan, f"{len(self.queue)} tasks wait and nothing runs"
             assert not self.leaving or self.link.results(), "nothing is left to do, and the worker is still here"
         assert not (isinstance(self.phase, (Idle, Asking)) and orphan), "an orphan that runs nothing is still here"
+        assert not (isinstance(self.phase, (Idle, Asking, Settling)) and self.leaving == "killed"), "killed, and still here"
+        if isinstance(self.phase, Settling):
+            assert self.phase.until > self._now, "the end of a command is kept back for too long"
         if self.leaving or isinstance(self.phase, Dying):
             assert not self.queue, "a leaving worker holds tasks it will not run"
             assert not isinstance(self.phase, Asking)
         assert not any(isinstance(run.job, self.stale) for run in self.queue.values()), "a stale process would run it"
         if isinstance(self.phase, Running) and not self.phase.killed:
-            due = _due(self.phase)
-            assert due is None or due > self._now, f"a limit passed {self._now - (due or 0):.3f} s ago"
+            limit = due(self.phase)
+            assert limit is None or limit > self._now, f"a limit passed {self._now - (limit or 0):.3f} s ago"
 
 
 def _key(one: Any) -> Key:
@@ -470,20 +497,7 @@ def _fits(run: Run, task: int, attempt: int) -> bool:
     return run.task == task and attempt in {0, run.attempt}
 
 
-def _due(phase: Running) -> float | None:
-    """When the running task must be asked to end, or be killed; None: no limit, or killed already."""
-    if phase.ending is not None:
-        return None if phase.killed else phase.ending.kill_at
-    return phase.since + phase.run.timeout_s if phase.run.timeout_s > 0 else None
-
-
-def _message_of(kind: Literal["cancelled", "timeout"], run: Run) -> str:
-    if kind == "cancelled":
-        return "cancelled"
-    return f"timed out after {run.timeout_s:g} s" if run.timeout_s > 0 else "timed out"
-
-
-_ALIVE: tuple[type[Phase], ...] = (Idle, Asking, Running, Dying)
+_ALIVE: tuple[type[Phase], ...] = (Idle, Asking, Running, Settling, Dying)
 _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
     # what happens, what is done, in which phases it may come
     (Who, "_who", _ALIVE),
@@ -500,6 +514,7 @@ _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
     (ConnectionDown, "_connection_down", _ALIVE),
     (PaneCancel, "_pane_cancel", _ALIVE),
     (PaneLost, "_pane_lost", _ALIVE),
+    (Terminated, "_terminated", _ALIVE),
     (Tick, "_nothing", _ALIVE),
 )
 _RULES: dict[tuple[type[Phase], type[object]], Callable[[WorkerState, Any], None]] = {

@@ -23,7 +23,7 @@ from posix import _exit
 
 _TIOCNOTTY, _TIOCSCTTY = 0x5422, 0x540E
 _O_PATH = 0o10000000
-_LOST = 69
+LOST = 69
 """How the worker ended is not known (``EX_UNAVAILABLE``)."""
 _GONE = 75
 
@@ -143,7 +143,7 @@ def _end(word: str, told: str) -> None:
     if word == "signal":
         _die_by(int(told))
     _say(told)
-    _exit(_GONE if word == "gone" else _LOST)
+    _exit(_GONE if word == "gone" else LOST)
 
 
 def _die_by(number: int) -> None:

@@ -5,10 +5,11 @@ enter: sys.path, environment, working directory of the submitter     leave: all 
 
 from __future__ import annotations
 
-import importlib
+import locale
 import os
 import signal
 import sys
+import tempfile
 import time
 from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first, which costs more than all the rest here
 from collections.abc import Callable, Mapping
@@ -16,45 +17,108 @@ from os import fchdir, umask
 from signal import signal as set_signal
 from typing import Any
 
-from tmax_pipes.jobs import PythonJob
+from msgspec.structs import replace
+
+from tmax_pipes import blobs
+from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_workers.errors import Refused
+from tmax_workers.limits import LIMITS, getrlimit, setrlimit
+from tmax_workers.threads import VARIABLES
+
+USUAL_UMASK = 0o022
+"""Of a task whose submitter said none: never the controller's own, which keeps its files from everybody else."""
+
+DELETED = b" (deleted)"
+"""Ends the path of a folder that was removed under its process, as /proc shows it."""
 
 _SYNCHRONOUS = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
 _SELDOM = {signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16}
 _SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - _SYNCHRONOUS - _SELDOM))
 
 
-class Surroundings:
+class TaskEnvironment:
     """Of this process; used on the main thread alone.  Made once its own signal handlers are set."""
 
-    def __init__(self, set_wakeup: Callable[[], None]) -> None:
+    def __init__(self, set_wakeup: Callable[[], None], blob_folder: str) -> None:
         self._set_wakeup = set_wakeup
+        self._blobs = blob_folder
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._paths: set[tuple[str, ...]] = {()}
         self._env = _environ().copy()
-        self._umask = umask(0o077)
+        self._umask = umask(USUAL_UMASK)
         umask(self._umask)
         self._zone = time.tzname
+        self._own = _OwnState()
+        self._ours: dict[bytes, bytes] = {}
+        """Variables that every task finds, whoever submitted it."""
+        self._body: Body = b""
+        self._shared = Surroundings()
+        self._applied: Surroundings | None = None
         self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
         self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
     def adopt(self, variables: Mapping[bytes, bytes]) -> None:
         """Every task from now on finds these in its environment."""
+        self._ours.update(variables)
         for name, value in variables.items():
             os.environb[name] = self._env[name] = value
 
-    def enter(self, job: PythonJob, marks: Mapping[bytes, bytes]) -> None:
-        """Make it look as it did where the task was submitted; ``marks`` are variables of ours.  Refused when its folder is gone."""
-        if job.path not in self._paths:
-            self._add_path(job.path)
+    def enter(self, job: Job, marks: Mapping[bytes, bytes]) -> bool:
+        """Make it look as it did where the task was submitted; ``marks`` are variables of ours.
+
+        Returns whether anything but the working directory had to be changed for it.  Raises Refused when its folder cannot be
+        entered, BlobError when what its client sent of itself is gone.
+        """
+        wanted = self._wanted(job)
+        changed = False
+        if wanted is not self._applied:
+            changed = self._applied is None or not _same_but_folder(wanted, self._applied)
+            if changed:
+                self._apply(wanted)
+            self._applied = wanted
         env = os.environb
-        for name, value in job.env.items():
-            if self._env.get(name) != value and not name.startswith(b"TMUX"):
-                env[name] = value
         for name, value in marks.items():
             env[name] = self._env[name] = value  # they stay until the next task: taking them away would cost as much again
-        if job.cwd:
-            change_folder(job.cwd)
+        if wanted.cwd:
+            change_folder(wanted.cwd)
+        return changed
+
+    def _wanted(self, job: Job) -> Surroundings:
+        """What its submitter sent once for many tasks, with what the job says of itself in front."""
+        if job.surroundings != self._body:
+            self._shared = decode_surroundings(blobs.load(self._blobs, job.surroundings)) if job.surroundings else Surroundings()
+            self._body = job.surroundings
+        cwd, env = (job.cwd, job.env) if isinstance(job, PythonJob) else (b"", {})
+        if not (cwd or env or job.limits or job.umask is not None):
+            return self._shared
+        shared = self._shared
+        return replace(
+            shared,
+            cwd=cwd or shared.cwd,
+            env=env or shared.env,
+            umask=shared.umask if job.umask is None else job.umask,
+            limits=job.limits or shared.limits,
+        )
+
+    def _apply(self, wanted: Surroundings) -> None:
+        self._env = self._environment(wanted.env)
+        self._restore_env()
+        if b"TZ" in self._env or b"TZ" in self._own.env:
+            time.tzset()
+            self._zone = time.tzname
+        self._own.set_locale(wanted)
+        self._umask = USUAL_UMASK if wanted.umask is None else wanted.umask
+        umask(self._umask)
+        self._own.set_limits(wanted.limits)
+        sys.argv = list(wanted.argv or self._own.argv)
+        sys.setrecursionlimit(wanted.recursion_limit or self._own.recursion_limit)
+
+    def _environment(self, given: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return the variables of a task: its submitter's without those of its tmux, then ours; a thread count it chose stays."""
+        if not given:
+            return self._own.env | self._ours
+        chosen = {name.encode() for name in VARIABLES} & given.keys()
+        env = {name: value for name, value in given.items() if not name.startswith(b"TMUX")}
+        return env | {name: value for name, value in self._ours.items() if name not in chosen}
 
     def leave(self) -> None:
         """Put everything back, whatever the task did."""
@@ -92,11 +156,46 @@ class Surroundings:
             if getsignal(number) is not handler and handler is not None:
                 set_signal(number, handler)
 
-    def _add_path(self, path: tuple[str, ...]) -> None:
-        # Behind our own: a stray module beside the submitter's script must not take the place of the standard library's.
-        sys.path += [one for one in path if one and one not in sys.path]
-        self._paths.add(path)
-        importlib.invalidate_caches()
+
+class _OwnState:
+    """What this process was before any task: what a submitter does not say is put back to it."""
+
+    def __init__(self) -> None:
+        self.env = _environ().copy()
+        self.argv = list(sys.argv)
+        self.recursion_limit = sys.getrecursionlimit()
+        self._locale = locale.setlocale(locale.LC_ALL, None)
+        self._limits = {which: getrlimit(which) for which in limit_numbers()}
+
+    def set_locale(self, wanted: Surroundings) -> None:
+        """As the submitter had it; as a program that has just started with its environment; or as here."""
+        try:
+            if wanted.locale or not wanted.env:
+                locale.setlocale(locale.LC_ALL, wanted.locale or self._locale)
+            else:
+                locale.setlocale(locale.LC_ALL, "C")
+                locale.setlocale(locale.LC_CTYPE, "")
+        except locale.Error:
+            pass  # not installed here: an interpreter that starts with such a name goes on as well
+
+    def set_limits(self, wanted: Limits) -> None:
+        """Set the soft limits; a hard one lowered here could not be raised for the next task."""
+        for which, (own_soft, hard) in self._limits.items():
+            soft = wanted.get(which, (own_soft, hard))[0]
+            if which == LIMITS["RLIMIT_CPU"] and soft >= 0 and which in wanted:
+                soft += int(sum(os.times()[:2]))  # the kernel counts what earlier tasks used as well
+            soft = hard if soft < 0 or 0 <= hard < soft else soft
+            if getrlimit(which)[0] != soft:
+                setrlimit(which, (soft, hard))
+
+
+def limit_numbers() -> list[int]:
+    """Return the numbers of all resource limits of this system."""
+    return sorted(set(LIMITS.values()))
+
+
+def _same_but_folder(one: Surroundings, other: Surroundings) -> bool:
+    return replace(one, cwd=b"") == replace(other, cwd=b"")
 
 
 def _environ() -> dict[bytes, bytes]:
@@ -110,5 +209,15 @@ def change_folder(cwd: bytes) -> None:
     try:
         os.chdir(cwd)
     except OSError as error:
+        if cwd.endswith(DELETED) and isinstance(error, FileNotFoundError):
+            _enter_removed_folder()
+            return
         where = cwd.decode("utf-8", "backslashreplace")
         raise Refused(f"cannot enter the working directory {where}: {error.strerror}", "submit it from a folder that exists") from error
+
+
+def _enter_removed_folder() -> None:
+    """The submitter stood in a folder that was removed: so does the task."""
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    os.rmdir(folder)

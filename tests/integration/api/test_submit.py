@@ -84,6 +84,7 @@ def test_a_missing_module_is_named(swarm: Swarm, tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(tmp_path))
     import vanishing  # type: ignore[import-not-found]
 
+    swarm.submit(abs, 1).result(20)  # with its first task a module is looked for: this one is found
     (tmp_path / "vanishing.py").unlink()
     error = swarm.submit(vanishing.f).exception(20)
     assert isinstance(error, TaskFailed | ModuleNotFoundError)

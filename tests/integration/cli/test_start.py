@@ -47,13 +47,13 @@ def imported(command: list[str], env: dict[str, str]) -> set[str]:
     [
         ("", {"tmax.cli.status"}),
         ("status --json", {"tmax.cli.status"}),
-        ("ps -a", {"tmax.cli.status"}),
+        ("ps -a", {"tmax.cli.status", "tmax.task_end"}),
         ("submit -- true", {"tmax.cli.submit", "tmax.cli.again"}),
-        ("wait 1", {"tmax.cli.ends", "tmax.cli.again"}),
-        ("wait @", {"tmax.cli.ends", "tmax.cli.again"}),
-        ("result 1", {"tmax.cli.ends", "tmax.cli.outcome"}),
-        ("cancel 1", {"tmax.cli.ends"}),
-        ("logs 1", {"tmax.cli.logs", "tmax.cli.ends"}),
+        ("wait 1", {"tmax.cli.ends", "tmax.cli.again", "tmax.task_end"}),
+        ("wait @", {"tmax.cli.ends", "tmax.cli.again", "tmax.task_end"}),
+        ("result 1", {"tmax.cli.ends", "tmax.cli.outcome", "tmax.task_end"}),
+        ("cancel 1", {"tmax.cli.ends", "tmax.task_end"}),
+        ("logs 1", {"tmax.cli.logs", "tmax.cli.ends", "tmax.task_end"}),
     ],
 )
 def test_a_hot_verb_imports_only_what_is_on_the_list(toy: Toy, tmp_path: Path, line: str, own: set[str]) -> None:

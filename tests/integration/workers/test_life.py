@@ -14,7 +14,7 @@ import cloudpickle
 from tests.integration.workers.harness import PYTHON, ROOT, Bench, call, run, sh
 from tests.wait import wait_until
 from tmax_pipes import places
-from tmax_pipes.messages import Done, Hello, Holding, Recall, Recalled, Run, Started, Stop, Stored, Who
+from tmax_pipes.messages import Done, Failed, Hello, Holding, Recall, Recalled, Run, Started, Stop, Stored, Who
 from tmax_workers import spill
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -153,20 +153,38 @@ def test_now_ends_the_running_task_first(worker: Bench):
     worker.wait(Started)
     worker.say(Stop(why="now", grace_s=5))
     assert worker.wait(Recalled).task == 2
-    assert worker.failed(1).failure.kind == "cancelled"
     assert worker.wait_gone() == 0
+    assert not [one for one in worker.heard if isinstance(one, Failed)], "nobody cancelled it: it is not reported"
 
 
-def test_term_means_now_and_waits_for_no_controller(worker: Bench):
-    worker.say(run(1, call(wait_for, "/never")))
-    worker.wait(Started)
+def test_term_is_a_death_by_that_signal_that_keeps_what_was_returned(worker: Bench):
+    worker.say(run(1, call(int)), run(2, call(wait_for, "/never")))
+    worker.wait(Started, lambda started: started.task == 2)
     worker.leave()
     os.kill(worker.pid, signal.SIGTERM)
-    assert worker.wait_gone() == 0
+    assert worker.wait_gone() == -signal.SIGTERM
     (kept,) = spill.read(str(worker.rt), 1)
-    assert (kept.task, type(kept).__name__) == (1, "Failed")
+    assert (kept.task, type(kept).__name__) == (1, "Done")
     spill.forget_others(str(worker.rt), {2})
     assert spill.read(str(worker.rt), 1) == []
+
+
+def leave_upon_term(path: str) -> None:
+    """In the worker: a task with a handler of its own."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    wait_for(path)
+
+
+def test_a_task_that_leaves_upon_term_by_a_handler_of_its_own_is_not_reported_either(worker: Bench):
+    for life in range(3):
+        worker.say(run(1 + life, call(wait_for, "/")))
+    worker.say(run(9, call(leave_upon_term, "/never")))
+    worker.wait(Started, lambda started: started.task == 9)
+    wait_until(lambda: "leave_upon_term" in worker.screen, story=worker.story)
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait_gone() == -signal.SIGTERM
+    worker.pump(0.1)
+    assert not [one for one in worker.heard if isinstance(one, Failed)]
 
 
 def test_an_orphan_finishes_keeps_its_result_and_leaves(bench: Bench, folder: Path):

@@ -213,7 +213,7 @@ def test_folder_environment_and_path_are_those_of_the_submitter_and_are_put_back
     )
     worker.say(run(1, call(plain)), run(2, job), run(3, call(plain)))
     home = value_of(worker, 1)
-    assert value_of(worker, 2) == [str(folder), "blue\udcff", "not,for,tasks"]
+    assert value_of(worker, 2) == [str(folder), "blue\udcff", None], "no tmux: neither the submitter's nor the worker's"
     assert value_of(worker, 3) == home
 
 

@@ -13,11 +13,18 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from tmax.calls import SearchPath, dump_call, label_of_function, prepare
+from tmax.calls import Functions, SearchPath, dump_call, label_of_function
+from tmax_pipes.jobs import Blob
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Functions:
+    return Functions(str(tmp_path), SearchPath())
+
 
 CODE = """
 import sys
-from tmax.calls import dump_call, prepare
+from tmax.calls import dump_call
 
 FACTOR = 3
 
@@ -31,10 +38,6 @@ def of_point(point): return point.x
 how = sys.argv[1]
 if how == "main":
     data = dump_call(times, (7,), {})
-elif how == "prepared":
-    ready = prepare(times)
-    FACTOR = 100
-    data = dump_call(ready, (7,), {})
 elif how == "lambda":
     data = dump_call(lambda x, *, y: x * FACTOR + y, (6,), {"y": 3})
 elif how == "main argument":
@@ -42,13 +45,11 @@ elif how == "main argument":
 elif how == "main argument to importable":
     import operator
     data = dump_call(operator.attrgetter("x"), (Point(21),), {})
-elif how == "main argument to prepared":
-    data = dump_call(prepare(of_point), (Point(21),), {})
 sys.stdout.buffer.write(data)
 """
 
 
-@pytest.mark.parametrize("how", ["main", "prepared", "lambda", "main argument", "main argument to importable", "main argument to prepared"])
+@pytest.mark.parametrize("how", ["main", "lambda", "main argument", "main argument to importable"])
 def test_what_belongs_to_main_travels_by_value(how: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(CODE))
@@ -58,10 +59,38 @@ def test_what_belongs_to_main_travels_by_value(how: str, tmp_path: Path) -> None
     assert function(*args, **kwargs) == 21
 
 
-def test_an_importable_function_travels_by_name() -> None:
-    data = dump_call(os.path.join, ("a", "b"), {})
-    assert b"join" in data and len(data) < 60
-    assert "cloudpickle" not in data.decode("latin-1")
+def test_an_importable_function_travels_by_name(functions: Functions) -> None:
+    ready = functions.prepare(os.path.join)
+    assert isinstance(ready.body, bytes) and b"join" in ready.body and len(ready.body) < 60
+    assert functions.prepare(os.path.join) is ready
+    assert pickle.loads(functions.arguments(("a",), {"b": 1})) == (("a",), {"b": 1})
+
+
+def test_a_large_function_is_put_into_a_file_once_and_again_after_a_while(
+    functions: Functions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = "x" * 5000
+    function = lambda: data  # noqa: E731
+    body = functions.prepare(function).body
+    assert isinstance(body, Blob)
+    file = tmp_path / body.digest
+    written = file.stat().st_mtime_ns
+    assert functions.prepare(function).body == body and file.stat().st_mtime_ns == written
+    file.unlink()
+    monkeypatch.setattr("tmax.calls.PUT_AGAIN_S", 0.0)
+    assert functions.prepare(function).body == body and file.exists()
+
+
+def test_what_a_function_refers_to_is_sent_as_it_is_at_each_submit(functions: Functions) -> None:
+    params = {"lr": 1}
+    rate = 1
+    reads_dict, reads_cell = lambda: params["lr"], lambda: rate
+    first = functions.prepare(reads_cell)
+    assert functions.prepare(reads_cell) is first
+    assert pickle.loads(functions.prepare(reads_dict).data)() == 1
+    params["lr"], rate = 2, 2
+    assert pickle.loads(functions.prepare(reads_dict).data)() == 2
+    assert pickle.loads(functions.prepare(reads_cell).data)() == 2
 
 
 def test_what_cannot_be_pickled_says_so() -> None:
@@ -69,14 +98,14 @@ def test_what_cannot_be_pickled_says_so() -> None:
         dump_call(os.path.join, ((x for x in [1]),), {})
 
 
-def test_a_module_registered_by_value_is_sent_by_value() -> None:
+def test_a_module_registered_by_value_is_sent_by_value(functions: Functions) -> None:
     from tests import wait
 
     by_name = len(dump_call(wait.wait_until, (), {}))
     cloudpickle.register_pickle_by_value(wait)
     try:
         assert len(dump_call(wait.wait_until, (), {})) > 3 * by_name
-        assert len(dump_call(prepare(wait.wait_until), (), {})) > 3 * by_name
+        assert len(functions.prepare(wait.wait_until).data) > 3 * by_name
     finally:
         cloudpickle.unregister_pickle_by_value(wait)
 

@@ -114,6 +114,42 @@ def test_a_started_shell_task_is_interrupted_and_one_only_sent_goes_back() -> No
     assert stage.task(second).state is TaskState.READY
 
 
+def test_nobody_is_charged_when_the_whole_swarm_ended() -> None:
+    for kind, state in ((PYTHON, TaskState.READY), (SHELL, TaskState.INTERRUPTED)):
+        stage = Stage(workers=1)
+        (number,) = stage.submit(kind)
+        stage.started(number)
+        stage.handle(ev.HoldSet(held=True))
+        stage.handle(ev.LifeEnded(life=1, cause="the machine was restarted", whole=True))
+        assert stage.task(number).state is state
+        assert (stage.task(number).crashes == () and not stage.task(number).solo) or state is TaskState.INTERRUPTED
+        assert stage.desk.roster.deaths == 0
+
+
+def test_term_of_one_worker_is_charged() -> None:
+    stage = Stage(workers=1)
+    (number,) = stage.submit(PYTHON)
+    stage.started(number)
+    stage.handle(ev.LifeEnded(life=1, cause="killed by SIGTERM", signal=15))
+    assert [crash.signal for crash in stage.task(number).crashes] == [15]
+
+
+def test_deaths_just_before_the_controller_is_ended_belong_to_the_same_shutdown() -> None:
+    stage = Stage(workers=2)
+    (old, new) = (stage.submit(PYTHON)[0], stage.submit(PYTHON)[0])
+    stage.started(old)
+    stage.started(new)
+    stage.die(stage.life_of(old))
+    stage.handle(pass_s=60.0)
+    stage.die(stage.life_of(new))
+    stage.submit(PYTHON)
+    stage.handle(ev.Stopping(), pass_s=1.0)
+    assert (len(stage.task(old).crashes), len(stage.task(new).crashes)) == (1, 0)
+    assert stage.turn.changes.tasks[0].id == new, "it is written"
+    assert not stage.all(ev.StartLife)
+    assert not [action for action in stage.all(ev.Say) if any(isinstance(one, Run) for one in action.messages)]
+
+
 def test_retries_wait_longer_each_time_and_then_fail() -> None:
     stage = Stage()
     (number,) = stage.submit(PYTHON, retries=2)
@@ -220,8 +256,9 @@ def test_a_stale_worker_leaves_and_its_task_runs_elsewhere() -> None:
     life = stage.life_of(number)
     stage.say(life, Recalled(number, 1, "stale"))
     assert Stop(why="drain", grace_s=1.0) in stage.said(life)
+    assert [(action.life, action.worker) for action in stage.all(ev.NameLife)] == [(life, f"old-{life}"), (2, "w1")]
+    assert stage.life_of(number) == 2, "the warm worker takes the place at once"
     stage.handle(ev.LifeEnded(life=life, cause="exited with 0", exit_code=0))
-    assert stage.one(ev.NameLife).worker == "w1"
     assert stage.task(number).state is TaskState.SENT
     assert stage.desk.roster.deaths == 0
 
@@ -317,6 +354,21 @@ def test_down_now_keeps_what_may_run_again() -> None:
     stage.failed(shell, "cancelled")
     assert stage.task(python).state is TaskState.READY
     assert stage.task(shell).state is TaskState.INTERRUPTED
+    outcome = stage.task(shell).outcome
+    assert outcome is not None and outcome.failure is not None and "taken down" in outcome.failure.message
+
+
+def test_down_now_keeps_what_its_worker_does_not_report_any_more() -> None:
+    stage = Stage(workers=2)
+    (python,) = stage.submit(PYTHON)
+    (shell,) = stage.submit(SHELL)
+    stage.started(python)
+    stage.started(shell)
+    lives = stage.life_of(python), stage.life_of(shell)
+    stage.handle(ev.Leaving(now=True))
+    stage.handle(*(ev.LifeEnded(life=life, cause="exited with 0", exit_code=0) for life in lives))
+    assert (stage.task(python).state, stage.task(python).crashes) == (TaskState.READY, ())
+    assert (stage.task(shell).state, stage.task(shell).crashes) == (TaskState.INTERRUPTED, ())
 
 
 def test_workers_that_die_before_they_are_ready_are_started_ever_later_and_then_not_at_all() -> None:

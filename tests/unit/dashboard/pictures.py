@@ -67,7 +67,7 @@ def some_tasks() -> tuple[TaskView, ...]:
         task(126, "ready", name="nightly", why="first in line"),
         task(127, "waiting", kind="python", label="pkg.mod:fetch('https://example.org/a')", why="retry in 4 s"),
         task(123, "done", worker="w3", ended_at=NOW - 1, duration_s=0.34),
-        task(122, "failed", worker="w2", ended_at=NOW - 3, duration_s=1.24, exit_code=2),
+        task(122, "failed", worker="w2", ended_at=NOW - 3, duration_s=1.24, exit_code=2, why="exit 2"),
         task(
             121,
             "dead",

@@ -56,8 +56,13 @@ def done(task: int, attempt: int = 1) -> JobEnded:
     return JobEnded(Done(task, attempt, Report()))
 
 
+def returned(task: int, attempt: int = 1) -> JobEnded:
+    """A function returned a value."""
+    return JobEnded(Done(task, attempt, Report(), b"1", "json"))
+
+
 def failed(task: int, attempt: int = 1, kind: str = "exception") -> JobEnded:
-    return JobEnded(Failed(task, attempt, Report(), Failure(kind, "boom", exit_code=3)))  # type: ignore[arg-type]
+    return JobEnded(Failed(task, attempt, Report(), Failure(kind, "boom", exit_code=3, signal=9 if kind == "signal" else None)))  # type: ignore[arg-type]
 
 
 def kinds(dos: list[Do]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.workers.stage import KERNEL, PYTHON, SHELL, WHO, Worker, done, failed, kinds, run
+from tests.unit.workers.stage import KERNEL, PYTHON, SHELL, WHO, Worker, done, failed, kinds, returned, run
 from tmax_pipes.messages import (
     Done,
     Failed,
@@ -31,7 +31,8 @@ from tmax_workers.events import (
     StaleFound,
     Tick,
 )
-from tmax_workers.state import DYING_S, Asking, Dying, Gone, Idle, Running, UnknownTransition
+from tmax_workers.phases import Asking, Dying, Gone, Idle, Running, UnknownTransition
+from tmax_workers.state import DYING_S
 
 # -- turns -----------------------------------------------------------------------------------------
 
@@ -279,8 +280,21 @@ def test_now_ends_the_running_task_first():
     worker = Worker()
     worker.do(run(1), run(2))
     assert kinds(worker.do(Stop(why="now", grace_s=1.0))) == ["Recalled", "Cancel"]
-    assert kinds(worker.do(failed(1))) == ["Failed"]
+    assert kinds(worker.do(failed(1))) == ["Unreported", "Exit"], "nobody cancelled it: the controller decides"
+
+
+def test_now_waits_until_a_value_that_was_returned_is_stored():
+    worker = Worker()
+    worker.do(run(1), Stop(why="now", grace_s=1.0))
+    assert kinds(worker.do(returned(1))) == ["Done"]
     assert kinds(worker.do(Stored(((1, 1),)))) == ["Exit"]
+
+
+def test_now_kills_with_the_process_what_does_not_end():
+    worker = Worker()
+    worker.do(run(1), Stop(why="now", grace_s=1.0))
+    (end,) = worker.do(Tick(), after_s=1.0)
+    assert isinstance(end, Exit) and end.kill and not end.signal
 
 
 def test_a_lost_pane_lets_the_task_finish_then_the_worker_leaves():
@@ -373,13 +387,6 @@ def test_a_worker_nobody_ever_spoke_to_leaves():
     worker = Worker(connected=False, ttl_s=10.0)
     assert worker.state.next_deadline() == 110.0
     assert kinds(worker.do(Tick(), after_s=10.0)) == ["Exit"]
-
-
-def test_a_worker_told_to_wait_for_nobody_leaves_when_alone():
-    worker = Worker()
-    worker.state.wait_for_nobody()
-    worker.do(run(1), Stop(why="now"), ConnectionDown())
-    assert kinds(worker.do(failed(1))) == ["Failed", "Exit"]
 
 
 # -- what cannot be --------------------------------------------------------------------------------

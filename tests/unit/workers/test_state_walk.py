@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.unit.workers.stage import KERNEL, PYTHON, SHELL, WHO, Worker, done, failed, run
+from tests.unit.workers.stage import KERNEL, PYTHON, SHELL, WHO, Worker, done, failed, returned, run
 from tmax_pipes.messages import (
     Done,
     Failed,
@@ -25,9 +25,10 @@ from tmax_workers.events import (
     PaneLost,
     Say,
     StaleFound,
+    Terminated,
     Tick,
 )
-from tmax_workers.state import Gone
+from tmax_workers.phases import Gone
 
 STEPS = ("run", "run", "run", "again", "go", "recall", "stop", "stored", "end", "end", "end", "time", "down", "who", "rare")
 
@@ -80,12 +81,14 @@ def _step(dice: random.Random, step: str, worker: Worker, sent: dict[tuple[int, 
         return [Go(state.in_turn.task, state.in_turn.attempt)]
     if step == "end" and state.running is not None:
         held = state.running
-        return [done(held.task, held.attempt) if dice.random() < 0.7 else failed(held.task, held.attempt)]
+        if dice.random() < 0.7:
+            return [dice.choice((done, returned))(held.task, held.attempt)]
+        return [failed(held.task, held.attempt, dice.choice(("exit", "signal")))]
     if step == "time":
         worker.now += dice.choice((0.5, 2.0, 5.0))
         return [Tick()]
     if step == "rare" and dice.random() < 0.1:
-        return [dice.choice((StaleFound(), PaneLost(), Stop(why="drain"), Stop(why="now", grace_s=1.0)))]
+        return [dice.choice((StaleFound(), PaneLost(), Stop(why="drain"), Stop(why="now", grace_s=1.0), Terminated()))]
     plain: dict[str, list[Event]] = {
         "recall": [Recall(*key)] if key in sent else [],
         "stop": [Stop(*key, grace_s=1.0)] if key in sent else [],

@@ -1,6 +1,6 @@
 """Python callables: unpickle or import, call, pickle the result.
 
-body -> blobs.load -> cloudpickle (function, args, kwargs) | JSON [args, kwargs] of an imported function
+function -> functions.load (once); body -> blobs.load -> pickle (args, kwargs) | JSON [args, kwargs] of an imported function
      -> call -> result: pickle 5 | cloudpickle | JSON
 """
 
@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, PythonJob
 from tmax_workers.errors import Refused, WorkerError
+from tmax_workers.kinds import functions
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _NONE = pickle.dumps(None, 5)
@@ -61,7 +62,7 @@ def run(job: PythonJob, blob_folder: str, caller: Caller = directly) -> Output:
 
     Raises whatever the function raises; Refused, NotFound and Unpicklable of our own; BlobError for a body that is gone.
     """
-    function, args, kwargs = _call_of(job, blobs.load(blob_folder, job.call))
+    function, args, kwargs = _call_of(job, blobs.load(blob_folder, job.call), blob_folder)
     value = caller(function, args, kwargs)
     if job.target:
         packed = _as_json(value)
@@ -70,7 +71,7 @@ def run(job: PythonJob, blob_folder: str, caller: Caller = directly) -> Output:
     return Output(result=blobs.body_of(blob_folder, _as_pickle(value)), form="pickle")
 
 
-def _call_of(job: PythonJob, body: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+def _call_of(job: PythonJob, body: bytes, blob_folder: str) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     if job.target:
         args, kwargs = json.loads(body) if body else ([], {})
         return resolve(job.target), tuple(args), kwargs
@@ -80,7 +81,11 @@ def _call_of(job: PythonJob, body: bytes) -> tuple[Callable[..., Any], tuple[Any
             f"start the swarm with the Python {job.python} that submits, or submit with Python {VERSION}",
         )
     try:
-        function, args, kwargs = pickle.loads(body)
+        if job.function:
+            function = functions.load(job.function, blob_folder)
+            args, kwargs = pickle.loads(body)
+        else:
+            function, args, kwargs = pickle.loads(body)
     except ModuleNotFoundError as error:
         raise NotFound(
             f"the module {error.name!r}, which {job.label or 'the function'} needs, is not found here",
@@ -149,10 +154,10 @@ def _as_pickle(value: Any) -> bytes:
 
 
 def _as_cloudpickle(value: Any) -> bytes:
-    import cloudpickle
+    from tmax_workers.kinds.resultpickler import dump
 
     try:
-        data: bytes = cloudpickle.dumps(value, 5)
+        data = dump(value)
     except Exception as error:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         hint = "return plain data, or write it to a file and return the path"

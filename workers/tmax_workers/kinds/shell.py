@@ -42,6 +42,7 @@ READ_BYTES = 64 * 1024
 READS_A_TURN = 32
 LOOK_S = 0.05
 """How often a cancelled group is looked at once its leader has ended."""
+KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (dmesg says so), or somebody did"
 
 # Python ignores the first two; the third we ignore for ourselves.  SIGHUP stays ignored on purpose: otherwise the end of
 # the session's leader would kill what it left in the background.
@@ -266,7 +267,8 @@ class ShellRun:
         run = self.run
         if code < 0:
             name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-            return Failed(run.task, run.attempt, report, Failure("signal", f"killed by {name}", signal=-code))
+            hint = "" if self._cancelled or code != -signal.SIGKILL else KILLED_HINT
+            return Failed(run.task, run.attempt, report, Failure("signal", f"killed by {name}", signal=-code, hint=hint))
         if code:
             return Failed(run.task, run.attempt, report, Failure("exit", f"exit {code}", exit_code=code))
         if self._cancelled:

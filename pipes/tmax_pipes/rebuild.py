@@ -1,0 +1,305 @@
+"""What a pickled function names, to be made again where it is unpickled: the module it lives in, and objects no pickle has a form for.
+
+::
+
+    client: pickle of f --> names rebuild.space(TOKEN, "__main__", ...) and the globals of f, each with a digest
+    worker: one module for each (client, module name); f gets its dictionary as globals
+            a shipped global is set when its digest is not the one that was set last: what a task set stays, what the client changed is heard
+
+``TOKEN`` is one process's own: unpickled there again, a function gets the real module's globals and changes nothing.
+This file holds what both ends need; it knows the standard library only.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import functools
+import importlib
+import os
+import pickle
+import runpy
+import secrets
+import sys
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+_SPACES = 64
+_CODES = 512
+_CODE_BYTES = 64 * 1024
+
+
+class About(NamedTuple):
+    """What a module says of itself."""
+
+    file: str = ""
+    package: str | None = None
+    importable: tuple[str, str] = ("", "")
+    """File and ``-m`` name under which it may be imported again; both empty: it may not."""
+
+
+class Space:
+    """The module of one client's functions in this process."""
+
+    def __init__(self, module: types.ModuleType, about: About, *, is_home: bool) -> None:
+        self.module = module
+        self.about = about
+        self.is_home = is_home
+        self.applied: dict[str, bytes] = {}
+
+    def apply(self, shipped: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
+        """Set what the client changed since it was set here."""
+        if self.is_home:
+            return
+        names = self.module.__dict__
+        for name, value in shipped.items():
+            if self.applied.get(name) != digests[name]:
+                self.applied[name] = digests[name]
+                names[name] = value
+
+    def imported(self, name: str) -> Any:
+        """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
+        if self.is_home:
+            return self.module.__dict__[name]
+        again = import_main(*self.about.importable)
+        if name not in again:
+            raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
+        return again[name]
+
+
+class _Here:
+    """What this process has of other clients' modules."""
+
+    def __init__(self) -> None:
+        self.token = ""
+        self.is_host = False
+        self.spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
+        self.codes: OrderedDict[bytes, Any] = OrderedDict()
+        self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
+        self.variables: dict[str, contextvars.ContextVar[Any]] = {}
+        self.main: Space | None = None
+        self.imported_mains: dict[tuple[str, str], dict[str, Any]] = {}
+        self.is_importing = False
+
+
+_here = _Here()
+
+
+def _forget_token() -> None:
+    _here.token = ""  # a forked child is a client of its own: from now on its modules change apart
+
+
+os.register_at_fork(after_in_child=_forget_token)
+
+
+def token() -> str:
+    """Return the word by which functions of this process are known elsewhere."""
+    _here.token = _here.token or secrets.token_hex(8)
+    return _here.token
+
+
+def host() -> None:
+    """From now on a client's main module stands at ``sys.modules["__main__"]`` while its functions run: this process is a worker."""
+    _here.is_host = True
+
+
+def import_main(file: str, module: str) -> dict[str, Any]:
+    """Return what a client's main module defines when it is imported under another name, as ``multiprocessing`` does to start a process.
+
+    Once for each; raises what it raises.
+    """
+    found = _here.imported_mains.get((file, module))
+    if found is None:
+        how: Callable[[], dict[str, Any]] = (
+            functools.partial(runpy.run_module, module, run_name="__mp_main__", alter_sys=True)
+            if module
+            else functools.partial(runpy.run_path, file, run_name="__mp_main__")
+        )
+        before, _here.is_importing = _here.is_importing, True
+        try:
+            found = _here.imported_mains[file, module] = how()
+        finally:
+            _here.is_importing = before
+    return found
+
+
+def is_importing_main() -> bool:
+    """Return whether a client's main module is being imported here: what it starts outside of its guard is not to be started again."""
+    return _here.is_importing
+
+
+def main() -> Space | None:
+    """Return the main module that was last entered, if any."""
+    return _here.main
+
+
+def enter(entered: Space | None) -> None:
+    """Make it ``__main__`` of this process, if this is a worker."""
+    if entered is not None and _here.is_host and not entered.is_home:
+        _here.main = entered
+        sys.modules["__main__"] = entered.module
+
+
+# -- named in pickles ------------------------------------------------------------------------------
+
+
+def space(owner: str, name: str, about: tuple[Any, ...]) -> Space:
+    """Return the module ``name`` of that client; made, empty, when this is the first word of it."""
+    found = _here.spaces.get((owner, name))
+    if found is None:
+        found = _here.spaces[owner, name] = _new_space(owner, name, About(*about))
+        if len(_here.spaces) > _SPACES:
+            _here.spaces.popitem(last=False)
+    _here.spaces.move_to_end((owner, name))
+    if name == "__main__":
+        enter(found)
+    return found
+
+
+def _new_space(owner: str, name: str, about: About) -> Space:
+    there = sys.modules.get(name)
+    if owner == _here.token and there is not None:
+        return Space(there, about, is_home=True)
+    module = types.ModuleType(name)
+    if about.file:
+        module.__file__ = about.file
+    module.__package__ = about.package
+    if _here.is_host and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
+        module.__dict__["__tmax_shipped__"] = True
+        sys.modules[name] = module
+    return Space(module, about, is_home=False)
+
+
+def globals_of(of: Space) -> dict[str, Any]:
+    """Return the dictionary its functions have as globals."""
+    return of.module.__dict__
+
+
+def module_of(of: Space) -> types.ModuleType:
+    """Return the module itself."""
+    return of.module
+
+
+def set_module(_module: types.ModuleType, state: tuple[Space, Mapping[str, Any], Mapping[str, bytes]]) -> None:
+    """Give it what was shipped of it."""
+    of, shipped, digests = state
+    of.apply(shipped, digests)
+
+
+def module_globals(name: str) -> dict[str, Any]:
+    """Return the globals of a module that this process can import."""
+    return importlib.import_module(name).__dict__
+
+
+def imported(of: Space, name: str) -> Any:
+    """Return a global of a main module by importing that."""
+    return of.imported(name)
+
+
+def code(data: bytes) -> Any:
+    """Return the function or class of this pickle; one that was made before is found again."""
+    found = _here.codes.get(data)
+    if found is None:
+        found = pickle.loads(data)
+        if len(data) <= _CODE_BYTES:
+            _here.codes[data] = found
+            if len(_here.codes) > _CODES:
+                _here.codes.popitem(last=False)
+    return found
+
+
+def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
+    """Complete a function that was made without globals, attributes and contents of its closure."""
+    attributes, slots, of, shipped, digests = state
+    function.__dict__.update(attributes)
+    if of is not None:
+        of.apply(shipped, digests)
+    for i, cell in enumerate(slots.pop("__closure__") or ()):
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            continue  # it is empty there, too
+        assert function.__closure__ is not None
+        function.__closure__[i].cell_contents = content
+    del slots["_cloudpickle_submodules"]  # they were imported by being read
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
+def set_class(cls: type, state: tuple[Any, ...]) -> None:
+    """Complete a class, unless it has this state already: what a task changed in it stays."""
+    setter, inner, digest, of, shipped, digests = state
+    if of is not None and of.is_home:
+        return
+    if _here.classes.get(cls) != digest:
+        _here.classes[cls] = digest
+        setter(cls, inner)
+    if of is not None:
+        of.apply(shipped, digests)
+
+
+def lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    """Return a cache, empty, around this function."""
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def single_dispatch(function: Callable[..., Any]) -> Any:
+    """Return a generic function with this default."""
+    return functools.singledispatch(function)
+
+
+def set_single_dispatch(function: Any, state: tuple[list[tuple[type, Callable[..., Any]]], dict[str, Any]]) -> None:
+    """Register its implementations."""
+    registry, attributes = state
+    for cls, implementation in registry:
+        function.register(cls, implementation)
+    function.__dict__.update(attributes)
+
+
+def local(cls: type[threading.local]) -> Any:
+    """Return a thread-local object."""
+    return cls.__new__(cls)
+
+
+def set_local(made: Any, state: dict[str, Any]) -> None:
+    """Give it what the submitting thread had in it."""
+    made.__dict__.update(state)
+
+
+def weak_dict(cls: type, items: list[tuple[Any, Any]]) -> Any:
+    """Return a weak dictionary; what nothing else refers to is gone from it again."""
+    return cls(items)
+
+
+def context_var(identity: str, name: str, default: tuple[Any, ...], value: tuple[Any, ...]) -> contextvars.ContextVar[Any]:
+    """Return the variable of this identity, made and set when this is the first word of it."""
+    found = _here.variables.get(identity)
+    if found is None:
+        found = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
+        _here.variables[identity] = found
+        if value:
+            found.set(value[0])
+    return found
+
+
+def library(kind: type[ctypes.CDLL], name: str | None) -> ctypes.CDLL:
+    """Return a shared library."""
+    return kind(name)
+
+
+def lock() -> Any:
+    """Return a lock nobody holds."""
+    return threading.Lock()
+
+
+def rlock() -> Any:
+    """Return a reentrant lock nobody holds."""
+    return threading.RLock()
+
+
+def nothing(*_given: Any) -> None:
+    """Stand in a digest for what has a digest of its own."""

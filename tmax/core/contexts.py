@@ -1,0 +1,122 @@
+"""Which context's workers there are: tasks run only in a process that has run no other program's code.
+
+::
+
+    task of a context --> a worker of it, or one without a context      (placement.Seats)
+                     none --> an idle worker is replaced by a fresh one, which takes the context
+                     all busy --> after SWITCH_S one of them gets no more tasks; it is replaced once it is empty
+
+A worker is never changed from one context to another: modules, their state and the search path stay in a process.
+The wait of SWITCH_S keeps two contexts that alternate on the same workers from replacing them for each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tmax.core.desk import Desk
+from tmax.core.events import NameLife
+from tmax.core.model import WorkerState
+from tmax.core.queue import FRESH, Key
+from tmax.core.roster import Life
+
+SWITCH_S = 0.2
+"""How long the first task of a context waits for a worker of its own before another context's worker is taken from it."""
+
+IDLE_S = 0.05
+"""A worker that has been idle for so long is taken at once: its program has stopped submitting, or submits slowly."""
+
+_COMING = frozenset({WorkerState.STARTING, WorkerState.PROVING})
+
+
+def assign(desk: Desk, life: Life, task: int, part: str) -> None:
+    """Note that this worker runs a task of this part: from now on it has the task's context."""
+    context = f"used up by {task}" if part.startswith(FRESH) else part or life.context
+    if not life.record.used or life.context != context:
+        desk.move_life(life, context=context, used=True)
+
+
+def replace(desk: Desk, life: Life, part: str = "") -> None:
+    """Have a fresh worker in the place of an empty one, at once; ``part``: what is to run there first."""
+    name = life.name
+    desk.retire(life, now=False)
+    life.kept_for = ""
+    desk.move_life(life, worker=f"old-{life.id}")
+    desk.actions.append(NameLife(life=life.id, worker=life.name))
+    if part:
+        desk.reserved[name] = part
+
+
+def give_up_kept(desk: Desk, waiting: Sequence[Key]) -> None:
+    """Let workers that were kept for a part take work again when nothing of that part waits any more."""
+    parts = {key[2] for key in waiting}
+    for life in desk.roster.lives.values():
+        if life.kept_for and life.kept_for not in parts:
+            life.kept_for = ""
+    for part in [part for part in desk.waiting_since if part not in parts]:
+        del desk.waiting_since[part]
+
+
+def switch(desk: Desk, waiting: Sequence[Key]) -> bool:
+    """Replace workers for the parts of the queue that found no place (best first); return whether one was replaced now."""
+    give_up_kept(desk, waiting)
+    replaced = False
+    for key in waiting:
+        part = key[2]
+        if not part:
+            continue
+        since = desk.waiting_since[part]
+        own = [life for life in desk.roster.lives.values() if life.context == part and not life.retiring and not life.killed]
+        wanted = desk.ready.count(part) - sum(life.state in _COMING for life in own) - list(desk.reserved.values()).count(part)
+        if wanted <= 0:
+            continue
+        is_due = desk.now >= since + SWITCH_S
+        idle = [life for life in _idle(desk, part) if is_due or not own or desk.now - life.heard_at >= IDLE_S]
+        for life in idle[: wanted if own else 1]:
+            replace(desk, life, part)
+            replaced = True
+    return replaced
+
+
+def wait(desk: Desk, key: Key) -> None:
+    """Note that the first task of a part found no place; a worker of a task that came later is kept for it once it has waited long enough."""
+    part = key[2]
+    if not part:
+        return  # any worker runs it: there is none to make
+    since = desk.waiting_since.setdefault(part, desk.now)
+    if desk.now >= since + SWITCH_S and not _idle(desk, part):
+        own = [life for life in desk.roster.lives.values() if life.context == part and not life.retiring and not life.killed]
+        _keep_one(desk, key, has_own=bool(own))
+
+
+def _idle(desk: Desk, part: str) -> list[Life]:
+    """Workers of other contexts that have nothing to do, the one that was heard of longest ago first."""
+    found = [
+        life
+        for life in desk.roster.lives.values()
+        if life.takes_work and not life.held and life.context != part and (life.kept_for == part or not _has_work(desk, life))
+    ]
+    return sorted(found, key=lambda life: (life.kept_for != part, life.heard_at, life.id))
+
+
+def _has_work(desk: Desk, life: Life) -> bool:
+    return bool(life.kept_for) or (desk.ready.count(life.context) > 0 and life.context != "")
+
+
+def _keep_one(desk: Desk, key: Key, *, has_own: bool) -> None:
+    """Send no more tasks to the least loaded worker of a part whose first task came after this one's."""
+    lives = [life for life in desk.roster.lives.values() if life.takes_work and life.context != key[2]]
+    if any(life.kept_for == key[2] for life in lives):
+        return
+    for life in sorted(lives, key=lambda life: (len(life.held), life.id)):
+        head = desk.ready.head(life.context)
+        others = [one for one in lives if one.context == life.context and one is not life and not one.kept_for]
+        if not life.kept_for and head is not None and key < head and (others or not has_own):
+            life.kept_for = key[2]
+            return
+
+
+def wake_at(desk: Desk) -> float | None:
+    """Return when ``switch`` may have something to do that it has not now, or None."""
+    due = (since + SWITCH_S for since in desk.waiting_since.values())
+    return min((at for at in due if at > desk.now), default=None)

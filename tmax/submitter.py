@@ -1,0 +1,136 @@
+"""This program as its tasks are to find it: where it runs, with what, and whose code it is.
+
+::
+
+    environment, folder, umask, limits, locale, arguments --> Surroundings --\
+    order of search, main module, initializer             --> Context ------- > bodies, sent once, named by each task
+
+Looked at for each submit, since a program may change any of it between two; made again only when something has changed.
+"""
+
+from __future__ import annotations
+
+import _locale
+import os
+import resource
+import sys
+from typing import Any
+
+from tmax.bodies import Bodies
+from tmax.mainmodule import main_mark, main_to_import
+from tmax.searchpath import SearchPath
+from tmax_pipes import rebuild
+from tmax_pipes.jobs import Body, Context, Surroundings, encode_context, encode_surroundings
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_INLINE_BYTES = 0
+_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_") and isinstance(value, int)})
+_DELETED = " (deleted)"
+
+
+class Submitter:
+    """What this process tells workers of itself.
+
+    ``initializer``: pickled ``(function, args, kwargs)`` for each worker process, empty for none.  ``max_tasks``: tasks after which
+    a worker process is replaced, 0 for no limit.  Either makes the workers this client's own.
+    """
+
+    def __init__(self, bodies: Bodies, path: SearchPath, *, initializer: bytes = b"", max_tasks: int = 0) -> None:
+        self._bodies = bodies
+        self._path = path
+        self._initializer = initializer
+        self._max_tasks = max_tasks
+        self._env: dict[bytes, bytes] = {}
+        self._seen: tuple[Any, ...] = ()
+        self._umask = own_umask()
+        self._where: tuple[Body, bytes] = (b"", b"")
+        self._ordered: tuple[str, ...] | None = None
+        self._whose: tuple[Body, bytes] = (b"", b"")
+
+    def surroundings(self) -> Body:
+        """Return the name of what every task of this program finds around it, as it is now."""
+        env = _environ()
+        seen = (_cwd(), self._umask_now(), tuple(map(resource.getrlimit, _LIMITS)), _locale.setlocale(_locale.LC_ALL, None))
+        here = (*seen, tuple(map(str, sys.argv)), sys.getrecursionlimit())
+        if here != self._seen or env != self._env:
+            self._env, self._seen = env.copy(), here
+            data = encode_surroundings(self._described(*seen))
+            self._where = (self._bodies.of(data, _INLINE_BYTES), data)
+        return self._bodies.again(*self._where)
+
+    def _described(self, cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: str) -> Surroundings:
+        return Surroundings(
+            cwd=cwd,
+            env={name: value for name, value in self._env.items() if not name.startswith(b"TMUX")},
+            umask=umask,
+            limits=dict(zip(_LIMITS, limits, strict=True)),
+            locale=locale,
+            argv=tuple(word for word in map(str, sys.argv) if _is_text(word)) if all(map(_is_text, map(str, sys.argv))) else (),
+            recursion_limit=sys.getrecursionlimit(),
+        )
+
+    def _umask_now(self) -> int:
+        """Only a process itself can ask for its umask, by setting it: to what it was the last time, so nothing is open for a moment."""
+        found = os.umask(self._umask)
+        if found != self._umask:
+            os.umask(found)
+            self._umask = found
+        return found
+
+    def context(self) -> Body:
+        """Return the name of the context of this program's functions, as it is now."""
+        ordered = self._path.ordered()
+        if ordered is not self._ordered:
+            self._ordered = ordered
+            data = encode_context(self._own_context(ordered))
+            self._whose = (self._bodies.of(data, _INLINE_BYTES), data)
+        return self._bodies.again(*self._whose)
+
+    def _own_context(self, path: tuple[str, ...]) -> Context:
+        main_file, main_module = main_to_import()
+        is_own = bool(self._initializer or self._max_tasks)
+        return Context(
+            python=PYTHON,
+            path=path,
+            main_file=main_file,
+            main_module=main_module,
+            main_mark=main_mark(main_file),
+            initializer=self._bodies.of(self._initializer, _INLINE_BYTES) if self._initializer else b"",
+            max_tasks=self._max_tasks,
+            client=rebuild.token() if is_own else "",
+        )
+
+
+def own_umask() -> int:
+    """Return this process's umask without changing it; 0o022 where the kernel does not tell."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass  # no /proc
+    return 0o022
+
+
+def _cwd() -> bytes:
+    """Where we are; a folder that was removed as /proc shows it."""
+    try:
+        return os.getcwdb()
+    except FileNotFoundError:
+        try:
+            return os.readlink(b"/proc/self/cwd")
+        except OSError:
+            return os.fsencode(_DELETED)
+
+
+def _environ() -> dict[bytes, bytes]:
+    """The dictionary behind ``os.environ``: its methods cost a microsecond for each variable.  A program may have put any mapping there."""
+    found: Any = getattr(os.environ, "_data", None)
+    if isinstance(found, dict) and found and isinstance(next(iter(found)), bytes):
+        return found
+    return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+
+
+def _is_text(word: str) -> bool:
+    return word.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in word)

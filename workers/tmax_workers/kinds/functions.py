@@ -1,0 +1,52 @@
+"""Functions that came with tasks, unpickled once and kept while they are in use."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from tmax_pipes import blobs, rebuild
+from tmax_pipes.jobs import Blob, Body
+
+_KEPT = 128
+_KEPT_BYTES = 512 * 1024 * 1024
+_BY_VALUE = rebuild.__name__.encode()
+
+
+class Functions:
+    """Those of this process.  Main thread alone."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, int]] = OrderedDict()
+        self._bytes = 0
+        rebuild.host()
+
+    def load(self, body: Body, blob_folder: str) -> Callable[..., Any]:
+        """Return the function of this body; its program's main module is ``__main__`` from now on.  Raises what unpickling raises."""
+        kept = self._kept.get(body)
+        if kept is not None:
+            self._kept.move_to_end(body)
+            rebuild.enter(kept[1])
+            return kept[0]
+        data = blobs.load(blob_folder, body)
+        function: Callable[..., Any] = pickle.loads(data)
+        if isinstance(body, Blob) or _BY_VALUE in data:  # what goes by name alone is looked up each time: that is as quick
+            self._keep(body, function, len(data))
+        return function
+
+    def _keep(self, body: Body, function: Callable[..., Any], size_bytes: int) -> None:
+        self._kept[body] = (function, rebuild.main(), size_bytes)
+        self._bytes += size_bytes
+        while len(self._kept) > 1 and (len(self._kept) > _KEPT or self._bytes > _KEPT_BYTES):
+            _, (_, _, size) = self._kept.popitem(last=False)
+            self._bytes -= size
+
+
+_functions = Functions()
+
+
+def load(body: Body, blob_folder: str) -> Callable[..., Any]:
+    """Return the function of this body; see ``Functions``."""
+    return _functions.load(body, blob_folder)
