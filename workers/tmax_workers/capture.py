@@ -17,12 +17,18 @@ same process drains, and wait for ever; and what was printed before a kill -9 is
 from __future__ import annotations
 
 import ctypes
-import io
 import os
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from fcntl import F_GETSIG, F_SETSIG, fcntl
+from io import BufferedWriter, FileIO, TextIOWrapper
+from os import SEEK_END, close, dup2, fstat, ftruncate, link, lseek, pread, unlink
+from os import open as open_fd
+from os.path import exists
+from threading import Thread
+from typing import Any
 
 from tmax_pipes.messages import TAIL_BYTES
 
@@ -31,6 +37,13 @@ LOOK_BYTES = 128 * 1024
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _IOLBF = 1
+_FLUSH_S = 2.0
+"""An object of a task's that stands for a standard stream has so long to write what it holds."""
+_MARK = 63
+"""Set on the open file, for nothing but to know it again: asking for it costs a quarter of an fstat."""
+_sys = vars(sys)
+_flush_text, _flush_bytes = TextIOWrapper.flush, BufferedWriter.flush  # the types' own: a task can put another ``flush`` on the object
+_SETTINGS: tuple[tuple[object, ...], ...] = (("utf-8", "backslashreplace", True, {}, {}),) * 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +54,8 @@ class Printed:
     tail: bytes = b""
     unshown: bytes = b""
     dropped_bytes: int = 0
+    blocked: bool = False
+    """An object of the task's does not return from its flush."""
 
 
 NOTHING = Printed()
@@ -95,48 +110,45 @@ class Capture:
         self._shown = 0
         self._linked = False
         self._appended = -1  # descriptor of an earlier attempt's log, while this attempt goes on in it
-        self._libc = ctypes.CDLL(None)
+        libc = ctypes.CDLL(None)
+        self._flush_c = libc.fflush
         self._fd = -1
         self._open_scratch(fresh=True)
-        _line_buffer_c_output(self._libc)
-        self._streams = (_text(1), _text(2))
-        sys.stdout, sys.stderr = self._streams
+        _line_buffer_c_output(libc)
+        self._blocked = False
+        self._renew_streams()
 
     # -- main thread -------------------------------------------------------------------------------
 
     def begin(self, task: int, attempt: int) -> None:
         """What is printed from now on belongs to this task."""
         self._task = task
-        if attempt > 1 and os.path.exists(log_of(self._logs, task)):
+        if attempt > 1 and exists(log_of(self._logs, task)):
             self._append_to(log_of(self._logs, task))
 
     def end(self) -> Printed:
         """The task has ended; return what it printed and make ready for the next one."""
         self._flush()
-        found = os.fstat(1)
-        if (found.st_ino, found.st_dev) != self._identity or os.fstat(2).st_ino != found.st_ino:
+        if not self._has_descriptors():
             self._take_descriptors()
-            found = os.fstat(1)
-        if found.st_size == self._base and self._appended < 0:
+        size = lseek(self._fd, 0, SEEK_END)  # what is written is appended, wherever that leaves the position
+        if size == self._base and self._appended < 0 and not self._blocked:
             self._task = 0
             return NOTHING
         with self._lock:
-            return self._settle(found.st_size)
+            return self._settle(size)
 
     def close(self) -> None:
         """Remove the scratch file; what is printed afterwards is lost."""
         self._flush()
-        try:
-            os.unlink(self._scratch)
-        except FileNotFoundError:
-            pass  # closed before, or the state folder is gone
+        _remove(self._scratch)
 
     # -- IO thread ---------------------------------------------------------------------------------
 
     def look(self) -> tuple[bytes, int]:
         """Return what was printed since the last look and is to be shown, and how many bytes were left out before it."""
         with self._lock:
-            size = os.fstat(self._fd).st_size
+            size = fstat(self._fd).st_size
             if size <= self._shown:
                 return b"", 0
             if self._task and not self._linked:
@@ -145,30 +157,38 @@ class Capture:
 
     # -- steps -------------------------------------------------------------------------------------
 
+    def _has_descriptors(self) -> bool:
+        """Whether 1 and 2 still are the file that was opened here; False when the task closed or redirected them."""
+        try:
+            return fcntl(1, F_GETSIG) == _MARK == fcntl(2, F_GETSIG)
+        except OSError:
+            return False
+
     def _settle(self, size: int) -> Printed:
         unshown, dropped = self._unshown(size)
-        own = size - self._base
+        own = max(0, size - self._base)  # the task may have cut it
         tail = b""
         if self._appended >= 0:
             self._leave_appended()
         elif own <= TAIL_BYTES:
-            tail = os.pread(self._fd, own, 0)
+            tail = pread(self._fd, own, 0)
             if self._linked:
-                os.unlink(log_of(self._logs, self._task))
-            os.ftruncate(self._fd, 0)
+                _remove(log_of(self._logs, self._task))
+            ftruncate(self._fd, 0)
         else:
             if not self._linked:
                 self._link()
-            os.unlink(self._scratch)
-            os.close(self._fd)
+            _remove(self._scratch)
+            close(self._fd)
             self._open_scratch(fresh=False)
         self._task, self._base, self._shown, self._linked = 0, 0, 0, False
-        return Printed(size_bytes=own, tail=tail, unshown=unshown, dropped_bytes=dropped)
+        blocked, self._blocked = self._blocked, False
+        return Printed(size_bytes=own, tail=tail, unshown=unshown, dropped_bytes=dropped, blocked=blocked)
 
     def _unshown(self, size: int) -> tuple[bytes, int]:
         start = max(self._shown, size - LOOK_BYTES)
         dropped = start - self._shown
-        data = os.pread(self._fd, size - start, start)
+        data = pread(self._fd, size - start, start)
         self._shown = start + len(data)
         return data, dropped
 
@@ -176,66 +196,113 @@ class Capture:
         log = log_of(self._logs, self._task)
         self._linked = True
         try:
-            os.link(self._scratch, log, follow_symlinks=False)
+            link(self._scratch, log, follow_symlinks=False)
         except FileExistsError:
             # Left by another store: task numbers are used once, and later attempts append above.
-            os.unlink(log)
-            os.link(self._scratch, log, follow_symlinks=False)
+            unlink(log)
+            link(self._scratch, log, follow_symlinks=False)
 
     def _append_to(self, log: str) -> None:
         with self._lock:
             self._appended = self._fd
-            self._fd = os.open(log, _FLAGS, 0o600)
-            self._base = self._shown = os.fstat(self._fd).st_size
+            self._fd = open_fd(log, _FLAGS, 0o600)
+            self._base = self._shown = fstat(self._fd).st_size
             self._linked = True
             self._take_descriptors()
             self._watch(log)
 
     def _leave_appended(self) -> None:
-        os.close(self._fd)
+        close(self._fd)
         self._fd, self._appended = self._appended, -1
         self._take_descriptors()
 
     def _open_scratch(self, *, fresh: bool) -> None:
-        self._fd = os.open(self._scratch, _FLAGS | (os.O_TRUNC if fresh else os.O_EXCL), 0o600)
+        self._fd = open_fd(self._scratch, _FLAGS | (os.O_TRUNC if fresh else os.O_EXCL), 0o600)
         self._take_descriptors()
         self._watch(self._scratch)
 
     def _take_descriptors(self) -> None:
-        os.dup2(self._fd, 1)
-        os.dup2(self._fd, 2)
-        found = os.fstat(self._fd)
-        self._identity = (found.st_ino, found.st_dev)
+        fcntl(self._fd, F_SETSIG, _MARK)
+        dup2(self._fd, 1)
+        dup2(self._fd, 2)
 
     def _flush(self) -> None:
         out, err = self._streams
-        if sys.stdout is not out or sys.stderr is not err or out.closed or err.closed:
-            self._take_streams()
         try:
-            out, err = self._streams
-            out.flush()
-            err.flush()
-        except OSError:
-            self._streams = (_text(1), _text(2))  # a full disk: what could not be written must not fail the next task
-            sys.stdout, sys.stderr = self._streams
-        self._libc.fflush(None)
+            is_ours = _sys.get("stdout") is out and _sys.get("stderr") is err and self._settings() == _SETTINGS
+            if is_ours:
+                _flush_text(out)
+                _flush_text(err)
+        except Exception:  # closed, detached, a full disk: what could not be written must not fail the next task
+            is_ours = False
+        if not is_ours:
+            self._take_streams()
+        self._flush_c(None)
+
+    def _settings(self) -> tuple[object, ...]:
+        """What a task can change of our streams so that they still flush, methods of its own on them among it."""
+        (out, err), (out_bytes, err_bytes) = self._streams, self._buffers
+        mine = (out.encoding, out.errors, out.line_buffering, out.__dict__, out_bytes.__dict__)
+        return mine, (err.encoding, err.errors, err.line_buffering, err.__dict__, err_bytes.__dict__)
 
     def _take_streams(self) -> None:
-        """A task put other objects in the place of ``sys.stdout`` and ``sys.stderr``, or closed ours."""
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except Exception:  # whatever a user's object does in flush, it is not ours to report
-                pass
-        if any(stream.closed for stream in self._streams):
+        """A task put other objects in the place of ``sys.stdout`` and ``sys.stderr``, or changed ours."""
+        theirs = [stream for name in ("stdout", "stderr") if (stream := _sys.get(name)) is not None and stream not in self._streams]
+        if theirs:
+            self._blocked = not _flush_all(theirs)
+        for _ in ("as they are", "with the descriptors in place"):
+            if self._flush_ours():
+                break
             self._take_descriptors()
-            self._streams = (_text(1), _text(2))
+        self._renew_streams()
+
+    def _flush_ours(self) -> bool:
+        done = True
+        for flush, stream in (*((_flush_text, one) for one in self._streams), *((_flush_bytes, one) for one in self._buffers)):
+            try:
+                flush(stream)
+            except OSError:
+                done = False
+            except Exception:  # closed, or detached, after which its buffer has all of it
+                pass
+        return done
+
+    def _renew_streams(self) -> None:
+        # New ones although ours may be whole: a text stream of the task's on our buffer closes it when it is collected.
+        self._buffers = BufferedWriter(FileIO(1, "wb", closefd=False)), BufferedWriter(FileIO(2, "wb", closefd=False))
+        self._streams = _text(self._buffers[0]), _text(self._buffers[1])
         sys.stdout, sys.stderr = self._streams
 
 
-def _text(fd: int) -> io.TextIOWrapper:
-    """A text stream on ``fd`` that shows each line at once and can print anything."""
-    return io.TextIOWrapper(open(fd, "wb", closefd=False), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+def _remove(path: str) -> None:
+    try:
+        unlink(path)
+    except FileNotFoundError:
+        pass  # removed before, or the state folder is gone
+
+
+def _text(buffer: BufferedWriter[FileIO]) -> TextIOWrapper[BufferedWriter[FileIO]]:
+    """A text stream that shows each line at once and can print anything."""
+    return TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _flush_all(streams: list[Any]) -> bool:
+    """Flush what a task put there; False when that does not end.  On a thread: it may do anything, also leave or wait for ever."""
+
+    def flush() -> None:
+        for stream in streams:
+            try:
+                stream.flush()
+            except BaseException:  # whatever a user's object does in flush, it is not ours to report
+                pass
+
+    try:
+        thread = Thread(target=flush, name="tmax-flush", daemon=True)
+        thread.start()
+    except RuntimeError:
+        return True  # no thread can be started: what it holds is lost
+    thread.join(_FLUSH_S)
+    return not thread.is_alive()
 
 
 def _line_buffer_c_output(libc: ctypes.CDLL) -> None:

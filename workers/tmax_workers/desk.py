@@ -15,19 +15,19 @@ The IO thread is woken when something changed for it: nothing is left to run, a 
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
+from os import EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_read, eventfd_write
 from queue import SimpleQueue
+from time import monotonic
 from typing import TypeAlias
 
 from tmax_pipes.errors import ConnectionEnded
 from tmax_pipes.jobs import ShellJob
 from tmax_pipes.messages import Done, Failed, Message, Run, Who
 from tmax_pipes.wire import Wire
-from tmax_workers.events import Begin, Do, Event, JobEnded, Say, StaleFound
+from tmax_workers.events import Begin, Do, Event, JobEnded, Say, StaleFound, UsedUp
 from tmax_workers.state import WorkerState
 
 SHORT_S = 0.001
@@ -52,7 +52,7 @@ class Desk:
         """The connection, once ``Who`` was read on it; None: what is said is dropped."""
         self.broken = False
         """The controller stopped reading: the IO thread is to make a new connection."""
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         self._woken = False
 
     # -- both threads ------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ class Desk:
         for event in events:
             if self.state.is_gone:
                 break  # what still came in with the last words is for the next worker
-            for do in self.state.handle(event, time.monotonic()):
+            for do in self.state.handle(event, monotonic()):
                 if isinstance(do, Say):
                     self._say(do.message)
                     if isinstance(do.message, (Done, Failed)) and not isinstance(event, (Who, Run)):
@@ -83,18 +83,25 @@ class Desk:
         """Have the IO thread look at the desk; cheap when it was woken already."""
         if not self._woken:
             self._woken = True
-            os.eventfd_write(self.wake_fd, 1)
+            eventfd_write(self.wake_fd, 1)
 
     # -- main thread -------------------------------------------------------------------------------
 
-    def ended(self, outcome: Done | Failed, unshown: bytes, *, stale: bool = False) -> Run | None:
-        """The main thread's task has ended; return its next one, if there is one at once.  ``stale``: its code changed meanwhile."""
+    def ended(self, outcome: Done | Failed, unshown: bytes, *, stale: bool = False, used_up: str = "") -> Run | None:
+        """The main thread's task has ended; return its next one, if there is one at once.
+
+        ``stale``: its code changed meanwhile.  ``used_up``: why this process must not run another task.
+        """
         with self.lock:
             if stale:
                 self.handle(StaleFound())
+            if used_up:
+                self.handle(UsedUp())
             if unshown:
                 self.notes.append(unshown)
             following = self.handle(JobEnded(outcome))
+            if used_up:
+                self.notes.append(f"tmax: another worker takes over: {used_up}\n".encode("ascii", "backslashreplace"))
             if following is None or outcome.report.duration_s > SHORT_S or unshown or self.orders or self._is_behind():
                 self.wake()
             return following
@@ -112,7 +119,7 @@ class Desk:
         """The IO thread is up: from now on ``wake`` wakes it again."""
         self._woken = False
         try:
-            os.eventfd_read(self.wake_fd)
+            eventfd_read(self.wake_fd)
         except BlockingIOError:
             pass  # woken by something else
 

@@ -21,6 +21,10 @@ class StaleFound(msgspec.Struct, frozen=True):
     """Code of imported user modules changed on disk: this process must not run another Python task."""
 
 
+class UsedUp(msgspec.Struct, frozen=True):
+    """The running task left this process so that it must not run another one of any kind: ``isolation.py``."""
+
+
 class ChildGroup(msgspec.Struct, frozen=True):
     """The running task has a process group of its own."""
 
@@ -58,6 +62,7 @@ Event: TypeAlias = (
     | Stop
     | JobEnded
     | StaleFound
+    | UsedUp
     | ChildGroup
     | ConnectionDown
     | PaneCancel

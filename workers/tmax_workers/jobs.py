@@ -2,14 +2,14 @@
 
 ::
 
-    capture.begin -> surroundings.enter -> gate.open -> kinds.table.call -> gate.close -> surroundings.leave -> capture.end
+    capture.begin -> surroundings.enter -> gate.open -> kinds.table.call -> gate.close -> surroundings, isolation.leave -> capture.end
                                                 |  raises anything --> Failure
 """
 
 from __future__ import annotations
 
-import os
-import time
+from os import _exit, getpid
+from time import monotonic, process_time, time
 
 from msgspec.structs import replace
 
@@ -18,9 +18,10 @@ from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
 from tmax_workers.failures import end_child, exit_code_of, exit_of, failure_of
+from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
-from tmax_workers.memory import own_usage
+from tmax_workers.memory import ended_children_cpu_s, own_usage
 from tmax_workers.process_context import ProcessContext
 from tmax_workers.stale import Sources
 from tmax_workers.surroundings import TaskEnvironment
@@ -30,7 +31,14 @@ class MainJobs:
     """Runs Python callables and kernels, one at a time, on the thread that made it."""
 
     def __init__(
-        self, blob_folder: str, capture: Capture, gate: Gate, surroundings: TaskEnvironment, context: ProcessContext, sources: Sources
+        self,
+        blob_folder: str,
+        capture: Capture,
+        gate: Gate,
+        surroundings: TaskEnvironment,
+        context: ProcessContext,
+        sources: Sources,
+        isolation: Isolation,
     ) -> None:
         self._blobs = blob_folder
         self._capture = capture
@@ -38,21 +46,34 @@ class MainJobs:
         self._surroundings = surroundings
         self._context = context
         self._sources = sources
-        self._pid = os.getpid()
+        self._isolation = isolation
+        self._pid = getpid()
+        self._children_cpu_s = 0.0
 
-    def run(self, run: Run) -> tuple[Done | Failed, Printed]:
-        """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does."""
+    def run(self, run: Run, *, follows: bool = False) -> tuple[Done | Failed, Printed]:
+        """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does.
+
+        ``follows``: nothing has run in this worker since the last call, so that no other child has ended.
+        """
         self._capture.begin(run.task, run.attempt)
-        before, started_at, began = own_usage(), time.time(), time.monotonic()
+        if not follows:
+            self._children_cpu_s = ended_children_cpu_s()
+        cpu_s, started_at, began = process_time() + self._children_cpu_s, time(), monotonic()
         output, failure = self._guarded(run)
+        duration_s = monotonic() - began
+        self._isolation.put_functions_back()  # TaskCancelled may have come in while that was being done
         self._surroundings.leave()
-        duration_s, after = time.monotonic() - began, own_usage()
+        self._isolation.leave(keep_background=run.job.keep_background)
+        after = own_usage()
+        self._children_cpu_s = after.children_cpu_s
         printed = self._capture.end()
+        if printed.blocked:
+            self._isolation.use_up("its standard streams were replaced by one whose flush does not return")
         self._sources.note()
         report = Report(
             started_at=started_at,
             duration_s=duration_s,
-            cpu_s=max(0.0, after.cpu_s - before.cpu_s),
+            cpu_s=max(0.0, after.cpu_s - cpu_s),
             peak_rss_bytes=after.peak_rss_bytes,
             output_bytes=printed.size_bytes,
             tail=printed.tail,
@@ -86,11 +107,16 @@ class MainJobs:
         job = run.job
         assert not isinstance(job, ShellJob), "shell jobs run in a child"
         marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
-        self._surroundings.enter(job, marks)
+        changed = True
+        try:
+            changed = self._surroundings.enter(job, marks)
+        finally:
+            if changed:
+                self._isolation.rebase()
         self._gate.open((run.task, run.attempt))
-        if isinstance(job, PythonJob):
-            self._context.enter(job)
-        return table.call(job, self._blobs)
+        if isinstance(job, PythonJob) and self._context.enter(job):
+            self._isolation.rebase()
+        return table.call(job, self._blobs, self._isolation.call)
 
     def _failure_of(self, run: Run, error: BaseException) -> Failure | None:
         """What is told of what the task raised; None for a program's exit with status 0.
@@ -108,5 +134,5 @@ class MainJobs:
 
     def _end_forked_child(self, error: BaseException | None) -> None:
         """A task that forked and let the child return: the child must not go on as a second worker."""
-        if os.getpid() != self._pid:
-            os._exit(end_child(error))
+        if getpid() != self._pid:
+            _exit(end_child(error))

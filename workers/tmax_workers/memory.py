@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
-import resource
-from dataclasses import dataclass
+from os import getpid
+from typing import NamedTuple
+
+from tmax_workers.limits import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SLACK_BYTES = 4 * 1024 * 1024
@@ -16,12 +18,13 @@ _inherited: dict[int, int] = {}
 """By process, so that a forked one does not believe its parent's: the peak it was born with, 0 when its own is larger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """CPU seconds (user and system, all threads, ended children included) and the highest resident set so far."""
 
     cpu_s: float
     peak_rss_bytes: int
+    children_cpu_s: float
+    """What of ``cpu_s`` is the ended children's."""
 
 
 def own_rss_bytes() -> int:
@@ -35,14 +38,18 @@ def own_rss_bytes() -> int:
 
 def own_usage() -> Usage:
     """Return what this process and its ended children have used since it began."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Usage(cpu_s, _own_peak_bytes(own.ru_maxrss * 1024))
+    own, children_cpu_s = getrusage(RUSAGE_SELF), ended_children_cpu_s()
+    return Usage(own.ru_utime + own.ru_stime + children_cpu_s, _own_peak_bytes(own.ru_maxrss * 1024), children_cpu_s)
+
+
+def ended_children_cpu_s() -> float:
+    """CPU seconds of the children that have ended."""
+    children = getrusage(RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _own_peak_bytes(told_bytes: int) -> int:
-    pid = os.getpid()
+    pid = getpid()
     born_with = _inherited.get(pid)
     if born_with is None:
         born_with = _inherited[pid] = told_bytes if told_bytes > peak_of(pid) + _SLACK_BYTES else 0

@@ -33,9 +33,11 @@ from tmax_pipes.places import start_ticks
 from tmax_workers import descendants, spill
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture
+from tmax_workers.descendants import adopt_orphans
 from tmax_workers.desk import Desk
 from tmax_workers.events import Exit
 from tmax_workers.iothread import IoThread, header
+from tmax_workers.isolation import Isolation
 from tmax_workers.jobs import MainJobs
 from tmax_workers.loop import Loop
 from tmax_workers.options import Options
@@ -86,9 +88,10 @@ class Worker:
         self._sources = sources()
         self._preloaded = self._preload()
         self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
+        self._isolation = Isolation()
         self._desk = Desk(self._new_state())
         self._context = ProcessContext(options.blobs)
-        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources)
+        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation)
         self._io = IoThread(
             desk=self._desk,
             loop=self._loop,
@@ -111,6 +114,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._in_forked_child)
         self._io.start(self._options.rt, self._options.life, self._options.control)
         threading.Thread(target=self._run_io, name="tmax-io", daemon=True).start()
+        self._adopt_orphans()
         self._work()
         # What modules left for the end is done; threads that tasks left behind are not waited for.
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
@@ -161,6 +165,13 @@ class Worker:
 
     # -- main thread -------------------------------------------------------------------------------
 
+    def _adopt_orphans(self) -> None:
+        try:
+            adopt_orphans()
+        except OSError:
+            pass  # what leaves its parents is then ended with the worker at the latest
+        self._isolation.rebase()  # now the IO thread is there
+
     def _work(self) -> None:
         faulthandler.enable(file=self._pane.fd if self._pane.fd >= 0 else 2)
         inbox, desk, jobs = self._desk.inbox, self._desk, self._jobs
@@ -169,12 +180,14 @@ class Worker:
                 work()
                 continue
             run: Run | None = work
+            follows = False
             while run is not None:
-                outcome, printed = jobs.run(run)
+                outcome, printed = jobs.run(run, follows=follows)
                 if not isinstance(outcome, Done) or outcome.form == "none":
                     self._io.take_signals()
                 stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
-                run = desk.ended(outcome, printed.unshown, stale=stale)
+                run = desk.ended(outcome, printed.unshown, stale=stale, used_up=self._isolation.used_up)
+                follows = True
                 self._do_chores()
 
     def _do_chores(self) -> None:
@@ -215,6 +228,7 @@ class Worker:
                 self._threads = threads
                 enforce(threads)
                 self._surroundings.adopt({name.encode(): value.encode() for name, value in env_for(threads).items()})
+            self._isolation.rebase()
 
         return adopt
 

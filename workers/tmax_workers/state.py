@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tmax_pipes.jobs import PythonJob, ShellJob, context_key
+from tmax_pipes.jobs import JobOptions, PythonJob, ShellJob, context_key
 from tmax_pipes.link import WorkerLink
 from tmax_pipes.messages import (
     Done,
@@ -67,6 +67,7 @@ from tmax_workers.events import (
     Terminated,
     Tick,
     Unreported,
+    UsedUp,
 )
 from tmax_workers.phases import (
     SETTLE_S,
@@ -108,7 +109,7 @@ class WorkerState:
         self.phase: Phase = Idle()
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
-        self.stale = False
+        self.stale: tuple[type[JobOptions], ...] = ()  # the kinds of job this process must not run any more
         self.context = ""
         """Of the Python tasks that run here (``tmax_pipes.jobs.context_key``); empty: none was taken in yet."""
         self._has_taken = False
@@ -179,6 +180,7 @@ class WorkerState:
         self._say(msgspec.structs.replace(self.greeting, holding=tuple(self._holding()), results=self.link.results()))
         for message in self.link.again():
             self._dos.append(Say(message))
+        self._ask_for_replacement()
 
     def _run(self, run: Run) -> None:
         if self._is_known(run):
@@ -190,7 +192,7 @@ class WorkerState:
             self._give_back(run, "asked")
         elif self.leaving or isinstance(self.phase, Dying):
             self._give_back(run, "drain")
-        elif (self.stale and isinstance(run.job, PythonJob)) or not self._fits_here(run):
+        elif isinstance(run.job, self.stale) or not self._fits_here(run):
             self._give_back(run, "stale")
         elif isinstance(self.phase, Asking) and self.phase.run.task == run.task:
             old, self.phase = self.phase.run, Idle()
@@ -275,13 +277,14 @@ class WorkerState:
         elif isinstance(phase.run.job, ShellJob):
             self._last = (self._now, outcome)
         self._say(outcome)
+        self._ask_for_replacement()
 
-    def _stale_found(self, _: StaleFound) -> None:
-        self.stale = True
-        for run in [run for run in self.queue.values() if isinstance(run.job, PythonJob)]:
+    def _stale_found(self, found: StaleFound | UsedUp) -> None:
+        self.stale = (JobOptions,) if isinstance(found, UsedUp) else self.stale or (PythonJob,)
+        for run in [run for run in self.queue.values() if isinstance(run.job, self.stale)]:
             del self.queue[run.task]
             self._give_back(run, "stale")
-        if isinstance(self.phase, Asking) and isinstance(self.phase.run.job, PythonJob):
+        if isinstance(self.phase, Asking) and isinstance(self.phase.run.job, self.stale):
             run, self.phase = self.phase.run, Idle()
             self._give_back(run, "stale")
 
@@ -419,6 +422,10 @@ class WorkerState:
     def _give_back(self, run: Run, why: Literal["asked", "stale", "drain"]) -> None:
         self._say(Recalled(run.task, run.attempt, why))
 
+    def _ask_for_replacement(self) -> None:
+        if JobOptions in self.stale:
+            self._say(Recalled(0, 0, "stale"))
+
     def _end_unstarted(self, run: Run, why: str) -> None:
         kind: Literal["cancelled", "timeout"] = "timeout" if why == "timeout" else "cancelled"
         message = "cancelled from the pane before it started" if why == "pane" else f"{kind} before it started"
@@ -476,8 +483,7 @@ class WorkerState:
         if self.leaving or isinstance(self.phase, Dying):
             assert not self.queue, "a leaving worker holds tasks it will not run"
             assert not isinstance(self.phase, Asking)
-        if self.stale:
-            assert not any(isinstance(run.job, PythonJob) for run in self.queue.values()), "stale code would run"
+        assert not any(isinstance(run.job, self.stale) for run in self.queue.values()), "a stale process would run it"
         if isinstance(self.phase, Running) and not self.phase.killed:
             limit = due(self.phase)
             assert limit is None or limit > self._now, f"a limit passed {self._now - (limit or 0):.3f} s ago"
@@ -503,6 +509,7 @@ _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
     (JobEnded, "_job_ended", (Running,)),
     (JobEnded, "_nothing", (Dying,)),  # it ended after all, just after its Failed was said
     (StaleFound, "_stale_found", _ALIVE),
+    (UsedUp, "_stale_found", (Running, Dying)),
     (ChildGroup, "_child_group", (Running,)),
     (ConnectionDown, "_connection_down", _ALIVE),
     (PaneCancel, "_pane_cancel", _ALIVE),

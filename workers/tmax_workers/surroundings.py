@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import locale
 import os
-import resource
 import signal
 import sys
 import tempfile
 import time
 from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first, which costs more than all the rest here
 from collections.abc import Callable, Mapping
+from os import fchdir, umask
+from signal import signal as set_signal
 from typing import Any
 
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_workers.errors import Refused
+from tmax_workers.limits import LIMITS, getrlimit, setrlimit
 from tmax_workers.threads import VARIABLES
 
 USUAL_UMASK = 0o022
@@ -29,17 +31,9 @@ USUAL_UMASK = 0o022
 DELETED = b" (deleted)"
 """Ends the path of a folder that was removed under its process, as /proc shows it."""
 
-WATCHED = (
-    signal.SIGINT,
-    signal.SIGUSR1,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGWINCH,
-    signal.SIGTTOU,
-    signal.SIGALRM,
-    signal.SIGCHLD,
-    signal.SIGPIPE,
-)
+_SYNCHRONOUS = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
+_SELDOM = {signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16}
+_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - _SYNCHRONOUS - _SELDOM))
 
 
 class TaskEnvironment:
@@ -50,13 +44,16 @@ class TaskEnvironment:
         self._blobs = blob_folder
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._env = _environ().copy()
+        self._umask = umask(USUAL_UMASK)
+        umask(self._umask)
+        self._zone = time.tzname
         self._own = _OwnState()
         self._ours: dict[bytes, bytes] = {}
         """Variables that every task finds, whoever submitted it."""
         self._body: Body = b""
         self._shared = Surroundings()
         self._applied: Surroundings | None = None
-        self._handlers: list[tuple[int, Any]] = [(int(number), getsignal(number)) for number in WATCHED]
+        self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
         self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
     def adopt(self, variables: Mapping[bytes, bytes]) -> None:
@@ -107,8 +104,10 @@ class TaskEnvironment:
         self._restore_env()
         if b"TZ" in self._env or b"TZ" in self._own.env:
             time.tzset()
+            self._zone = time.tzname
         self._own.set_locale(wanted)
-        os.umask(USUAL_UMASK if wanted.umask is None else wanted.umask)
+        self._umask = USUAL_UMASK if wanted.umask is None else wanted.umask
+        umask(self._umask)
         self._own.set_limits(wanted.limits)
         sys.argv = list(wanted.argv or self._own.argv)
         sys.setrecursionlimit(wanted.recursion_limit or self._own.recursion_limit)
@@ -124,19 +123,20 @@ class TaskEnvironment:
     def leave(self) -> None:
         """Put everything back, whatever the task did."""
         try:
-            os.fchdir(self._home)
+            fchdir(self._home)
         except OSError:
             pass  # the folder the worker began in was removed: there is nothing to go back to
+        umask(self._umask)
         if _environ() != self._env:
             self._restore_env()
-        for number, handler in self._handlers:
-            if getsignal(number) is not handler:
-                signal.signal(number, handler)
-                if number == signal.SIGALRM:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+        if time.tzname is not self._zone:  # each tzset makes a new one
+            time.tzset()
+            self._zone = time.tzname
+        if [*map(getsignal, _SIGNALS)] != self._handlers:
+            self._restore_handlers()
         if pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
             pthread_sigmask(signal.SIG_SETMASK, self._mask)  # blocked, a cancel would never come in
-        if "asyncio" in sys.modules:
+        if "asyncio" in sys.modules or "trio" in sys.modules:
             self._set_wakeup()  # an event loop takes it for its own and leaves none
 
     def close(self) -> None:
@@ -151,6 +151,11 @@ class TaskEnvironment:
             if now.get(name) != value:
                 os.environb[name] = value
 
+    def _restore_handlers(self) -> None:
+        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+            if getsignal(number) is not handler and handler is not None:
+                set_signal(number, handler)
+
 
 class _OwnState:
     """What this process was before any task: what a submitter does not say is put back to it."""
@@ -160,7 +165,7 @@ class _OwnState:
         self.argv = list(sys.argv)
         self.recursion_limit = sys.getrecursionlimit()
         self._locale = locale.setlocale(locale.LC_ALL, None)
-        self._limits = {which: resource.getrlimit(which) for which in limit_numbers()}
+        self._limits = {which: getrlimit(which) for which in limit_numbers()}
 
     def set_locale(self, wanted: Surroundings) -> None:
         """As the submitter had it; as a program that has just started with its environment; or as here."""
@@ -177,16 +182,16 @@ class _OwnState:
         """Set the soft limits; a hard one lowered here could not be raised for the next task."""
         for which, (own_soft, hard) in self._limits.items():
             soft = wanted.get(which, (own_soft, hard))[0]
-            if which == resource.RLIMIT_CPU and soft >= 0 and which in wanted:
+            if which == LIMITS["RLIMIT_CPU"] and soft >= 0 and which in wanted:
                 soft += int(sum(os.times()[:2]))  # the kernel counts what earlier tasks used as well
             soft = hard if soft < 0 or 0 <= hard < soft else soft
-            if resource.getrlimit(which)[0] != soft:
-                resource.setrlimit(which, (soft, hard))
+            if getrlimit(which)[0] != soft:
+                setrlimit(which, (soft, hard))
 
 
 def limit_numbers() -> list[int]:
     """Return the numbers of all resource limits of this system."""
-    return sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_") and isinstance(value, int)})
+    return sorted(set(LIMITS.values()))
 
 
 def _same_but_folder(one: Surroundings, other: Surroundings) -> bool:

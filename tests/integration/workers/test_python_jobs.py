@@ -233,7 +233,6 @@ def test_what_a_task_leaves_changed_is_put_back(worker: Bench):
         sys.stdout = None
         sys.stderr.close()
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
-        threading.Thread(target=threading.Event().wait, daemon=True).start()
 
     def look() -> list[object]:
         print("seen")

@@ -12,7 +12,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, PythonJob
@@ -21,6 +21,7 @@ from tmax_workers.kinds import functions
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _NONE = pickle.dumps(None, 5)
+Caller: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 class NotFound(WorkerError):
@@ -51,13 +52,18 @@ class Output:
     strategy: str = ""
 
 
-def run(job: PythonJob, blob_folder: str) -> Output:
-    """Call the function and return its packed result.
+def directly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the function as it is."""
+    return function(*args, **kwargs)
+
+
+def run(job: PythonJob, blob_folder: str, caller: Caller = directly) -> Output:
+    """Call the function and return its packed result.  What is in effect when ``caller`` is called belongs to the process, not to the task.
 
     Raises whatever the function raises; Refused, NotFound and Unpicklable of our own; BlobError for a body that is gone.
     """
     function, args, kwargs = _call_of(job, blobs.load(blob_folder, job.call), blob_folder)
-    value = function(*args, **kwargs)
+    value = caller(function, args, kwargs)
     if job.target:
         packed = _as_json(value)
         if packed is not None:

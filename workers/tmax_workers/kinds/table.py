@@ -9,10 +9,13 @@ from tmax_workers.kinds import python
 from tmax_workers.kinds.python import Output
 
 
-def call(job: PythonJob | KernelJob, blob_folder: str) -> Output:
-    """Run a job here and now, on this thread; raises what it raises (see ``kinds/python.py`` and ``kinds/kernel.py``)."""
+def call(job: PythonJob | KernelJob, blob_folder: str, caller: python.Caller = python.directly) -> Output:
+    """Run a job here and now, on this thread; raises what it raises (see ``kinds/python.py`` and ``kinds/kernel.py``).
+
+    ``caller`` calls the user's function, when it has been loaded.
+    """
     if isinstance(job, PythonJob):
-        return python.run(job, blob_folder)
+        return python.run(job, blob_folder, caller)
     from tmax_workers.kinds import kernel
 
     figures, device, strategy = kernel.run(job)

@@ -1,0 +1,218 @@
+"""What one task does to its process never reaches the next one: compared after each task, then put back, or the worker is replaced.
+
+::
+
+    load the function and its arguments   what importing modules does to the process stays, as the modules do: a new baseline
+    call                                  in a copy of the context: decimal, NumPy's errors, context variables are the task's own
+    the call has ended                    functions that were replaced are put back, before anything of ours goes through them
+    the task has ended                    timers off; one look at all the rest --differs--> put back --cannot be--> ``used_up``
+
+A worker that is used up reports its task's result, gives back what waits and asks for its replacement.
+
+What is looked at after each task, in microseconds (a trivial system call costs 0.15 here):
+
+====================================================================================================  =====
+interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     1.2
+    of these affinity 0.3, locale 0.3, niceness 0.15
+functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.4
+timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.7
+child processes: one read of ``/proc``; threads: one counter                                            0.5
+context: one copy                                                                                       0.1
+resource limits: nothing until something has imported ``resource``, then one read of ``/proc``          3.0
+====================================================================================================  =====
+
+Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
+streams in ``capture.py``.  A thread or process that a task leaves running is the end of the worker, and the process's too;
+with ``keep_background`` both stay.
+
+Not looked at: variables of modules, the state of random generators, functions that are not in the table, open files,
+``atexit``, and what ``ctypes`` or a C extension does behind Python's back (``putenv``, ``prctl``, POSIX timers).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from _thread import _count as count_threads
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from os import pread
+from threading import enumerate as all_threads
+from time import monotonic
+from typing import Any
+
+from tmax_workers import descendants
+from tmax_workers.limits import KnownLimits
+from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
+
+_THREAD_GRACE_S = 0.05
+"""A thread that is about to end has so long."""
+_KEPT_THREADS = frozenset({("tqdm._monitor", "TMonitor")})
+"""Threads of libraries that live as long as the process, and neither compute nor print for a task that has ended."""
+_CHILDREN_BYTES = 4096
+_VIRTUAL, _PROFILING = (1, 2)
+_OFF = (0.0, 0.0)
+_modules = sys.modules
+_alarm, _getitimer, _setitimer = signal.alarm, signal.getitimer, signal.setitimer
+_cancel_dump, _unregister_dump = faulthandler.cancel_dump_traceback_later, faulthandler.unregister
+_USR1 = int(signal.SIGUSR1)
+
+
+class Isolation:
+    """Of this process; used on the main thread alone.  ``used_up`` says why this process must run no other task; empty: it may."""
+
+    def __init__(self) -> None:
+        self.used_up = ""
+        self._inside = False
+        self._decimal: Any = None
+        self._limits = KnownLimits()
+        self._functions = Baseline(FUNCTIONS)
+        self._values = Baseline(VALUES)
+        self._children_fd = _open_children()
+        self._spare: frozenset[int] = frozenset()
+        self.rebase()
+
+    def rebase(self) -> None:
+        """What this process is now is what it is to be after each task: called between tasks, after changes that are to stay."""
+        self._limits.retake()
+        self._rebase_loaded()
+
+    def close(self) -> None:
+        """Let go of the descriptors, for an owner whose process lives on."""
+        self._limits.close()
+        if self._children_fd >= 0:
+            os.close(self._children_fd)
+
+    # -- the call ----------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call a task's function, which has just been loaded, and return what it returns."""
+        if len(_modules) != self._count or sys.path != self._path:
+            self._rebase_loaded()
+        context = copy_context()
+        if self._decimal is not None:
+            context.run(_modules["decimal"].setcontext, self._decimal.copy())
+        self._inside = True
+        try:
+            return context.run(function, *args, **kwargs)
+        finally:
+            if self._functions.differs():
+                self._functions.put_back()
+            self._inside = False
+
+    def put_functions_back(self) -> None:
+        """After the call, and once more after the gate has closed: TaskCancelled may come in between."""
+        if self._inside:
+            if self._functions.differs():
+                self._functions.put_back()
+            self._inside = False
+
+    # -- after the task ----------------------------------------------------------------------------
+
+    def leave(self, *, keep_background: bool) -> None:
+        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a second later."""
+        _alarm(0)
+        if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
+            _setitimer(_VIRTUAL, 0)
+            _setitimer(_PROFILING, 0)
+        _cancel_dump()
+        _unregister_dump(_USR1)  # it would take the signal that cancels
+        if self._values.differs() or len(_modules) != self._count:
+            self._put_values_back()
+        if count_threads() != self._threads:
+            self._look_at_threads(keep=keep_background)
+        if self._read_children() != self._children:
+            self._look_at_children(keep=keep_background)
+        if self._limits.differ():
+            self._use_up_by(self._limits.put_back())
+
+    def _put_values_back(self) -> None:
+        imported = len(_modules) != self._count
+        if imported:
+            self._functions.retake()
+            self._values.extend()
+        self._use_up_by(self._values.put_back(imported=imported))
+        self._note_modules()
+
+    def _use_up_by(self, names: list[str]) -> None:
+        if names:
+            self.use_up(f"cannot be put back: {', '.join(names)}")
+
+    def use_up(self, why: str) -> None:
+        """This process must not run another task."""
+        self.used_up = self.used_up or why
+
+    def _look_at_threads(self, *, keep: bool) -> None:
+        end = monotonic() + _THREAD_GRACE_S
+        ours = self._known_threads
+        for thread in all_threads():
+            if thread not in ours and not _is_kept(thread):
+                thread.join(max(0.0, end - monotonic()))
+        left = [thread for thread in all_threads() if thread not in ours]
+        strangers = [thread for thread in left if not _is_kept(thread)]
+        unknown = count_threads() - self._threads - len(left)
+        if not keep and (strangers or unknown > 0):
+            named = ", ".join(thread.name for thread in strangers[:3]) or "one of its own making"
+            self.use_up(f"threads left running: {named}"[:200])
+        self._note_threads()
+
+    def _look_at_children(self, *, keep: bool) -> None:
+        # Nothing else runs here now, so whatever has ended may be reaped.
+        running, spare = descendants.left_running(), self._spare | _resource_tracker()
+        left = [pid for pid in running if pid not in spare]
+        if left and not keep:
+            descendants.end_all(spare=spare.intersection(running))
+            self.use_up(f"{len(left)} process{'es' * (len(left) > 1)} left running")
+        self._note_children()
+
+    # -- baseline ----------------------------------------------------------------------------------
+
+    def _rebase_loaded(self) -> None:
+        self._functions.retake()
+        self._values.retake()
+        self._note_modules()
+        self._note_threads()
+        self._note_children()
+        self._decimal = None
+        if any(variable.name == "decimal_context" for variable in copy_context()):
+            self._decimal = _modules["decimal"].getcontext().copy()  # the one there could be changed in place by each task
+
+    def _note_modules(self) -> None:
+        self._count = len(_modules)
+        self._path = sys.path.copy()
+
+    def _note_threads(self) -> None:
+        self._threads = count_threads()
+        self._known_threads = frozenset(all_threads())
+
+    def _note_children(self) -> None:
+        # Nothing is reaped here: a command of the IO thread's may run.
+        self._children = self._read_children()
+        self._spare = frozenset(map(int, self._children.split()))
+
+    def _read_children(self) -> bytes:
+        if self._children_fd >= 0:
+            return pread(self._children_fd, _CHILDREN_BYTES, 0)
+        return b"1" if descendants.has_children() else b""  # as good as any number: nobody's child is 1
+
+
+def _open_children() -> int:
+    """The children of the main thread: those of another one are seen once it has ended, and until then the thread is."""
+    try:
+        return os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1  # a kernel without CONFIG_PROC_CHILDREN
+
+
+def _is_kept(thread: threading.Thread) -> bool:
+    return (type(thread).__module__, type(thread).__name__) in _KEPT_THREADS
+
+
+def _resource_tracker() -> frozenset[int]:
+    """The helper of multiprocessing that removes shared memory: it belongs to the process, and ends with it."""
+    tracker = getattr(_modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    pid = getattr(tracker, "_pid", None)
+    return frozenset({pid} if isinstance(pid, int) else ())

@@ -1,0 +1,252 @@
+"""What the interpreter lets a task change, as a table: how each is read, and how it is put back.
+
+::
+
+    rows of the modules that are loaded --one compiled expression--> a tuple      compared as a whole after each task
+    differs --> row by row: put back --> cannot be: its name is returned
+
+One expression for all of them, because a call for each would cost more than all the reading.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BufferedReader, FileIO, TextIOWrapper
+from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
+from types import ModuleType
+from typing import Any, TypeAlias
+
+PutBack: TypeAlias = Callable[[Any, Any], object]
+"""Takes the module and the value that was there before."""
+Merge: TypeAlias = Callable[[list[Any], list[Any]], list[Any]]
+"""Takes what was there before and what is there now; returns what is to be there, when the task has imported modules."""
+
+
+_MODULE = re.compile(r"\bm\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing to look at, once ``module`` is loaded.  ``read`` and ``default`` are expressions in which ``m`` is the module."""
+
+    module: str
+    read: str
+    put_back: PutBack
+    default: str = ""
+    """What it is in a module just imported; empty: what it is when it is first read."""
+    merge: Merge | None = None
+
+
+def _names(module: str, names: str, default: str = "", merge: Merge | None = None) -> tuple[Row, ...]:
+    return tuple(Row(module, f"m.{name}", _setter(name), default, merge) for name in names.split())
+
+
+def _setter(path: str) -> PutBack:
+    *holders, name = path.split(".")
+
+    def put_back(module: Any, value: Any) -> None:
+        for holder in holders:
+            module = getattr(module, holder)
+        setattr(module, name, value)
+
+    return put_back
+
+
+def _put_stdin_back(m: Any, _closed: bool) -> None:
+    m.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape")
+
+
+def _put_builtins_back(m: Any, count: int) -> None:
+    for name in list(vars(m))[count:]:  # a dictionary keeps the order in which its names came
+        delattr(m, name)
+
+
+def _put_filters_back(m: Any, filters: list[Any]) -> None:
+    m.filters = filters
+    m._filters_mutated()  # noqa: SLF001
+
+
+def _keep_filters(before: list[Any], now: list[Any]) -> list[Any]:
+    """A library's own, set at its import, names a message or a module; what a task's code sets seldom does."""
+    return [one for one in now if one in before or one[1] is not None or one[3] is not None]
+
+
+def _keep_finders(before: list[Any], now: list[Any]) -> list[Any]:
+    """Those of a module that was imported, which is not imported a second time."""
+    return [one for one in now if one in before or getattr(one, "__module__", "__main__") not in {"__main__", None}]
+
+
+def _put_options_back(m: Any, options: dict[str, Any]) -> None:
+    m._format_options.clear()  # noqa: SLF001
+    m._format_options.update(options)  # noqa: SLF001
+
+
+_libc_setlocale = ctypes.PyDLL(None).setlocale  # half the price of _locale's
+_libc_setlocale.restype = ctypes.c_char_p
+_LC_ALL = 6
+
+
+def _put_locale_back(_: Any, value: bytes | None) -> None:
+    if _libc_setlocale(_LC_ALL, value) is None:
+        raise OSError("the locale is not there any more")
+
+
+FUNCTIONS = (
+    *_names("time", "time monotonic perf_counter sleep"),
+    *_names("os", "environ getpid getcwd open read write stat fork"),
+    *_names("builtins", "open print input __import__ len isinstance"),
+    *_names("json", "dumps loads"),
+    *_names("pickle", "dumps loads"),
+    *_names("random", "random"),
+    *_names("socket", "socket"),
+    *_names("subprocess", "Popen run"),
+    *_names("threading", "Thread"),
+)
+"""What tests and tools replace most.  A function of any other module stays replaced, as a variable of that module would."""
+
+VALUES = (
+    *_names("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
+    *_names("sys", "meta_path path_hooks", merge=_keep_finders),
+    Row("sys", "m.stdin.closed", _put_stdin_back),
+    Row("sys", "m.getrecursionlimit()", lambda m, value: m.setrecursionlimit(value)),
+    Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
+    Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
+    Row("sys", "m.gettrace()", lambda m, value: m.settrace(value)),
+    Row("sys", "m.getprofile()", lambda m, value: m.setprofile(value)),
+    Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
+    Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
+    Row("sys", "locale(6, None)", _put_locale_back),
+    Row("builtins", "len(m.__dict__)", _put_builtins_back),
+    *_names("gc", "callbacks"),
+    Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
+    *_names("threading", "excepthook _trace_hook _profile_hook"),
+    *_names("warnings", "showwarning"),
+    Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
+    Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
+    Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
+    *_names("logging", "root.handlers", default="[]"),
+    Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
+    Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
+    *_names("tempfile", "tempdir", default="None"),
+    *_names("urllib.request", "_opener", default="None"),
+    *_names("decimal", "DefaultContext.prec", default="28"),
+    *_names("asyncio.events", "_event_loop_policy", default="None"),
+    *_names("multiprocessing.context", "_default_context._actual_context", default="None"),
+    # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
+    Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
+    Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
+    Row("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
+    Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
+    Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
+    Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
+    Row("torch", "m.are_deterministic_algorithms_enabled()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
+    Row("torch", "m.get_float32_matmul_precision()", lambda m, value: m.set_float32_matmul_precision(value), "'highest'"),
+    Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
+    Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
+)
+
+
+class Baseline:
+    """What the rows of a table gave before the task, for those whose module is loaded."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._table = tuple(rows)
+        self._modules: list[Any] = []
+        self._rows: tuple[Row, ...] = ()
+        self._one_by_one: tuple[Callable[[], Any], ...] = ()
+        self._read: Callable[[], tuple[Any, ...]] = tuple
+        self._originals: tuple[Any, ...] = ()
+        self._before: tuple[Any, ...] = ()
+        self.retake()
+
+    def retake(self) -> None:
+        """What is now is what is to be after each task."""
+        self._compile()
+        self._originals = self._read()
+        self._before = tuple(map(_copy, self._originals))
+
+    def extend(self) -> None:
+        """Modules were imported by the task itself: take up their rows, with what an import gives them; ``put_back`` then has the rest."""
+        known = dict(zip(self._rows, zip(self._originals, self._before, strict=True), strict=True))
+        self._compile()
+        pairs = [known.get(row) or _pair_of(row, read) for row, read in zip(self._rows, self._one_by_one, strict=True)]
+        self._originals, self._before = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+
+    def differs(self) -> bool:
+        """Whether anything is not as it was."""
+        try:
+            return self._read() != self._before
+        except BaseException:  # a name was deleted, or the comparison of an object of the task's raised: look row by row
+            return True
+
+    def put_back(self, *, imported: bool = False) -> list[str]:
+        """Put back what differs; return the names of what cannot be.  ``imported``: the task has imported modules."""
+        lost = []
+        for row, read, original, before in zip(self._rows, self._one_by_one, self._originals, self._before, strict=True):
+            if _is_as_before(read, before):
+                continue
+            try:
+                wanted = row.merge(before, read()) if imported and row.merge else before
+                if type(original) is list:
+                    original[:] = wanted
+                    wanted = original
+                row.put_back(sys.modules[row.module], wanted)
+                if not _is_as_before(read, _copy(wanted)):
+                    lost.append(f"{row.module}: {row.read}")
+            except BaseException:  # the task may have put anything there, also where we put back
+                lost.append(f"{row.module}: {row.read}")
+        self.retake()  # a stream or a list may have had to be made anew
+        return lost
+
+    def _compile(self) -> None:
+        modules = [sys.modules.get(row.module) for row in self._table]
+        if modules == self._modules:
+            return
+        self._modules = modules
+        found = [(row, module) for row, module in zip(self._table, modules, strict=True) if isinstance(module, ModuleType)]
+        readable = [(row, module, read) for row, module in found if _works(read := _reader([row], [module]))]
+        self._rows = tuple(row for row, _, _ in readable)
+        self._one_by_one = tuple(read for _, _, read in readable)
+        self._read = _reader(self._rows, [module for _, module, _ in readable], whole=True)
+
+
+def _reader(rows: Iterable[Row], modules: Iterable[ModuleType], *, whole: bool = False) -> Callable[[], Any]:
+    names: dict[str, Any] = {"locale": _libc_setlocale, "priority": getpriority, "affinity": sched_getaffinity}
+    parts = []
+    for row, module in zip(rows, modules, strict=True):
+        name = f"m_{row.module.replace('.', '_')}"
+        names[name] = module
+        parts.append(_MODULE.sub(name, row.read))
+    read: Callable[[], Any] = eval(f"lambda: ({', '.join(parts)}{',' if whole else ''})", names)  # noqa: S307  # of the table above
+    return read
+
+
+def _works(read: Callable[[], Any]) -> bool:
+    try:
+        read()
+    except Exception:  # another version of the library: the row is not looked at
+        return False
+    return True
+
+
+def _pair_of(row: Row, read: Callable[[], Any]) -> tuple[Any, Any]:
+    now = read()
+    if not row.default:
+        return now, _copy(now)
+    default = eval(row.default, {"m": sys.modules[row.module]})  # noqa: S307  # of the table above
+    return (now if type(now) is list else default), default
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if type(value) is list else value
+
+
+def _is_as_before(read: Callable[[], Any], before: Any) -> bool:
+    try:
+        return bool(read() == before)
+    except BaseException:  # deleted, or an object of the task's that cannot be compared
+        return False
