@@ -34,8 +34,8 @@ def child_env() -> dict[str, str]:
 
 
 HOLD = """
+import sys
 from tmax.storage.lock import controller_lock
-from tmax.storage.lock import holder as lock_holder
 lock = controller_lock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
