@@ -127,7 +127,6 @@ class Worker:
         """Start anew with nothing preloaded, unless nothing was."""
         if not self._options.preload:
             return
-        self._pane.say(f"starting anew: the program brings its own {needs}")
         with self._desk.lock:  # what was said is written, and nothing more is
             self._desk.flush()
             self._surroundings.put_own_limits_back()
