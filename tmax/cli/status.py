@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 FAILED = ("failed", "dead", "interrupted")
 LIMIT = 50
-_NO_LIMIT = 1_000_000
+_NO_LIMIT = (1 << 63) - 1
 
 
 def status(common: say.Common) -> int:

@@ -14,7 +14,7 @@ import sys
 from tmax.cli import say
 from tmax.cli.again import ask_again
 from tmax.cli.codec import decode
-from tmax.errors import UsageError
+from tmax.errors import UsageError, WaitTimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,5 +94,9 @@ def environment() -> dict[str, str]:
 
 def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
     """Have the task accepted exactly once and return its id.  Raises as ``ask_again`` does."""
-    ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
+    try:
+        ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
+    except WaitTimedOut as error:
+        error.hint = f"whether the task was accepted is not known; to find out: the same command with --request-id {request_id}"
+        raise
     return ids[0]

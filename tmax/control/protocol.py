@@ -63,10 +63,11 @@ class BulkTask(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     priority: str = "normal"
     timeout_s: float = 0.0
-    retries: int = 0
-    deliveries: int = 3
+    retries: int | None = None
+    """None, here and below: as the swarm's settings say."""
+    deliveries: int | None = None
     delivery: Delivery | None = None
-    grace_s: float = 10.0
+    grace_s: float | None = None
 
 
 class BulkSubmit(msgspec.Struct, frozen=True, tag="submit"):

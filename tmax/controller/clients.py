@@ -118,11 +118,14 @@ class Clients:
 
     # -- ends --------------------------------------------------------------------------------------
 
-    def wait(self, waiter: Waiter, timeout_s: float | None) -> None:
+    def wait(self, waiter: Waiter) -> None:
         """Answer ``waiter`` when its open tasks have ended."""
         for number in waiter.open:
             self._waiters.setdefault(number, set()).add(waiter)
-        if timeout_s is not None:
+
+    def limit(self, waiter: Waiter, timeout_s: float | None) -> None:
+        """Answer ``waiter`` with the time-out when it still waits after ``timeout_s`` (None: no limit; 0: one look)."""
+        if timeout_s is not None and not waiter.answered:
             waiter.timer = self._house.reactor.after(timeout_s, lambda: self._expire(waiter))
 
     def _expire(self, waiter: Waiter) -> None:

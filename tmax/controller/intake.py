@@ -161,7 +161,7 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     )
 
 
-def new_task_of_bulk(client: str, task: BulkTask) -> NewTask:
+def new_task_of_bulk(client: str, task: BulkTask, defaults: TaskSettings) -> NewTask:
     """Return the task that the Python API describes; types were checked by the decoder."""
     _checked(task.job, task.name, task.priority, task.delivery)
     return NewTask(
@@ -170,8 +170,8 @@ def new_task_of_bulk(client: str, task: BulkTask) -> NewTask:
         name=task.name,
         priority=task.priority,
         timeout_s=_seconds(task.timeout_s, "timeout"),
-        retries=_whole(task.retries, "retries", least=0),
-        deliveries=_whole(task.deliveries, "deliveries", least=1),
+        retries=_whole(defaults.retries if task.retries is None else task.retries, "retries", least=0),
+        deliveries=_whole(defaults.deliveries if task.deliveries is None else task.deliveries, "deliveries", least=1),
         delivery=task.delivery,
-        grace_s=_seconds(task.grace_s, "grace"),
+        grace_s=_seconds(defaults.grace_s if task.grace_s is None else task.grace_s, "grace"),
     )

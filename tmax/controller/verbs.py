@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from tmax.storage.store import Reader
 
 
+READY_S = 120.0
+"""How long ``ready`` waits for the workers when it is not said."""
+
+
 def wanted_ids(ask: Ask) -> list[int]:
     """Return the field ``ids``, or raise UsageError."""
     ids = ask.fields.get("ids")
@@ -117,7 +121,8 @@ class Verbs:
         )
 
     def _ready(self, ask: Ask) -> None:
-        self._house.clients.want_ready(ask, fields.seconds(ask.fields.get("timeout_s")) or 120.0)
+        timeout_s = fields.seconds(ask.fields.get("timeout_s"))
+        self._house.clients.want_ready(ask, READY_S if timeout_s is None else timeout_s)
 
     def _status(self, ask: Ask) -> None:
         snapshot = self._house.painter.paint()
@@ -261,8 +266,9 @@ class Verbs:
         waiter = Waiter(ask, ids, fail_fast=bool(ask.fields.get("fail_fast")))
         tasks = self._house.scheduler.desk.ledger.tasks
         ended_before = [number for number in ids if number not in tasks]
-        self._house.clients.wait(waiter, timeout_s)
+        self._house.clients.wait(waiter)
         if not ended_before:
+            self._house.clients.limit(waiter, timeout_s)
             return
 
         def with_ended(ended: dict[int, Task]) -> None:
@@ -273,6 +279,7 @@ class Verbs:
             for task in ended.values():
                 if not waiter.answered:
                     waiter.take(task)
+            self._house.clients.limit(waiter, timeout_s)  # only now: with a limit of 0, what has ended is seen first
 
         self._read(lambda reader: reader.tasks(ended_before), with_ended, ask.fail)
 
@@ -374,7 +381,7 @@ class Verbs:
 
         try:
             self._check_open()
-            tasks = [new_task_of_bulk(request.client, task) for task in request.tasks]
+            tasks = [new_task_of_bulk(request.client, task, self._house.settings.tasks) for task in request.tasks]
         except TmaxError as error:
             refused(error)
             return
