@@ -20,7 +20,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 | ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
 | ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |
 | ``logs`` | ``target`` | a task: ``task state worker file tail live`` (``tail``: base64; ``file``: path or null); a worker: ``worker text task`` (what its pane shows) |
-| ``cancel`` | ``ids dry_run`` | ``results``: list of ``{"id", "was", "now"}`` |
+| ``cancel`` | ``ids dry_run begun`` (``begun`` false: only those that have not begun) | ``results``: list of ``{"id", "was", "now"}`` |
 | ``locate`` | ``target`` | ``session pane worker task`` of a worker, a task, or ``dashboard``; ``tmux`` (socket path) |
 | ``select`` | ``selectors`` | ``ids`` for ``@``, ``@~2``, ``3-7``, ``3``, names |
 | ``watch`` | ``always`` | streams ``{"snapshot"}`` at the dashboard's rhythm while somebody looks (always: while connected) |
@@ -85,9 +85,10 @@ class BulkWatch(msgspec.Struct, frozen=True, tag="watch"):
 
 
 class BulkCancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """End these tasks."""
+    """End these tasks; ``begun=False``: only those that have not begun."""
 
     ids: tuple[int, ...]
+    begun: bool = True
 
 
 class BulkAccepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -225,7 +225,7 @@ class Verbs:
                 answer({number: f"would be cancelled ({state})" for number, state in before.items()}, ended)
             else:
                 token = self._house.clients.expect_cancelled(lambda results: answer(dict(results), ended))
-                self._house.emit(CancelAsked(token=token, tasks=tuple(before)))
+                self._house.emit(CancelAsked(token=token, tasks=tuple(before), begun=ask.fields.get("begun") is not False))
 
         self._read(lambda reader: reader.tasks(gone), with_ended, ask.fail)
 
@@ -406,4 +406,4 @@ class Verbs:
 
     def _bulk_cancel(self, request: BulkCancel) -> None:
         token = self._house.clients.expect_cancelled(lambda _: None)
-        self._house.emit(CancelAsked(token=token, tasks=request.ids))
+        self._house.emit(CancelAsked(token=token, tasks=request.ids, begun=request.begun))

@@ -178,10 +178,10 @@ class Scheduler:
         return task.id
 
     def _on_cancel(self, event: CancelAsked) -> None:
-        results = tuple((number, self._cancel(number)) for number in event.tasks)
+        results = tuple((number, self._cancel(number, begun=event.begun)) for number in event.tasks)
         self.desk.actions.append(CancelAnswered(token=event.token, results=results))
 
-    def _cancel(self, number: int) -> str:
+    def _cancel(self, number: int, *, begun: bool) -> str:
         desk = self.desk
         task = desk.ledger.tasks.get(number)
         if task is None:
@@ -190,6 +190,8 @@ class Scheduler:
             desk.ready.discard(number)
             desk.end(task, S.CANCELLED, outcome_of(Failure(kind="cancelled", message="cancelled before it ran")))
             return "cancelled"
+        if task.state is S.RUNNING and not begun:
+            return "running"
         if not task.cancelling:
             desk.stop_task(desk.ledger.note(task, cancelling=True))
         return "ending"
