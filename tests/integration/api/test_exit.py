@@ -158,9 +158,8 @@ def test_refused_tasks_whose_futures_nobody_looks_at_are_said(held: Box, script:
         gate.write_text("go\n")
         down.wait(30)
     assert running.returncode == 1, (out, err)
-    assert err == f"error: {COUNT} tasks were not accepted by swarm 'default': the swarm is going down; nothing new is accepted\n" + (
-        "hint: tmax init, then submit again\n"
-    )
+    told = f"error: {COUNT} tasks were not accepted by swarm 'default': the swarm is going down; nothing new is accepted\n"
+    assert err == f"{told}hint: tmax init, then submit again\n"
 
 
 def test_a_failure_that_was_looked_at_is_the_programs_own_affair(held: Box, script: Script) -> None:
