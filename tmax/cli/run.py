@@ -33,9 +33,6 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
     from tmax.cli.follow import follow  # before the task exists: from then on Ctrl-C must reach it
 
     task_id = accept(common, task_of(words, **given), request_id or new_request_id())
-    common.talk(f"task {task_id}")
-    if _has_input():
-        say.warn("note: what is piped in here does not reach the command; it reads from its worker's pane (pass a file instead)")
     cancelled: list[int] = []
 
     def cancel() -> None:
@@ -45,6 +42,9 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
 
     output: list[bytes] = []
     try:
+        common.talk(f"task {task_id}")
+        if _has_input():
+            say.warn("note: what is piped in here does not reach the command; it reads from its worker's pane (pass a file instead)")
         follow(common, task_id, cancel, output.append if common.json else say.out_bytes)
     except KeyboardInterrupt:
         if not cancelled:

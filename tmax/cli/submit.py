@@ -13,8 +13,9 @@ import sys
 
 from tmax.cli import say
 from tmax.cli.again import ask_again
+from tmax.cli.ask import LOOK_S, ask
 from tmax.cli.codec import decode
-from tmax.errors import UsageError, WaitTimedOut
+from tmax.errors import TmaxError, UsageError, WaitTimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +98,25 @@ def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
     try:
         ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
     except WaitTimedOut as error:
-        error.hint = f"whether the task was accepted is not known; to find out: the same command with --request-id {request_id}"
+        error.hint = _not_known(request_id)
+        raise
+    except KeyboardInterrupt:
+        take_back(common, task, request_id)
         raise
     return ids[0]
+
+
+def _not_known(request_id: str) -> str:
+    return f"whether the task was accepted is not known; to find out: the same command with --request-id {request_id}"
+
+
+def take_back(common: say.Common, task: dict[str, Any], request_id: str) -> None:
+    """After Ctrl-C before the answer: cancel what this request may have made; another Ctrl-C leaves at once.
+
+    The request is made again to learn the task's id; should it not have arrived the first time, its task is cancelled as well.
+    """
+    try:
+        ids = ask(common.layout, "submit", LOOK_S, tasks=[task], request_id=request_id)["ids"]
+        ask(common.layout, "cancel", LOOK_S, ids=ids)
+    except (TmaxError, OSError, KeyboardInterrupt):
+        say.warn(f"note: {_not_known(request_id)}")

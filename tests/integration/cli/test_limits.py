@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
 import pytest
 
+from tests.integration.cli.test_talk import command
 from tests.integration.cli.toy import Answer, Toy
+from tests.wait import wait_until
 from tmax.cli import ask, ends, fast
 
 Capture = pytest.CaptureFixture[str]
@@ -103,3 +106,38 @@ def test_a_submit_that_was_not_answered_is_no_success_and_says_how_to_find_out(t
     assert "whether the task was accepted is not known" in err
     assert "--request-id mine" in err
     opened.set()
+
+
+@pytest.mark.parametrize("verb", ["submit", "run"])
+def test_ctrl_c_before_the_answer_takes_the_task_back(toy: Toy, verb: str) -> None:
+    opened = threading.Event()
+
+    def submit(_: Answer) -> Answer:
+        if not opened.is_set():
+            opened.set()
+            running.send_signal(signal.SIGINT)
+            threading.Event().wait(0.5)
+        return {"ok": True, "ids": [7]}
+
+    toy.replies["submit"] = submit
+    toy.replies["cancel"] = {"ok": True, "results": [{"id": 7, "was": "ready", "now": "cancelled"}]}
+    running = command(toy, verb, "--", "true")
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, out, err) == (130, b"", b"")
+    first, second, cancel = toy.asked
+    assert first["request_id"] == second["request_id"]
+    assert cancel["ids"] == [7]
+
+
+def test_ctrl_c_before_the_answer_of_a_stopped_controller_says_how_to_find_out(toy: Toy) -> None:
+    opened = late(toy, "submit", {"ok": True, "ids": [7]})
+    running = command(toy, "submit", "--request-id", "mine", "--", "true")
+    wait_until(lambda: toy.asked)
+    running.send_signal(signal.SIGINT)
+    wait_until(lambda: len(toy.asked) == 2)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    opened.set()
+    assert running.returncode == 130
+    assert b"whether the task was accepted is not known" in err
+    assert b"--request-id mine" in err
