@@ -7,6 +7,9 @@ die before its commit, between commit and act, or in the middle of acting; a wor
 What a dead connection carried is delivered up to a random point and lost from there, as FIFOs do.
 
 The oracle stands outside: ``executions`` is written by what "runs", ``accepted`` by the client.
+
+Some tasks submit tasks while they run, and end only when these have ended (``children_of``): as many of them as there are workers may
+run at once, so a child that no worker takes is a world that never comes to rest.
 """
 
 from __future__ import annotations
@@ -276,6 +279,8 @@ class World:
         if execution is None or process.dead:
             return
         name = self.name_of(execution.task)
+        if how != "killed" and not process.cancelling and self.waits(name):
+            return
         if name in self.poison and self.crashes:
             self.kill(process.life, "poisoned")
             return
@@ -289,15 +294,37 @@ class World:
             outcome = Done(execution.task, execution.attempt, report)
         self.to_state(process, wev.JobEnded(outcome))
 
+    def children_of(self, name: str) -> list[str]:
+        """Return the requests that a task makes while it runs, and waits for; in one world of four, as they cost many steps."""
+        number = int(name or 0)
+        if self.seed % 4 or not number:
+            return []
+        if number < 100:
+            return [f"{100 * number + 1}", f"{100 * number + 2}"] if number % 4 == 0 else []
+        return [f"{100 * number + 1}"] if number < 10_000 and number % 100 == 1 else []
+
+    def waits(self, name: str) -> bool:
+        """Whether a task of this name still waits for what it has submitted."""
+        accepted = self.accepted
+        return any(child not in accepted or self.disk.tasks[accepted[child]].state not in ENDS for child in self.children_of(name))
+
+    def nest(self, process: Process) -> None:
+        """A running task submits, or submits again what it got no answer for."""
+        execution = process.running
+        name = self.name_of(execution.task) if execution else ""
+        missing = [child for child in self.children_of(name) if child not in self.accepted]
+        if missing and execution is not None:
+            self.submit(self.random.choice(missing), parent=execution.task)
+
     def name_of(self, task: int) -> str:
         """Return the request that made this task."""
         return next((name for name, number in self.accepted.items() if number == task), "")
 
     # -- clients -----------------------------------------------------------------------------------
 
-    def submit(self, name: str) -> None:
-        """A client submits, or submits again what it got no answer for."""
-        job: Job = ShellJob(argv=(b"x",)) if int(name) % 3 == 0 else PythonJob(call=b"", label="f")
+    def submit(self, name: str, parent: int = 0) -> None:
+        """A client submits, or submits again what it got no answer for; ``parent``: the task it is a part of."""
+        job: Job = ShellJob(argv=(b"x",), parent=parent) if int(name) % 3 == 0 else PythonJob(call=b"", label="f", parent=parent)
         self.token += 1
         self.requests[self.token] = name
         known = {task.request_id: task.id for task in self.disk.tasks.values() if task.request_id == name}
@@ -334,6 +361,7 @@ class World:
         elif roll < 0.7 and process.results:
             self.hear(process, process.results.popleft())
         elif roll < 0.85:
+            self.nest(process)
             self.finish(process)
         elif roll < 0.9:
             self.pass_time(self.random.choice([0.001, 0.05, 0.5]))

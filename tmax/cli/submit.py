@@ -16,6 +16,7 @@ from tmax.cli.again import ask_again
 from tmax.cli.ask import LOOK_S, ask
 from tmax.cli.codec import decode
 from tmax.errors import TmaxError, UsageError, WaitTimedOut
+from tmax.layout import submitting_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ def environment() -> dict[str, str]:
 
 def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
     """Have the task accepted exactly once and return its id.  Raises as ``ask_again`` does."""
+    parent = submitting_task(common.layout.swarm)
+    if parent:
+        task["parent"] = parent
     try:
         ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
     except WaitTimedOut as error:

@@ -27,6 +27,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from tmax.control import unseen
 from tmax.control.bulk import Frames, decode_reply, encode
 from tmax.control.client import Client
@@ -35,6 +37,7 @@ from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, 
 from tmax.control.withdrawals import Withdrawals
 from tmax.errors import TmaxError, from_wire
 from tmax.failures import SwarmGone
+from tmax.layout import submitting_task
 from tmax_pipes.jobs import Job, PythonJob, ShellJob
 
 MAX_UNACCEPTED = 65536
@@ -80,6 +83,7 @@ class Courier(Withdrawals):
         super().__init__()
         self._swarm = swarm
         self._temporary = temporary
+        self._in_a_worker = "TMAX_LIFE" in os.environ
         self.client = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._reach = reach
         self._settle = settle
@@ -115,6 +119,8 @@ class Courier(Withdrawals):
         ``wants``: further fields of BulkTask.  ``into``: takes the future before anything is handed over, so that an interrupted
         caller knows of it.  Raises SwarmGone when the swarm cannot be reached any more.
         """
+        if self._in_a_worker and (parent := submitting_task(self._swarm)):
+            job = replace(job, parent=parent)
         future: TaskFuture[Any] = TaskFuture(self, kind)
         seq = next(self._seqs)
         task = future.bulk_task = BulkTask(seq=seq, job=job, **wants)

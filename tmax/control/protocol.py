@@ -32,7 +32,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split"}``,
 ``{"kind": "python", "target", "args", "kwargs", "cwd", "env", "path", "python"}``,
 ``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
-``name priority timeout_s retries deliveries delivery grace_s``.
+``name priority timeout_s retries deliveries delivery grace_s parent`` (``parent``: the task that submits it from inside).
 
 **Bulk frames** (the Python API).  Each is ``0xC1``, a u32 length (little-endian), and a msgpack body of the
 unions below.  0xC1 is the one byte that begins neither JSON text nor a msgpack value.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from tmax.control.protocol import BulkTask
-from tmax.controller.fields import MAX_SECONDS
+from tmax.controller.fields import MAX_NUMBER, MAX_SECONDS
 from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
@@ -94,8 +95,8 @@ def _kernel(given: Mapping[str, Any]) -> KernelJob:
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Job]] = {"shell": _shell, "python": _python, "kernel": _kernel}
 
 
-def _whole(value: object, what: str, *, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or value > 2**31:
+def _whole(value: object, what: str, *, least: int, most: int = 2**31) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or value > most:
         raise UsageError(f"{what} must be a whole number from {least}")
     return value
 
@@ -113,6 +114,7 @@ def _checked(job: Job, name: object, priority: object, delivery: object) -> None
         raise UsageError(f"delivery {delivery!r} is not known", hint="at-least-once or at-most-once")
     if not isinstance(name, str) or len(name) > 200:
         raise UsageError("a task's name must be text of at most 200 characters")
+    _whole(job.parent, "parent", least=0, most=MAX_NUMBER)
     size_bytes = _size_bytes(job)
     if size_bytes > MAX_JOB_BYTES:
         raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}", hint="pass large values in files")
@@ -142,6 +144,8 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     if not isinstance(given, dict) or given.get("kind") not in _KINDS:
         raise UsageError("a task needs a kind: shell, python or kernel")
     job = _KINDS[given["kind"]](given)
+    if "parent" in given:
+        job = replace(job, parent=given["parent"])
     name, priority = given.get("name", ""), given.get("priority", "normal")
     delivery = given.get("delivery")
     if delivery is None and isinstance(job, ShellJob) and "deliveries" in given:

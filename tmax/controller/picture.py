@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tmax.controller.views import explain, task_view
+from tmax.core import nesting
 from tmax.core.events import TasksEnded
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
@@ -85,6 +86,12 @@ class Painter:
             return "the swarm is going down"
         if desk.held:
             return "the queue is held: tmax resume"
+        stuck = nesting.stuck(desk)
+        if stuck:
+            return (
+                f"stuck: {stuck} running task{'s wait' if stuck > 1 else ' waits'} for tasks they submitted, and no worker may be started for "
+                "these: raise swarm.nested_workers, or cancel one (tmax ps)"
+            )
         missing = self.missing()
         return f"not preloaded: {'; '.join(missing)}" if missing else ""
 
@@ -133,6 +140,7 @@ class Painter:
             tasks_failed=life.tasks_failed,
             started_at=life.record.started_at,
             pooled=life.pooled,
+            nested=desk.roster.is_nested(life),
         )
 
     def _state(self, life: Life) -> str:
@@ -192,7 +200,8 @@ class Painter:
             return []
         tasks = desk.ledger.tasks
         sent = (task for life in desk.roster.lives.values() for number in life.held if (task := tasks[number]).state is TaskState.SENT)
-        queued = (tasks[number] for number in desk.ready.first(limit))
+        queued = enumerate(tasks[number] for number in desk.ready.first(limit))
         paused = (tasks[number] for _, number in sorted(desk.delayed) if number in tasks and tasks[number].state is TaskState.WAITING)
-        views = (task_view(task, explain(desk, task)) for task in itertools.chain(sent, queued, paused))
+        places = itertools.chain(((None, task) for task in sent), queued, ((None, task) for task in paused))
+        views = (task_view(task, explain(desk, task, ahead)) for ahead, task in places)
         return list(itertools.islice(views, limit))

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tmax.core import nesting
 from tmax.core.desk import Desk
 from tmax.core.model import Task, TaskState
 from tmax.core.snapshot import TaskView
@@ -46,8 +47,11 @@ def task_view(task: Task, why: str = "") -> TaskView:
     )
 
 
-def explain(desk: Desk, task: Task) -> str:
-    """Return in one line why this task has not started; empty when it has."""
+def explain(desk: Desk, task: Task, ahead: int | None = None) -> str:
+    """Return in one line why this task has not started; empty when it has.
+
+    ``ahead``: its place in the queue, where that is known; to find it costs a look at every entry.
+    """
     if task.state is S.WAITING:
         return f"retry {task.failures} of {task.retries} after a pause"
     if task.state is S.SENT and task.lease:
@@ -59,7 +63,10 @@ def explain(desk: Desk, task: Task) -> str:
     lives = [life for life in desk.roster.lives.values() if life.takes_work]
     if not lives:
         return "no worker is ready"
-    ahead = desk.ready.ahead_of(task.id)
+    nested = nesting.why(desk, task)
+    if nested:
+        return nested
+    ahead = desk.ready.ahead_of(task.id) if ahead is None else ahead
     busy = f"all {len(lives)} workers are busy"
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 

@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tmax.core import attendance, hearing, placement
+from tmax.core import attendance, hearing, nesting, placement
 from tmax.core.desk import Desk
 from tmax.core.endings import outcome_of
 from tmax.core.events import (
@@ -103,6 +103,7 @@ class Scheduler:
         self._keep_time()
         self._keep_workers()
         self._dispatch()
+        self._serve_nested()
         self._rebalance()
         changes, ended = desk.ledger.take_changes()
         for task in ended:
@@ -233,7 +234,10 @@ class Scheduler:
         times = [heap[0][0] for heap in (desk.delayed, desk.deadlines) if heap]
         if desk.roster.not_before > desk.now:
             times.append(desk.roster.not_before)
-        recall = placement.recall_wake(desk.roster.lives.values())
+        nested = nesting.wake_at(desk)
+        if nested is not None:
+            times.append(nested)
+        recall = placement.recall_wake(self._spreading())
         if recall is not None and not len(desk.ready):
             times.append(max(recall, desk.now + 0.001))
         return min(times, default=None)
@@ -255,7 +259,8 @@ class Scheduler:
         desk = self.desk
         if desk.held or desk.leaving is not None or not len(desk.ready):
             return
-        seats = placement.Seats(desk.roster.lives.values(), desk.settings.worker.prefetch, frozenset(desk.solo))
+        lives = (life for life in desk.roster.lives.values() if not desk.roster.is_nested(life) and not nesting.waits(desk, life))
+        seats = placement.Seats(lives, desk.settings.worker.prefetch, frozenset(desk.solo))
         while (number := desk.ready.peek()) is not None:
             task = desk.ledger.tasks[number]
             life = seats.take(alone=task.solo)
@@ -263,6 +268,13 @@ class Scheduler:
                 return
             desk.ready.pop()
             self._lease(task, life)
+
+    def _serve_nested(self) -> None:
+        desk = self.desk
+        before = desk.roster.nested
+        nesting.serve(desk, self._lease)
+        if desk.roster.nested != before and desk.leaving is None:
+            attendance.keep_workers(desk)
 
     def _lease(self, task: Task, life: Life) -> None:
         desk = self.desk
@@ -280,10 +292,15 @@ class Scheduler:
         desk = self.desk
         if len(desk.ready) or desk.leaving is not None:
             return
-        for life, tasks in placement.to_recall(desk.roster.lives.values(), desk.now):
+        for life, tasks in placement.to_recall(self._spreading(), desk.now):
             for number in tasks:
                 life.recalled.add(number)
                 desk.tell(life.id, Recall(task=number, attempt=life.held[number]))
+
+    def _spreading(self) -> list[Life]:
+        """Return the workers among which work is spread: an idle nested one is no reason to ask anything back."""
+        roster = self.desk.roster
+        return [life for life in roster.lives.values() if not roster.is_nested(life) or life.held]
 
     def check_invariants(self) -> None:
         """Raise AssertionError when tasks, leases and lives contradict each other; called by tests after every turn."""
