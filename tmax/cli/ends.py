@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import NO_LIMIT, SILENCE_S, Lost, ask, stream
+from tmax.cli.ask import NO_LIMIT, Lost, ask, silence_of, stream
 from tmax.errors import Exit, NoSwarm, TmaxError, WaitTimedOut
 from tmax.task_end import DONE, told
 
@@ -118,7 +118,7 @@ def cancel(common: say.Common, words: Sequence[str], *, dry_run: bool = False) -
     listed = say.List("results")
     # No limit of silence where there are many: each part of them is a commit.
     ids = ids_of(common, words)
-    for line in stream(common.layout, "cancel", SILENCE_S if len(ids) <= ROWS else NO_LIMIT, ids=ids, dry_run=dry_run, pieces=True):
+    for line in stream(common.layout, "cancel", silence_of("cancel") if len(ids) <= ROWS else NO_LIMIT, ids=ids, dry_run=dry_run, pieces=True):
         if common.json:
             listed.add(line["results"])
         elif not common.quiet:

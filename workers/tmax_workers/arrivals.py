@@ -52,3 +52,8 @@ class Early:
     def clear(self) -> None:
         """Forget all."""
         self._wishes.clear()
+
+
+def is_meant(run: Run, task: int, attempt: int) -> bool:
+    """Return whether a message about this task and attempt is about ``run``; ``attempt`` 0 fits any."""
+    return run.task == task and attempt in {0, run.attempt}

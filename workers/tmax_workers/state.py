@@ -49,7 +49,7 @@ from tmax_pipes.messages import (
     Stored,
     Who,
 )
-from tmax_workers.arrivals import Early, Taken
+from tmax_workers.arrivals import Early, Taken, is_meant
 from tmax_workers.events import (
     Begin,
     Cancel,
@@ -232,7 +232,7 @@ class WorkerState:
         run = self._take_unstarted(stop.task, stop.attempt)
         if run is not None:
             self._end_unstarted(run, stop.why)
-        elif isinstance(self.phase, Running) and _fits(self.phase.run, stop.task, stop.attempt):
+        elif isinstance(self.phase, Running) and is_meant(self.phase.run, stop.task, stop.attempt):
             kind: Reason = "timeout" if stop.why == "timeout" else "cancelled"
             self._cancel_running(kind, message_of(kind, self.phase.run), stop.grace_s)
         elif stop.attempt and not self._has_started((stop.task, stop.attempt)):
@@ -418,11 +418,11 @@ class WorkerState:
 
     def _take_unstarted(self, task: int, attempt: int) -> Run | None:
         """Take out and return a task that is queued or asked for; ``attempt`` 0 fits any."""
-        if isinstance(self.phase, Asking) and _fits(self.phase.run, task, attempt):
+        if isinstance(self.phase, Asking) and is_meant(self.phase.run, task, attempt):
             run, self.phase = self.phase.run, Idle()
             return run
         queued = self.queue.get(task)
-        return self.queue.pop(task) if queued is not None and _fits(queued, task, attempt) else None
+        return self.queue.pop(task) if queued is not None and is_meant(queued, task, attempt) else None
 
     def _has_started(self, key: Key) -> bool:
         return key in self._kept or (isinstance(self.phase, (Running, Settling)) and _key(self.phase.run) == key)
@@ -470,10 +470,6 @@ class WorkerState:
 
 def _key(one: Any) -> Key:
     return (one.task, one.attempt)
-
-
-def _fits(run: Run, task: int, attempt: int) -> bool:
-    return run.task == task and attempt in {0, run.attempt}
 
 
 _ALIVE: tuple[type[Phase], ...] = (Idle, Asking, Running, Settling, Dying)
