@@ -75,9 +75,9 @@ def test_a_nested_worker_is_shown_and_outlives_its_controller(one: Box) -> None:
     assert "1 of 1 workers ready, 1 more for nested tasks" in one.tmax("status").stdout
     assert [worker["name"] for worker in one.workers()] == ["w1", "w2"]
     one.kill_controller()
-    one.tmax("hold")  # starts nothing by itself: a reading verb would not start a controller either
+    wait_until(lambda: one.tmax("status", ok=False).returncode == 0, timeout_s=30)  # the command in the task starts another
+    assert [worker["name"] for worker in one.workers()] == ["w1", "w2"]
     gate.write_text("word\n")
-    one.tmax("resume")
     one.tmax("wait", str(parent))
     assert one.tmax("logs", str(parent)).stdout.endswith("got word\n")
 

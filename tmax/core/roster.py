@@ -137,7 +137,7 @@ class Roster:
 
     def is_nested(self, life: Life) -> bool:
         """Return whether this is a worker above the number."""
-        return self.place_of(life) > 0
+        return self.nested > 0 and self.place_of(life) > 0  # asked for each worker in each turn: nearly always there are none
 
     def works_nested(self, life: Life) -> bool:
         """Return whether this is a worker above the number that has a task."""
