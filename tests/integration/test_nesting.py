@@ -77,8 +77,10 @@ def test_a_nested_worker_is_shown_and_outlives_its_controller(one: Box) -> None:
     one.kill_controller()
     wait_until(lambda: one.tmax("status", ok=False).returncode == 0, timeout_s=30)  # the command in the task starts another
     assert [worker["name"] for worker in one.workers()] == ["w1", "w2"]
+    controller = one.controller_pid()
     gate.write_text("word\n")
     one.tmax("wait", str(parent))
+    assert one.controller_pid() == controller, "it does not end with the task whose command started it"
     assert one.tmax("logs", str(parent)).stdout.endswith("got word\n")
 
 

@@ -118,7 +118,9 @@ def cancel(common: say.Common, words: Sequence[str], *, dry_run: bool = False) -
     listed = say.List("results")
     # No limit of silence where there are many: each part of them is a commit.
     ids = ids_of(common, words)
-    for line in stream(common.layout, "cancel", silence_of("cancel") if len(ids) <= ROWS else NO_LIMIT, ids=ids, dry_run=dry_run, pieces=True):
+    for line in stream(
+        common.layout, "cancel", silence_of("cancel") if len(ids) <= ROWS else NO_LIMIT, ids=ids, dry_run=dry_run, pieces=True
+    ):
         if common.json:
             listed.add(line["results"])
         elif not common.quiet:
