@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tmax.storage.store import Reader
 
 
+READY_S = 120.0
+"""How long ``ready`` waits for the workers when it is not said."""
+
+
 class Verbs:
     """One method a verb, named after it."""
 
@@ -114,7 +118,8 @@ class Verbs:
         )
 
     def _ready(self, ask: Ask) -> None:
-        self._house.clients.want_ready(ask, fields.seconds(ask.fields.get("timeout_s")) or 120.0)
+        timeout_s = fields.seconds(ask.fields.get("timeout_s"))
+        self._house.clients.want_ready(ask, READY_S if timeout_s is None else timeout_s)
 
     def _status(self, ask: Ask) -> None:
         snapshot = self._house.painter.paint()
@@ -318,4 +323,4 @@ class Verbs:
         self._house.slicer.run(self._selected.watch(peer, ids), lambda _: None, lambda: peer.alive)
 
     def _bulk_cancel(self, request: BulkCancel) -> None:
-        self._house.slicer.run(self._selected.bulk_cancel(request.ids), lambda _: None)
+        self._house.slicer.run(self._selected.bulk_cancel(request.ids, begun=request.begun), lambda _: None)
