@@ -8,6 +8,9 @@ One Unix socket, peers of our own user only.  The first byte of a connection dec
 ``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\udcXX``).
 With ``"text": true`` an answer carries ``"text"`` instead of values, ready to be printed (``"width"``: columns, 0: no limit;
 ``"color"``: true when the reader's terminal shows colours).
+With ``"pieces": true`` the answers of ``ps``, ``wait`` and ``cancel`` come as several lines, each with a part of the list or text,
+made as fast as they are read; without it they are one line, however long.
+Labels and reasons in a TaskView have at most 4,096 characters; one that was cut ends with an ellipsis.
 
 | verb | fields | answer |
 |---|---|---|

@@ -15,7 +15,7 @@ from tmax.controller import fields
 from tmax.controller.clients import Waiter
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.listing import Listing
-from tmax.controller.selected import Selected, wanted_ids
+from tmax.controller.selected import LOOKED_UP, Selected, wanted_ids
 from tmax.controller.slices import Steps
 from tmax.controller.views import explain, to_plain, whole_story
 from tmax.core import tables
@@ -320,7 +320,11 @@ class Verbs:
             self._house.emit(Submitted(token=token, tasks=tuple(tasks)))
 
     def _bulk_watch(self, peer: Peer, ids: Sequence[int]) -> None:
-        self._house.slicer.run(self._selected.watch(peer, ids), lambda _: None, lambda: peer.alive)
+        tasks = self._house.scheduler.desk.ledger.tasks
+        if len(ids) <= LOOKED_UP and all(number in tasks for number in ids):
+            self._house.clients.watch(peer, ids)  # those just accepted: the way of every task
+        else:
+            self._house.slicer.run(self._selected.watch(peer, ids), lambda _: None, lambda: peer.alive)
 
     def _bulk_cancel(self, request: BulkCancel) -> None:
         self._house.slicer.run(self._selected.bulk_cancel(request.ids, begun=request.begun), lambda _: None)
