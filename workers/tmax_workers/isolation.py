@@ -114,6 +114,14 @@ class Isolation:
 
     def leave(self, *, keep_background: bool) -> None:
         """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a second later."""
+        try:
+            self._look(keep=keep_background)
+        except Exception as error:  # the task may have left anything in our way
+            self.use_up(f"cannot be looked at: {type(error).__name__}: {error}"[:200])
+
+    def _look(self, *, keep: bool) -> None:
+        if self._limits.differ():  # the first: with little memory left nothing else could be done
+            self._use_up_by(self._limits.put_back())
         _alarm(0)
         if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
             _setitimer(_VIRTUAL, 0)
@@ -123,11 +131,9 @@ class Isolation:
         if self._values.differs() or len(_modules) != self._count:
             self._put_values_back()
         if count_threads() != self._threads:
-            self._look_at_threads(keep=keep_background)
+            self._look_at_threads(keep=keep)
         if self._read_children() != self._children:
-            self._look_at_children(keep=keep_background)
-        if self._limits.differ():
-            self._use_up_by(self._limits.put_back())
+            self._look_at_children(keep=keep)
 
     def _put_values_back(self) -> None:
         imported = len(_modules) != self._count
