@@ -177,8 +177,11 @@ class Ending:
             os.close(self._pidfds.pop(pid))
         for pid in running:
             if pid not in self._pidfds:
-                # Ours and not reaped: it is this very process.  What has ended since the look makes it readable at once.
-                self._pidfds[pid] = os.pidfd_open(pid)
+                try:
+                    # Ours and not reaped: it is this very process.  What has ended since the look makes it readable at once.
+                    self._pidfds[pid] = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    pass  # a thread of the task's own has reaped it
 
     def close(self) -> None:
         """Let go of the descriptors; twice is harmless."""
