@@ -35,7 +35,7 @@ def child_env() -> dict[str, str]:
 
 HOLD = """
 import sys
-from tmax.storage.lock import holder as lock_holder
+from tmax.storage.lock import controller_lock
 lock = controller_lock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()

@@ -47,7 +47,9 @@ class Connection:
         *,
         on_ready: Callable[[], None],
         is_woken: bool,
+        made: int = 0,
     ) -> None:
+        """``made``: connections of this life before this object."""
         self._loop = loop
         self._rt = rt
         self._life = life
@@ -55,12 +57,17 @@ class Connection:
         self._on_ready = on_ready
         self._is_woken = is_woken
         self._fifos: WorkerFifos | None = None
-        self._n = 0
+        self._n = made
         self._answered = False
         self._caller: socket.socket | None = None
         self._tries = 0
         self._retry_at: float | None = None
         self.wire: Wire | None = None
+
+    @property
+    def made(self) -> int:
+        """How many connections this life has made."""
+        return self._n
 
     # -- FIFOs -------------------------------------------------------------------------------------
 

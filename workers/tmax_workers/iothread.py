@@ -111,8 +111,8 @@ class IoThread:
         self._dropped_bytes = 0
         self._left = False
 
-    def start(self, rt: str, life: int, control: str) -> None:
-        """Publish, announce, and begin to listen.  Called before the thread runs."""
+    def start(self, rt: str, life: int, control: str, made: int = 0) -> None:
+        """Publish, announce, and begin to listen.  Called before the thread runs.  ``made``: connections of this life until now."""
         loop = self._loop
         if self._inotify.fd >= 0:
             folder = os.path.dirname(os.path.abspath(control))
@@ -123,8 +123,13 @@ class IoThread:
         loop.add(self._signal_fd, lambda _events: self._signalled())
         if self._pane.fd >= 0:
             loop.add(self._pane.fd, self._pane_ready, 0)
-        self._connection = Connection(loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None)
+        self._connection = Connection(loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None, made=made)
         self._connection.open()
+
+    @property
+    def connections(self) -> int:
+        """How many connections this life has made."""
+        return self._connection.made if self._connection is not None else 0
 
     def run(self) -> None:
         """Turn until the worker leaves."""

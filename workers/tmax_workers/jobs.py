@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from os import _exit, getpid
 from time import monotonic, process_time, time
 
@@ -17,12 +18,13 @@ from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
+from tmax_workers.errors import Refused
 from tmax_workers.failures import end_child, exit_code_of, exit_of, failure_of
 from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import ended_children_cpu_s, own_usage
-from tmax_workers.process_context import ProcessContext
+from tmax_workers.process_context import NeedsBareProcess, ProcessContext
 from tmax_workers.stale import Sources
 from tmax_workers.surroundings import TaskEnvironment
 
@@ -39,7 +41,9 @@ class MainJobs:
         context: ProcessContext,
         sources: Sources,
         isolation: Isolation,
+        start_bare: Callable[[NeedsBareProcess], None] = lambda _needs: None,
     ) -> None:
+        """``start_bare``: replaces this process by one that has nothing preloaded; returns only when that cannot help."""
         self._blobs = blob_folder
         self._capture = capture
         self._gate = gate
@@ -47,6 +51,7 @@ class MainJobs:
         self._context = context
         self._sources = sources
         self._isolation = isolation
+        self._start_bare = start_bare
         self._pid = getpid()
         self._children_cpu_s = 0.0
 
@@ -69,6 +74,8 @@ class MainJobs:
         printed = self._capture.end()
         if printed.blocked:
             self._isolation.use_up("its standard streams were replaced by one whose flush does not return")
+        if self._context.is_spent:
+            self._isolation.use_up("its context allows no more tasks here")
         self._sources.note()
         report = Report(
             started_at=started_at,
@@ -114,9 +121,19 @@ class MainJobs:
             if changed:
                 self._isolation.rebase()
         self._gate.open((run.task, run.attempt))
-        if isinstance(job, PythonJob) and self._context.enter(job):
+        if isinstance(job, PythonJob) and self._enter_context(job):
             self._isolation.rebase()
         return table.call(job, self._blobs, self._isolation.call)
+
+    def _enter_context(self, job: PythonJob) -> bool:
+        try:
+            return self._context.enter(job)
+        except NeedsBareProcess as needs:
+            self._start_bare(needs)
+            raise Refused(
+                f"the program has its own {needs}, and a worker cannot let go of the one it has loaded",
+                "start the swarm with the program's Python: tmax init --python",
+            ) from None
 
     def _failure_of(self, run: Run, error: BaseException) -> Failure | None:
         """What is told of what the task raised; None for a program's exit with status 0.

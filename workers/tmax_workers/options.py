@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tmax_workers.errors import WorkerError
 
-USAGE = "python -P -m tmax_workers --life N --rt FOLDER --state FOLDER --control SOCKET [--preload a,b] [--threads N] [--orphan-ttl-s S]"
+USAGE = "python -P -m tmax_workers --life N --rt FOLDER --state FOLDER --control SOCKET [--preload a,b] [--threads N] [--orphan-ttl-s S] [--connections N]"
 
 
 class BadOptions(WorkerError):
@@ -32,6 +32,8 @@ class Options:
     """BLAS and torch threads until ``Who`` says otherwise."""
     orphan_ttl_s: float = 900.0
     """How long to live without any controller."""
+    connections: int = 0
+    """Connections that this process had made when it was started anew in its place (``bare.py``)."""
 
     @property
     def logs(self) -> str:
@@ -56,7 +58,7 @@ def parse(argv: Sequence[str]) -> Options:
             value = rest.pop(0)
         given[name] = value
     missing = [name for name in ("--life", "--rt", "--state", "--control") if not given.get(name)]
-    unknown = given.keys() - {"--life", "--rt", "--state", "--control", "--preload", "--threads", "--orphan-ttl-s"}
+    unknown = given.keys() - {"--life", "--rt", "--state", "--control", "--preload", "--threads", "--orphan-ttl-s", "--connections"}
     if missing or unknown:
         raise BadOptions(f"missing {missing}, unknown {sorted(unknown)}")
     try:
@@ -68,6 +70,7 @@ def parse(argv: Sequence[str]) -> Options:
             preload=tuple(name for name in given.get("--preload", "").split(",") if name),
             threads=max(1, int(given.get("--threads", "1"))),
             orphan_ttl_s=float(given.get("--orphan-ttl-s", "900")),
+            connections=int(given.get("--connections", "0")),
         )
     except ValueError as error:
         raise BadOptions(str(error)) from error

@@ -30,7 +30,7 @@ from types import FrameType
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
-from tmax_workers import descendants, spill
+from tmax_workers import bare, descendants, spill
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture
 from tmax_workers.descendants import adopt_orphans
@@ -43,7 +43,7 @@ from tmax_workers.loop import Loop
 from tmax_workers.options import Options
 from tmax_workers.pane import Pane, speaks_utf8
 from tmax_workers.preload import Preloaded, preload
-from tmax_workers.process_context import ProcessContext
+from tmax_workers.process_context import NeedsBareProcess, ProcessContext
 from tmax_workers.stale import sources
 from tmax_workers.state import WorkerState
 from tmax_workers.surroundings import TaskEnvironment
@@ -91,7 +91,9 @@ class Worker:
         self._isolation = Isolation()
         self._desk = Desk(self._new_state())
         self._context = ProcessContext(options.blobs)
-        self._jobs = MainJobs(options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation)
+        self._jobs = MainJobs(
+            options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation, self._start_bare
+        )
         self._io = IoThread(
             desk=self._desk,
             loop=self._loop,
@@ -112,7 +114,7 @@ class Worker:
     def live(self) -> None:
         """Work until told to leave, then end the process."""
         os.register_at_fork(after_in_child=self._in_forked_child)
-        self._io.start(self._options.rt, self._options.life, self._options.control)
+        self._io.start(self._options.rt, self._options.life, self._options.control, self._options.connections)
         threading.Thread(target=self._run_io, name="tmax-io", daemon=True).start()
         self._adopt_orphans()
         self._work()
@@ -120,6 +122,16 @@ class Worker:
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
         descendants.end_all(spare=descendants.helpers())
         os._exit(0)
+
+    def _start_bare(self, needs: NeedsBareProcess) -> None:
+        """Start anew with nothing preloaded, unless nothing was."""
+        if not self._options.preload:
+            return
+        self._pane.say(f"starting anew: the program brings its own {needs}")
+        with self._desk.lock:  # what was said is written, and nothing more is
+            self._desk.flush()
+            self._surroundings.put_own_limits_back()
+            bare.start_again(self._options, self._io.connections, self._surroundings.own_environment, self._terminal.out)
 
     # -- start -------------------------------------------------------------------------------------
 

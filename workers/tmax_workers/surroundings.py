@@ -120,6 +120,15 @@ class TaskEnvironment:
         env = {name: value for name, value in given.items() if not name.startswith(b"TMUX")}
         return env | {name: value for name, value in self._ours.items() if name not in chosen}
 
+    @property
+    def own_environment(self) -> dict[bytes, bytes]:
+        """Return the variables of this worker, without any task's."""
+        return self._own.env
+
+    def put_own_limits_back(self) -> None:
+        """Set the resource limits that this worker was started with."""
+        self._own.set_limits({})
+
     def leave(self) -> None:
         """Put everything back, whatever the task did."""
         try:

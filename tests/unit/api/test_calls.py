@@ -85,7 +85,7 @@ def test_a_large_function_is_put_into_a_file_once_and_again_after_a_while(
     written = file.stat().st_mtime_ns
     assert functions.prepare(function).body == body and file.stat().st_mtime_ns == written
     file.unlink()
-    monkeypatch.setattr("tmax.calls.PUT_AGAIN_S", 0.0)
+    monkeypatch.setattr("tmax.bodies.PUT_AGAIN_S", 0.0)
     assert functions.prepare(function).body == body and file.exists()
 
 

@@ -10,7 +10,7 @@ from tmax.control.protocol import BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
-from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob
+from tmax_pipes.jobs import Context, KernelJob, PythonJob, ShellJob, encode_context
 
 DEFAULTS = TaskSettings()
 
@@ -26,7 +26,8 @@ def test_arguments_that_are_not_utf8_are_kept_byte_for_byte() -> None:
 
 def test_python_and_kernel_tasks() -> None:
     task = made(kind="python", target="a.b:c.d", args=[1], kwargs={"x": 2})
-    assert task.job == PythonJob(call=b'[[1], {"x": 2}]', label="a.b.c.d", target="a.b:c.d")
+    context = encode_context(Context())
+    assert task.job == PythonJob(call=b'[[1], {"x": 2}]', label="a.b.c.d", target="a.b:c.d", context=context)
     assert made(kind="kernel", kernel="matmul", params={"n": 4}).job == KernelJob(name="matmul", params={"n": 4})
 
 

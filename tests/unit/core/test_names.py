@@ -56,7 +56,7 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
         with pytest.raises(UsageError):
             new_task({"kind": "shell", "argv": ["true"], "name": name}, TaskSettings(), "")
         with pytest.raises(UsageError):
-            new_task_of_bulk("c", BulkTask(seq=1, job=ShellJob(argv=(b"true",)), name=name))
+            new_task_of_bulk("c", BulkTask(seq=1, job=ShellJob(argv=(b"true",)), name=name), TaskSettings())
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -65,7 +65,7 @@ def test_the_python_api_refuses_it_too(name: str) -> None:
 
     outbox: Any = None
     with pytest.raises(UsageError):
-        View(outbox, {}).options(name=name)
+        View(outbox, {}, {}).options(name=name)
 
 
 @pytest.mark.parametrize("name", ALLOWED)
