@@ -158,6 +158,11 @@ PROGRAMS = [
         "print([pool.submit(f).result() for _ in range(3)], count)",
         pools=("executor",),
     ),
+    program(
+        "a function and a class of main as arguments are those of main",
+        "def f(): pass\nclass A:\n    class B: pass\ndef g(x, y, z): return x is f, y is A, z is A.B, x, y, z, A.B()",
+        "*same, x, y, z, b = pool.submit(g, f, A, A.B).result()\nprint(same, x is f, y is A, z is A.B, type(b) is A.B)",
+    ),
     program("large global", "data = bytes(8_000_000)\ndef f(n): return len(data) + n", "print(sum(pool.map(f, range(20))))"),
     program("default arguments", "def f(a, seen=[], *, b=2, **more):\n    seen.append(a)\n    return seen, b, more", "print(pool.submit(f, 1, b=3, z=4).result())"),
     program(
@@ -211,17 +216,17 @@ PROGRAMS = [
     whole("from stdin", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="stdin"),
     whole("not guarded", f"{IMPORT}\ndef f(x): return x + 1\npool = Pool(1)\nprint(pool.submit(f, 1).result())\npool.shutdown()\n", pools=("executor", "connect")),
     whole("guard with main()", f"{IMPORT}\ndef f(x): return x + 1\ndef main():\n    with Pool(1) as pool:\n        print(pool.submit(f, 1).result())\n    return 3\nif __name__ == '__main__':\n    raise SystemExit(main())\n", code=3),
-    whole("a module edited while its program runs", GUARDED.replace("helper.who).result())", "helper.who).result())\n        open('helper.py', 'w').write('def who(): return 2222')\n        print(pool.submit(helper.who).result())"), files={"helper.py": "def who(): return 1\n"}, pools=("executor",)),
-    whole("a module edited before its pool is made", GUARDED.replace("    with", "    open('helper.py', 'w').write('def who(): return 2222')\n    with"), files={"helper.py": "def who(): return 1\n"}),
+    whole("a module edited while its program runs", differs="D11", standard="1\n1\n", ours="1\n2222\n", text=GUARDED.replace("helper.who).result())", "helper.who).result())\n        open('helper.py', 'w').write('def who(): return 2222')\n        print(pool.submit(helper.who).result())"), files={"helper.py": "def who(): return 1\n"}, pools=("executor",)),
+    whole("a module edited before its pool is made", differs="D11", standard="1\n", ours="2222\n", text=GUARDED.replace("    with", "    open('helper.py', 'w').write('def who(): return 2222')\n    with"), files={"helper.py": "def who(): return 1\n"}),
     whole(
         "numpy",
         f"{IMPORT}\nimport numpy as np\ndef f(a): return a @ a\nif __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.submit(f, np.arange(9.0).reshape(3, 3)).result().tolist(), pool.submit(np.dot, [1, 2], [3, 4]).result())\n",
     ),
     program(
-        "top level of main is not run for nothing",
+        "the top level of main in a worker",
         "import os\nopen('ran.txt', 'a').write('x')\ndef f(): return 1",
-        "print(pool.submit(f).result())",
-        differs="D4", standard="1\n", ours="1\n",
+        "print(pool.submit(f).result(), open('ran.txt').read())",
+        differs="D4", standard="1 x\n", ours="1 xx\n",
     ),
 ]
 """A ``lib.zip`` among ``files`` is ``NAME:TEXT`` of its one member."""
