@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.box import Box
+from tmax.control import unseen
 
 
 def open_files() -> dict[str, str]:
@@ -22,6 +23,13 @@ def open_files() -> dict[str, str]:
         if not target.startswith(("/dev/", "/proc/")) and "pytest" not in target:
             found[number] = target
     return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_say() -> Iterator[None]:
+    """What a test has made fail on purpose is not said when the tests end."""
+    yield
+    unseen.forget()
 
 
 @pytest.fixture

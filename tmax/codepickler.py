@@ -228,11 +228,13 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         if reduced[0] not in SKELETONS:
             return reduced
         identity = _cp._get_or_create_tracker_id(cls)
-        if self._root is not None:
-            return reduced if cls is self._root else (rebuild.nothing, (identity,))
-        self._seen.cls(cls)
         make, newargs, (attributes, slots), _, _, setter = reduced
-        state = ({key: value for key, value in attributes.items() if type(value) is not types.MemberDescriptorType}, slots)
+        # Descriptors of slots are made with the class, and pickle notes __slotnames__ in classes as it goes.
+        kept = {key: value for key, value in attributes.items() if type(value) is not types.MemberDescriptorType and key != "__slotnames__"}
+        state = (kept, slots)
+        if self._root is not None:
+            return (make, newargs, state, None, None, setter) if cls is self._root else (rebuild.nothing, (identity,))
+        self._seen.cls(cls)
         if make is _cp._make_skeleton_class:
             newargs[3]["__qualname__"] = cls.__qualname__  # cloudpickle has the last part alone: an inner class would lose its outer one
             if "__slots__" in cls.__dict__ and not issubclass(cls, tuple):
@@ -327,7 +329,7 @@ def _names_of(function: types.FunctionType) -> dict[str, None]:
 
 def _names_of_class(cls: type, space: dict[str, Any]) -> dict[str, None]:
     names: dict[str, None] = {}
-    _add_annotations(names, getattr(cls, "__annotations__", {}))
+    _add_annotations(names, cls.__dict__.get("__annotations__", {}))  # noqa: RUF063  # asking the class would make an empty one
     names[cls.__qualname__.partition(".")[0]] = None
     return {name: None for name in names if name in space}
 

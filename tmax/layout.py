@@ -148,6 +148,14 @@ def runtime_root(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
     return f"{base}/tmax" if base.startswith("/") else f"/tmp/tmax-{os.getuid()}"  # noqa: S108 - made with mode 0700, refused when it is not ours
 
 
+def submitting_task(swarm: str) -> int:
+    """Return the number of the task that this process belongs to, when that is a task of this swarm; else 0."""
+    env = os.environ
+    number = env.get("TMAX_TASK_ID", "")
+    ours = env.get("TMAX_SWARM") == swarm and env.get("TMAX_LIFE", "").startswith(f"{swarm}:")
+    return int(number) if ours and number.isascii() and number.isdigit() and len(number) < 19 else 0
+
+
 def locate(swarm: str, env: dict[str, str] | os._Environ[str] = os.environ) -> Layout:
     """Return where a swarm is: the recorded runtime folder when there is one, else where it would be made."""
     state = f"{state_root(env)}/{check_name(swarm)}"

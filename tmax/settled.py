@@ -103,7 +103,7 @@ class Seen:
 
     def cls(self, cls: type) -> None:
         """It took a class by value."""
-        values = list(cls.__dict__.values())
+        values = _values(cls)
         self.classes.append((cls, values))
         if issubclass(cls, enum.Enum):
             return
@@ -123,8 +123,8 @@ class Seen:
             if len(now) != len(parts) or any(a is not b for a, b in zip(now, parts, strict=True)):
                 return False
         for cls, values in self.classes:
-            there = cls.__dict__
-            if len(there) != len(values) or any(a is not b for a, b in zip(there.values(), values, strict=True)):
+            there = _values(cls)
+            if len(there) != len(values) or any(a is not b for a, b in zip(there, values, strict=True)):
                 return False
         return all(_digest_of(value) == digest for value, digest in self.data)
 
@@ -156,6 +156,10 @@ def _parts(function: types.FunctionType) -> tuple[Any, ...]:
         except ValueError:
             parts.append(None)
     return tuple(parts)
+
+
+def _values(cls: type) -> list[Any]:
+    return [value for name, value in cls.__dict__.items() if name != "__slotnames__"]  # pickle's own note
 
 
 def _is_dunder(name: str) -> bool:

@@ -64,15 +64,21 @@ class Submits:
         """
         return cast("TaskFuture[T]", self._call(fn, args, kwargs))
 
-    def _call(self, fn: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
+    def _call(
+        self,
+        fn: Callable[..., Any] | Prepared,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        into: list[TaskFuture[Any]] | None = None,
+    ) -> TaskFuture[Any]:
         outbox = self._open_outbox()
         try:
             where, whose = outbox.submitter.surroundings(), outbox.submitter.context()
             job = outbox.functions.call(fn, args, kwargs, context=whose, surroundings=where)
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
-            return outbox.courier.failed(error, "python")
-        return outbox.courier.submit(self._shaped(job), self._wants, "python")
+            return outbox.courier.failed(error, "python", into)
+        return outbox.courier.submit(self._shaped(job), self._wants, "python", into)
 
     def _open_outbox(self) -> Outbox:
         outbox = self._outbox
@@ -86,19 +92,28 @@ class Submits:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.
 
         ``chunksize``: items for each task; above 1 for many small calls.  ``timeout``: seconds from now; TimeoutError after it.
-        The first exception is raised in its place; what then has not begun is cancelled.  ``fn`` is pickled once.
+        The first exception is raised in its place; what then has not begun is cancelled, also when the results are left half read.
+        When an iterable raises, or at Ctrl-C, what was submitted until then and has not begun is cancelled.  ``fn`` is pickled once.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         end_s = None if timeout is None else time.monotonic() + timeout
         functions = self._outbox.functions
         rows = zip(*iterables, strict=False)  # ends with the shortest, as map does
-        if chunksize == 1:
-            ready = functions.prepare(fn)
-            return _in_order([self._call(ready, row, {}) for row in rows], end_s)
-        each = functions.prepare_chunks(fn, chunksize)
-        futures = [self._call(each, (chunk,), {}) for chunk in _chunks(rows, chunksize)]
-        return itertools.chain.from_iterable(_in_order(futures, end_s))
+        futures: list[TaskFuture[Any]] = []
+        try:
+            if chunksize == 1:
+                ready = functions.prepare(fn)
+                for row in rows:
+                    self._call(ready, row, {}, futures)
+            else:
+                ready = functions.prepare_chunks(fn, chunksize)
+                for chunk in _chunks(rows, chunksize):
+                    self._call(ready, (chunk,), {}, futures)
+        except BaseException as error:  # also Ctrl-C, the usual end of an iterable that has none
+            _withdraw(futures, error)
+            raise
+        return _in_order(futures, end_s) if chunksize == 1 else itertools.chain.from_iterable(_in_order(futures, end_s))
 
     def kernel(
         self,
@@ -223,13 +238,35 @@ def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[A
 
 
 def _in_order(futures: list[TaskFuture[Any]], end_s: float | None) -> Iterator[Any]:
-    """Yield results in order; left early or by an exception, what has not begun is cancelled."""
+    """Yield results in order; left early or by an exception, what has not begun is cancelled.
+
+    Never begun, as when nobody wants the results, everything runs: that is how every executor's ``map`` is used for its effects.
+    """
     futures.reverse()  # taken from the end: a result that was handed on is not kept
     try:
         while futures:
             yield _last(futures, end_s)
+    except GeneratorExit:
+        if futures:
+            futures[0].courier.abandon_results(futures)
+        raise
+    except BaseException as error:
+        _withdraw(futures, error)
+        raise
+
+
+def _withdraw(futures: list[TaskFuture[Any]], error: BaseException) -> None:
+    """Cancel what has not begun because of ``error``, which says so when that could not be done; another Ctrl-C leaves at once."""
+    left = 0
+    try:
+        left = TaskFuture.withdraw_all(futures)
+    except KeyboardInterrupt as again:
+        left = sum(not future.done() for future in futures)
+        error = again
+        raise
     finally:
-        TaskFuture.withdraw_all(futures)
+        if left:
+            error.add_note(f"{left} of {len(futures)} tasks of this map may still be queued: tmax ps lists them, tmax cancel ends them")
 
 
 def _last(futures: list[TaskFuture[Any]], end_s: float | None) -> Any:

@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from tmax.config import load
+from tmax.control import unseen
 from tmax.control.courier import Courier
 from tmax.core.settings import Settings
 from tmax.core.snapshot import Snapshot, WorkerView
@@ -106,7 +107,8 @@ class Swarm(Submits, _StandardExecutor):
         self._pid = os.getpid()
         layout = door.layout
         try:
-            courier = Courier(door.reach, Settler(layout.blobs, layout.logs, self._break).settle, door.ask)
+            settle = Settler(layout.blobs, layout.logs, self._break).settle
+            courier = Courier(door.reach, settle, door.ask, swarm=layout.swarm, temporary=door.temporary)
         except BaseException:
             # Also Ctrl-C: a swarm of ours without a client must not stay behind.
             door.end(now=True)
@@ -173,18 +175,35 @@ class Swarm(Submits, _StandardExecutor):
         _LIVE.discard(self)
 
     def leave_at_exit(self) -> None:
-        """End as ``concurrent.futures`` does: a temporary swarm's tasks are waited for; those of a permanent one outlive us."""
+        """End as ``concurrent.futures`` does: a temporary swarm's tasks are waited for.
+
+        Those of a permanent one outlive us; that they are accepted is waited for.  Ctrl-C leaves at once.
+        """
         if self._pid != os.getpid():
             return  # a forked child: the swarm is its parent's
-        if self._door.temporary:
-            self.shutdown(wait=True)
-        else:
-            self._leave(now=False)
+        try:
+            if self._door.temporary:
+                self.shutdown(wait=True)
+            else:
+                self._leave_accepted()
+        except KeyboardInterrupt:
+            self._leave(now=True)
+            raise
+
+    def _leave_accepted(self) -> None:
+        """Leave a permanent swarm once everything that was handed over is accepted, or known not to be."""
+        self._outbox.shut = True
+        self._outbox.courier.wait_accepted()
+        self._leave(now=False)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: object, exc_tb: object) -> None:
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
             # Ctrl-C means now: workers live in sessions of their own and did not see it.
-            self._leave(now=True)
+            try:
+                if not self._door.temporary:
+                    self._leave_accepted()
+            finally:
+                self._leave(now=True)
         else:
             self.shutdown(wait=True)
 
@@ -228,8 +247,13 @@ _LIVE: set[Swarm] = set()
 
 
 def _at_exit() -> None:
+    interrupted = False
     for swarm in list(_LIVE):
-        swarm.leave_at_exit()
+        try:
+            swarm.leave_at_exit()
+        except KeyboardInterrupt:
+            interrupted = True  # a traceback of this function would say nothing; the next swarms are left, too
+    unseen.say_at_exit(interrupted=interrupted)
 
 
 atexit.register(_at_exit)

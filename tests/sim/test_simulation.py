@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.sim.world import Violation, World
-from tmax.core import attendance, endings, hearing, placement
+from tmax.core import attendance, endings, hearing, nesting, placement
 from tmax.core.desk import Desk
 from tmax.core.events import LifeEnded, LifeSilent
 from tmax.core.ledger import IllegalMove
@@ -116,4 +116,15 @@ def test_forgetting_leases_at_a_restart_is_noticed(monkeypatch: pytest.MonkeyPat
         self.desk.ledger.move(task, TaskState.READY, lease=None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scheduler, "_restore_lease", forget)
+    assert noticed()
+
+
+def test_a_child_that_waits_for_a_worker_of_the_number_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker may run a task that waits for a task it has submitted: without nested workers nothing goes on."""
+    monkeypatch.setattr(nesting, "_size", lambda desk, *, ready: None)
+    assert noticed()
+
+
+def test_work_put_behind_a_task_that_waits_for_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nesting, "waits", lambda desk, life: False)
     assert noticed()

@@ -7,6 +7,9 @@ die before its commit, between commit and act, or in the middle of acting; a wor
 What a dead connection carried is delivered up to a random point and lost from there, as FIFOs do.
 
 The oracle stands outside: ``executions`` is written by what "runs", ``accepted`` by the client.
+
+Some tasks submit tasks while they run, and end only when these have ended (``children_of``): as many of them as there are workers may
+run at once, so a child that no worker takes is a world that never comes to rest.
 """
 
 from __future__ import annotations
@@ -306,6 +309,8 @@ class World:
         if execution is None or process.dead:
             return
         name = self.name_of(execution.task)
+        if how != "killed" and not process.cancelling and self.waits(name):
+            return
         if name in self.poison and self.crashes:
             self.kill(process.life, "poisoned")
             return
@@ -325,19 +330,41 @@ class World:
             return Failure(kind="exit", message="exit 1", exit_code=1)
         return Failure(kind="signal", message="killed by SIGTERM", signal=15)
 
+    def children_of(self, name: str) -> list[str]:
+        """Return the requests that a task makes while it runs, and waits for; in one world of four, as they cost many steps."""
+        number = int(name or 0)
+        if self.seed % 4 or not number:
+            return []
+        if number < 100:
+            return [f"{100 * number + 1}", f"{100 * number + 2}"] if number % 4 == 0 else []
+        return [f"{100 * number + 1}"] if number < 10_000 and number % 100 == 1 else []
+
+    def waits(self, name: str) -> bool:
+        """Whether a task of this name still waits for what it has submitted."""
+        accepted = self.accepted
+        return any(child not in accepted or self.disk.tasks[accepted[child]].state not in ENDS for child in self.children_of(name))
+
+    def nest(self, process: Process) -> None:
+        """A running task submits, or submits again what it got no answer for."""
+        execution = process.running
+        name = self.name_of(execution.task) if execution else ""
+        missing = [child for child in self.children_of(name) if child not in self.accepted]
+        if missing and execution is not None:
+            self.submit(self.random.choice(missing), parent=execution.task)
+
     def name_of(self, task: int) -> str:
         """Return the request that made this task."""
         return next((name for name, number in self.accepted.items() if number == task), "")
 
     # -- clients -----------------------------------------------------------------------------------
 
-    def submit(self, name: str) -> None:
-        """A client submits, or submits again what it got no answer for."""
+    def submit(self, name: str, parent: int = 0) -> None:
+        """A client submits, or submits again what it got no answer for; ``parent``: the task it is a part of."""
         number = int(name)
         is_fresh = number % 8 == 7
         program = (b"", b"program A", b"program B")[number % 3 if number % 4 else 0]
-        python = PythonJob(call=b"", label="f", context=program, fresh=is_fresh)
-        job: Job = ShellJob(argv=(b"x",), fresh=is_fresh) if number % 3 == 0 else python
+        python = PythonJob(call=b"", label="f", context=program, fresh=is_fresh, parent=parent)
+        job: Job = ShellJob(argv=(b"x",), fresh=is_fresh, parent=parent) if number % 3 == 0 else python
         self.token += 1
         self.requests[self.token] = name
         known = {task.request_id: task.id for task in self.disk.tasks.values() if task.request_id == name}
@@ -374,6 +401,7 @@ class World:
         elif roll < 0.7 and process.results:
             self.hear(process, process.results.popleft())
         elif roll < 0.85:
+            self.nest(process)
             self.finish(process)
         elif roll < 0.9:
             self.pass_time(self.random.choice([0.001, 0.05, 0.5]))
@@ -415,7 +443,7 @@ class World:
     def rest(self) -> None:
         """No more faults: everything accepted must come to its end."""
         self.quiet = True
-        for _ in range(6000):
+        for _ in range(12_000):  # one process is chosen at a time, and most of them are dead by now
             if self.pending:
                 self.turn()
             self.step()

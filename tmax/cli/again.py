@@ -16,7 +16,7 @@ TRIES = 20
 """How many controllers may end under one command before it gives up."""
 
 
-def ask_again(common: say.Common, verb: str, silence_s: float = 0.0, **fields: Any) -> dict[str, Any]:
+def ask_again(common: say.Common, verb: str, silence_s: float | None = None, **fields: Any) -> dict[str, Any]:
     """Ask; when no controller answers, or it ended before it did, start one and ask again.
 
     What is asked must be harmless twice.  Raises NoSwarm when there never was a swarm, when it was taken down,

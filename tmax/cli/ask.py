@@ -26,6 +26,10 @@ LOOK_S = 5.0
 """Longest wait for an answer to somebody who only looks: a controller that is alive gives it within milliseconds."""
 SILENCE_S = 30.0
 """How long a controller may take to answer what it can answer at once."""
+NO_LIMIT = 0.0
+"""As a limit of silence: wait for as long as it takes."""
+WAITS = ("wait", "ready", "down")
+"""Verbs whose answer comes when something has happened in the swarm; how long that takes is the user's affair."""
 _READ_BYTES = 64 * 1024
 
 
@@ -37,7 +41,7 @@ class Lost(NoSwarm):
 
 
 class Line:
-    """One connection to a swarm's controller; ``silence_s``: the longest wait for a line (0: no limit)."""
+    """One connection to a swarm's controller; ``silence_s``: the longest wait for a line (NO_LIMIT: none)."""
 
     __slots__ = ("_inbox", "_silence_s", "_sock", "swarm")
 
@@ -118,12 +122,19 @@ def _heals(layout: Layout) -> bool:
     return heals(layout)
 
 
-def ask(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> dict[str, Any]:
+def silence_of(verb: str) -> float:
+    """Return how long a verb may stay unanswered; NO_LIMIT for one that waits."""
+    if verb in WAITS:
+        return NO_LIMIT
+    return LOOK_S if verb in LOOKS else SILENCE_S
+
+
+def ask(layout: Layout, verb: str, silence_s: float | None = None, **fields: Any) -> dict[str, Any]:
     """Ask one thing on a connection of its own and return the answer.  Raises as ``Line`` does.
 
-    ``silence_s``: 0 is the verb's own; who only looks is told soon when nobody answers.
+    ``silence_s``: None is the verb's own (``silence_of``), NO_LIMIT none.
     """
-    line = Line(layout, silence_s or (LOOK_S if verb in LOOKS else SILENCE_S))
+    line = Line(layout, silence_of(verb) if silence_s is None else silence_s)
     try:
         line.send(verb, fields)
         return line.receive()
@@ -131,7 +142,7 @@ def ask(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> dic
         line.close()
 
 
-def stream(layout: Layout, verb: str, silence_s: float = 0.0, **fields: Any) -> Iterator[dict[str, Any]]:
+def stream(layout: Layout, verb: str, silence_s: float = NO_LIMIT, **fields: Any) -> Iterator[dict[str, Any]]:
     """Ask, and yield each line of the answer; the last one has no ``more``.  ``silence_s``: as in ``Line``."""
     line = Line(layout, silence_s)
     try:

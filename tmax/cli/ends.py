@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import SILENCE_S, Lost, ask, stream
+from tmax.cli.ask import NO_LIMIT, Lost, ask, silence_of, stream
 from tmax.errors import Exit, NoSwarm, TmaxError, WaitTimedOut
 from tmax.task_end import DONE, told
 
@@ -19,6 +19,10 @@ TOLD = 50
 """Failed tasks that a message names."""
 WHY = 200
 """Characters of a reason in a message about several tasks."""
+SLACK_S = 2.0
+"""How much longer than its own limit a wait lets the controller take to say that the time is over."""
+LOOKED_UP_PER_S = 5000
+"""For so many tasks it has a second more: which of them have ended is looked up first, also with a limit of 0."""
 
 
 def brief(text: str) -> str:
@@ -27,21 +31,31 @@ def brief(text: str) -> str:
     return line if len(line) <= WHY and len(text) <= 4 * WHY else f"{line[: WHY - 1]}…"
 
 
-def ids_of(common: say.Common, words: Sequence[str]) -> list[int]:
-    """Return the ids that these words mean (``7 3-9 @ @~2 NAME``), in order and without repeats.  Raises NotFound, UsageError."""
+def ids_of(common: say.Common, words: Sequence[str], silence_s: float | None = None) -> list[int]:
+    """Return the ids that these words mean (``7 3-9 @ @~2 NAME``), in order and without repeats.  Raises NotFound, UsageError.
+
+    ``silence_s``: as ``ask`` has it.
+    """
     numbers = [int(word) if word.isascii() and word.isdigit() and len(word) < 16 else 0 for word in words]
     if all(numbers):
         return list(dict.fromkeys(numbers))
-    ids: list[int] = ask(common.layout, "select", selectors=list(words))["ids"]
+    ids: list[int] = ask(common.layout, "select", silence_s, selectors=list(words))["ids"]
     return ids
 
 
 def wait(
     common: say.Common, words: Sequence[str], *, timeout_s: float | None = None, fail_fast: bool = False, ignore_failures: bool = False
 ) -> int:
-    """Wait until these tasks have ended; 1 when one of them did not succeed, 75 when the time is over."""
+    """Wait until these tasks have ended; 1 when one of them did not succeed, 75 when the time is over.
+
+    There is no other limit than ``timeout_s``; a controller that is stopped or ends is waited for, or started again.
+    """
+    import time
+
+    end_s = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        tasks = ended(common, ids_of(common, words), timeout_s, fail_fast=fail_fast)
+        ids = ids_of(common, words, NO_LIMIT if timeout_s is None else timeout_s + SLACK_S)
+        tasks = ended(common, ids, None if end_s is None else max(0.0, end_s - time.monotonic()), fail_fast=fail_fast)
     except NoSwarm as missing:
         from tmax.cli import offline
 
@@ -62,16 +76,21 @@ def wait(
 
 
 def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *, fail_fast: bool = False) -> list[dict[str, Any]]:
-    """Return these tasks once all have ended; goes on with the next controller when this one ends.  Raises WaitTimedOut after ``timeout_s``."""
+    """Return these tasks once all have ended; goes on with the next controller when this one ends.
+
+    Raises WaitTimedOut after ``timeout_s`` (None: no limit; 0: one look), also when the controller does not say so itself.
+    """
     import time
 
     from tmax.cli.again import TRIES, revive
 
     end_s = None if timeout_s is None else time.monotonic() + timeout_s
     for tries_left in reversed(range(TRIES)):
-        fields = {} if end_s is None else {"timeout_s": max(0.0, end_s - time.monotonic())}
+        left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+        silence_s = NO_LIMIT if left_s is None else left_s + SLACK_S + len(ids) / LOOKED_UP_PER_S
+        fields = {} if left_s is None else {"timeout_s": left_s}
         try:
-            lines = stream(common.layout, "wait", ids=ids, fail_fast=fail_fast, pieces=True, **fields)
+            lines = stream(common.layout, "wait", silence_s, ids=ids, fail_fast=fail_fast, pieces=True, **fields)
             return [task for line in lines for task in line["tasks"]]
         except Lost:
             if not tries_left:
@@ -99,7 +118,9 @@ def cancel(common: say.Common, words: Sequence[str], *, dry_run: bool = False) -
     listed = say.List("results")
     # No limit of silence where there are many: each part of them is a commit.
     ids = ids_of(common, words)
-    for line in stream(common.layout, "cancel", SILENCE_S if len(ids) <= ROWS else 0, ids=ids, dry_run=dry_run, pieces=True):
+    for line in stream(
+        common.layout, "cancel", silence_of("cancel") if len(ids) <= ROWS else NO_LIMIT, ids=ids, dry_run=dry_run, pieces=True
+    ):
         if common.json:
             listed.add(line["results"])
         elif not common.quiet:

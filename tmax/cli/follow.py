@@ -18,7 +18,7 @@ from binascii import a2b_base64
 
 from tmax.cli import say
 from tmax.cli.again import TRIES, ask_again, revive
-from tmax.cli.ask import Line
+from tmax.cli.ask import NO_LIMIT, Line
 from tmax.errors import NoSwarm
 
 TYPE_CHECKING = False
@@ -101,7 +101,7 @@ class _Follower:
 
     def _until_ended(self) -> dict[str, Any]:
         if self._line is None:
-            self._line = Line(self._common.layout, 0)
+            self._line = Line(self._common.layout, NO_LIMIT)
             self._line.send("wait", {"ids": [self._task]})
         poll = select.poll()
         for fd in (self._line.fileno(), self._ears.fd, *self._watched):

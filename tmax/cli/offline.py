@@ -96,11 +96,15 @@ def _ended(reader: Reader, states: Sequence[str] | None, left: int) -> Iterator[
         before = page[-1].id
 
 
-def _chosen(reader: Reader, words: Sequence[str]) -> list[Task]:
+def _ids(reader: Reader, words: Sequence[str]) -> list[int]:
     last = max(reader.last_ids(1), default=0)
     ids = select(words, last, reader)
     if isinstance(ids, TmaxError):
         raise ids
+    return ids
+
+
+def _found(reader: Reader, ids: Sequence[int]) -> list[Task]:
     found = reader.tasks(ids)
     unknown = [number for number in ids if number not in found]
     if unknown:
@@ -108,14 +112,21 @@ def _chosen(reader: Reader, words: Sequence[str]) -> list[Task]:
     return [found[number] for number in ids]
 
 
+def _first(reader: Reader, words: Sequence[str]) -> Task:
+    return _found(reader, _ids(reader, words)[:1])[0]
+
+
 def ended(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> list[dict[str, Any]]:
     """Answer ``wait`` when all these tasks have ended; else there is nobody who would end them: NoSwarm."""
     _told(common, missing)
+    plain: list[dict[str, Any]] = []
     with open_for_reading(common.layout) as reader:
-        tasks = _chosen(reader, words)
-    if not all(task.ended for task in tasks):
-        raise missing
-    plain: list[dict[str, Any]] = to_plain([task_view(task) for task in tasks])
+        ids = _ids(reader, words)
+        for at in range(0, len(ids), PAGE):
+            tasks = _found(reader, ids[at : at + PAGE])
+            if not all(task.ended for task in tasks):
+                raise missing
+            plain += to_plain([task_view(task) for task in tasks])
     return plain
 
 
@@ -123,7 +134,7 @@ def show(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str
     """Answer ``show``."""
     _told(common, missing)
     with open_for_reading(common.layout) as reader:
-        task = _chosen(reader, words)[0]
+        task = _first(reader, words)
     return {"task": whole_story(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
 
 
@@ -131,7 +142,7 @@ def logs(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str
     """Answer ``logs`` of a task."""
     _told(common, missing)
     with open_for_reading(common.layout) as reader:
-        task = _chosen(reader, words)[0]
+        task = _first(reader, words)
     path = f"{common.layout.logs}/{task.id}.log"
     tail = task.outcome.report.tail if task.outcome else b""
     return {

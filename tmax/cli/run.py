@@ -16,7 +16,7 @@ from tmax.cli.again import ask_again
 from tmax.cli.follow import follow
 from tmax.cli.input import Input
 from tmax.cli.signals import Signals
-from tmax.cli.submit import accept, new_request_id, task_of
+from tmax.cli.submit import accept, new_request_id, not_known, task_of
 from tmax.task_end import end_of_failure
 
 TYPE_CHECKING = False
@@ -59,10 +59,12 @@ class _Job:
         self._source = source
         self._task = 0
         self._cancelled = False
-        self._signals = Signals(self._say_first)
+        self._request_id = ""
+        self._signals = Signals(self._say_first, self._say_second)
 
     def run(self, task: dict[str, Any], request_id: str) -> int:
         common = self._common
+        self._request_id = request_id
         self._task = accept(common, task, request_id)
         common.talk(f"task {self._task}")
         output: list[bytes] = []
@@ -90,6 +92,10 @@ class _Job:
     def _say_first(self) -> None:
         what = f"cancelling task {self._task}" if self._task else "the task is cancelled once it is accepted"
         self._common.talk(f"\n{what}; once more to leave at once")
+
+    def _say_second(self) -> None:
+        if not self._task:
+            say.warn(f"note: {not_known(self._request_id)}")
 
     def _signalled(self) -> None:
         self._signals.take()

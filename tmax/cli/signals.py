@@ -19,10 +19,10 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 class Signals:
     """``fd`` is readable once a signal has come, ``number`` says which (0: none).  What whoever started us ignores stays ignored."""
 
-    def __init__(self, on_first: Callable[[], object]) -> None:
+    def __init__(self, on_first: Callable[[], object], on_second: Callable[[], object]) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.number = 0
-        self._on_first = on_first
+        self._on_first, self._on_second = on_first, on_second
         self._before = {number: signal.getsignal(number) for number in _ENDING}
         for number, handler in self._before.items():
             if handler is not signal.SIG_IGN:
@@ -35,6 +35,7 @@ class Signals:
 
     def _came(self, number: int, frame: object) -> None:
         if self.number:
+            self._on_second()
             os._exit(128 + number)
         self.number = number
         os.eventfd_write(self.fd, 1)

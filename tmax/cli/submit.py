@@ -14,8 +14,10 @@ import sys
 
 from tmax.cli import say
 from tmax.cli.again import ask_again
+from tmax.cli.ask import LOOK_S, ask
 from tmax.cli.codec import decode
-from tmax.errors import UsageError
+from tmax.errors import TmaxError, UsageError, WaitTimedOut
+from tmax.layout import submitting_task
 
 STDLIB = "<stdlib>"
 """As ``tmax_pipes.jobs`` has it, whose import would cost more than all the rest; a test holds the two equal."""
@@ -122,5 +124,32 @@ def limits() -> dict[str, list[int]]:
 
 def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
     """Have the task accepted exactly once and return its id.  Raises as ``ask_again`` does."""
-    ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
+    parent = submitting_task(common.layout.swarm)
+    if parent:
+        task["parent"] = parent
+    try:
+        ids: list[int] = ask_again(common, "submit", tasks=[task], request_id=request_id)["ids"]
+    except WaitTimedOut as error:
+        error.hint = not_known(request_id)
+        raise
+    except KeyboardInterrupt:
+        take_back(common, task, request_id)
+        raise
     return ids[0]
+
+
+def not_known(request_id: str) -> str:
+    """Return what is to be said when the answer to a submit did not come."""
+    return f"whether the task was accepted is not known; to find out: the same command with --request-id {request_id}"
+
+
+def take_back(common: say.Common, task: dict[str, Any], request_id: str) -> None:
+    """After Ctrl-C before the answer: cancel what this request may have made; another Ctrl-C leaves at once.
+
+    The request is made again to learn the task's id; should it not have arrived the first time, its task is cancelled as well.
+    """
+    try:
+        ids = ask(common.layout, "submit", LOOK_S, tasks=[task], request_id=request_id)["ids"]
+        ask(common.layout, "cancel", LOOK_S, ids=ids)
+    except (TmaxError, OSError, KeyboardInterrupt):
+        say.warn(f"note: {not_known(request_id)}")

@@ -20,19 +20,24 @@ import os
 import secrets
 import select
 import socket
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import wait
 from typing import Any
 
+from msgspec.structs import replace
+
+from tmax.control import unseen
 from tmax.control.bulk import Frames, decode_reply, encode
 from tmax.control.client import Client
 from tmax.control.future import TaskFuture
-from tmax.control.protocol import BulkAccepted, BulkEnd, BulkEnded, BulkRefused, BulkReply, BulkSubmit, BulkTask, BulkWatch
+from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkReply, BulkSubmit, BulkTask, BulkWatch
+from tmax.control.withdrawals import Withdrawals
 from tmax.errors import TmaxError, from_wire
 from tmax.failures import SwarmGone
+from tmax.layout import submitting_task
 from tmax_pipes.jobs import Job, PythonJob, ShellJob
 
 MAX_UNACCEPTED = 65536
@@ -45,27 +50,40 @@ GIVE_UP_S = 60.0
 _GATHER = 64
 _FRAME_TASKS = 1024
 _FRAME_BYTES = 1024 * 1024
+_OUT_BYTES = 256 * 1024
+"""So much is made ready for the socket at once; the rest can still be taken back without asking anybody."""
+
 _WATCH_IDS = 100_000
 _READ_BYTES = 256 * 1024
 _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
-_NOT_BEGUN = frozenset({"waiting", "ready", "sent"})
-"""``sent``: it waits at a worker behind another task.  Should it begin between our look and our word, it is ended."""
-
-_SETTLE_S = 2.0
-"""So long ``cancel`` waits for what a worker says about a task that was sent ahead."""
+NOTICE_S = 5.0
+"""After so long a process that is kept from its end by tasks not yet accepted says so."""
 
 
-class Courier:
+class Courier(Withdrawals):
     """Owns the connection and the reader thread.
 
     ``reach`` returns a new connected socket, starting the controller when need be; SwarmGone from it is final, TmaxError and OSError
     are tried again.  ``settle`` gives a future what became of its task; it runs on the reader thread and does not raise.
-    ``ask`` returns a client for people's verbs.
+    ``ask`` returns a client for people's verbs.  ``swarm``: its name, for messages; ``temporary``: its tasks end with it.
+
+    Python raises KeyboardInterrupt between any two steps of the main thread: at each of them what is not accepted is in
+    ``_unaccepted``, and what was taken out of ``_unsent`` is in ``_out``; a task that is sent twice is one task.
     """
 
     def __init__(
-        self, reach: Callable[[], socket.socket], settle: Callable[[TaskFuture[Any], BulkEnd], None], ask: Callable[[], Client]
+        self,
+        reach: Callable[[], socket.socket],
+        settle: Callable[[TaskFuture[Any], BulkEnd], None],
+        ask: Callable[[], Client],
+        *,
+        swarm: str = "",
+        temporary: bool = False,
     ) -> None:
+        super().__init__()
+        self._swarm = swarm
+        self._temporary = temporary
+        self._in_a_worker = "TMAX_LIFE" in os.environ
         self.client = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._reach = reach
         self._settle = settle
@@ -77,7 +95,8 @@ class Courier:
         self._unaccepted: dict[int, TaskFuture[Any]] = {}
         self._unaccepted_bytes = 0
         self._accepted: dict[int, TaskFuture[Any]] = {}
-        self._open = 0
+        self._settling = 0
+        """Ends that have come in and whose futures do not know yet; only the reader thread counts here."""
         self._out = bytearray()
         self._gone: SwarmGone | None = None
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -94,28 +113,35 @@ class Courier:
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def submit(self, job: Job, wants: Mapping[str, Any], kind: str) -> TaskFuture[Any]:
+    def submit(self, job: Job, wants: Mapping[str, Any], kind: str, into: list[TaskFuture[Any]] | None = None) -> TaskFuture[Any]:
         """Hand over a task and return its future; waits only while far too many are unaccepted.
 
-        ``wants``: further fields of BulkTask.  Raises SwarmGone when the swarm cannot be reached any more.
+        ``wants``: further fields of BulkTask.  ``into``: takes the future before anything is handed over, so that an interrupted
+        caller knows of it.  Raises SwarmGone when the swarm cannot be reached any more.
         """
+        if self._in_a_worker and (parent := submitting_task(self._swarm)):
+            job = replace(job, parent=parent)
         future: TaskFuture[Any] = TaskFuture(self, kind)
         seq = next(self._seqs)
         task = future.bulk_task = BulkTask(seq=seq, job=job, **wants)
+        if into is not None:
+            into.append(future)
         with self._lock:
             self._make_room()
             under_way = len(self._unaccepted) > len(self._unsent)
             self._unaccepted[seq] = future
-            self._unaccepted_bytes += _size_of(job)
             self._unsent[seq] = task
-            self._open += 1
+            self._unaccepted_bytes += _size_of(job)
             if not under_way or len(self._unsent) >= _GATHER:
                 self._flush()
         return future
 
-    def failed(self, error: BaseException, kind: str) -> TaskFuture[Any]:
-        """Return a future that has failed already: a call that could not be pickled."""
+    def failed(self, error: BaseException, kind: str, into: list[TaskFuture[Any]] | None = None) -> TaskFuture[Any]:
+        """Return a future that has failed already: a call that could not be pickled.  ``into``: as ``submit`` has it."""
         future: TaskFuture[Any] = TaskFuture(self, kind)
+        if into is not None:
+            into.append(future)
+        unseen.count(future, self._swarm, unseen.NOT_ACCEPTED, error)
         future.set_exception(error)
         return future
 
@@ -129,13 +155,16 @@ class Courier:
             raise SwarmGone(*self._gone.args)
 
     def _flush(self) -> None:
-        """Write what has gathered (lock held).  Without a connection it waits; the next one begins with all of it."""
-        if self._sock is None or not self._unsent:
-            return
-        for tasks in _batches(self._unsent.values()):
+        """Write what has gathered, as far as there is room (lock held).  Without a connection it waits; the next one begins with all of it."""
+        while self._unsent and self._sock is not None and len(self._out) < _OUT_BYTES:
+            tasks = next(_batches(self._unsent.values()))
             self._out += encode(BulkSubmit(self.client, tasks))
-        self._unsent.clear()
-        self._write()
+            if len(tasks) == len(self._unsent):
+                self._unsent.clear()
+            else:
+                for task in tasks:
+                    del self._unsent[task.seq]
+            self._write()
 
     def _write(self) -> None:
         if self._sock is None or not self._out:
@@ -190,6 +219,10 @@ class Courier:
             if ready.get(sock.fileno(), 0) & select.POLLOUT:
                 with self._lock:
                     self._write()
+                    self._flush()
+                    if not self._out:
+                        self._changed.notify_all()
+            self._take_back_abandoned()
             if ready.get(sock.fileno(), 0) & ~select.POLLOUT:
                 data = _received(sock)
                 if not data:
@@ -207,40 +240,53 @@ class Courier:
                     ended += [(future, end) for end in reply.ends if (future := self._accepted.pop(end.id, None)) is not None]
                 else:
                     refused += self._take_refused(reply)
+            self._settling += len(ended) + len(refused)
             self._flush()
+            self._write()
             self._changed.notify_all()
         for future, end in ended:
             self._settle(future, end)
         for future, error in refused:
+            self._lose(future, unseen.NOT_ACCEPTED, error)
+        with self._lock:
+            self._settling -= len(ended) + len(refused)
+            self._changed.notify_all()
+
+    def _lose(self, future: TaskFuture[Any], what: str, error: BaseException) -> None:
+        """Fail a future; what nobody looks at is said when this process ends."""
+        if not future.done():
+            unseen.count(future, self._swarm, what, error)
             future.fail(error)
-        self._close_books(len(ended) + len(refused))
+
+    def _pop_unaccepted(self, seq: int) -> TaskFuture[Any] | None:
+        future = self._unaccepted.pop(seq, None)
+        if future is not None and future.bulk_task is not None:
+            self._unaccepted_bytes -= _size_of(future.bulk_task.job)
+        return future
 
     def _take_accepted(self, reply: BulkAccepted) -> None:
+        taken_back: list[int] = []
         for seq, number in reply.pairs:
-            future = self._unaccepted.pop(seq, None)
-            if future is not None and future.bulk_task is not None:
-                self._unaccepted_bytes -= _size_of(future.bulk_task.job)
+            future = self._pop_unaccepted(seq)
+            if future is not None:
                 future.task_id = number
                 future.bulk_task = None
                 self._accepted[number] = future
+                if future.taken_back:
+                    taken_back.append(number)
+        if taken_back:
+            self._out += encode(BulkCancel(tuple(taken_back), begun=False))
 
     def _take_refused(self, reply: BulkRefused) -> list[tuple[TaskFuture[Any], TmaxError]]:
         if not reply.seqs:
             raise from_wire({"code": reply.code, "message": reply.message, "hint": reply.hint})
         refused: list[tuple[TaskFuture[Any], TmaxError]] = []
         for seq in reply.seqs:
-            future = self._unaccepted.pop(seq, None)
-            if future is not None and future.bulk_task is not None:
-                self._unaccepted_bytes -= _size_of(future.bulk_task.job)
+            future = self._pop_unaccepted(seq)
+            if future is not None:
                 # One error for each future: raised, it collects its own traceback.
                 refused.append((future, from_wire({"code": reply.code, "message": reply.message, "hint": reply.hint})))
         return refused
-
-    def _close_books(self, count: int) -> None:
-        with self._lock:
-            self._open -= count
-            if not self._open:
-                self._changed.notify_all()
 
     # -- another connection ------------------------------------------------------------------------
 
@@ -280,52 +326,6 @@ class Courier:
             else:
                 return
 
-    # -- taking back -------------------------------------------------------------------------------
-
-    def withdraw(self, futures: list[TaskFuture[Any]]) -> None:
-        """Cancel those of these futures whose tasks have not begun; the others stay as they are.
-
-        The swarm being out of reach counts as "not cancelled".
-        """
-        here = threading.current_thread() is self._reader
-        with self._lock:
-            unsent = {
-                future for future in futures if future.bulk_task is not None and self._unsent.pop(future.bulk_task.seq, None) is not None
-            }
-            for future in unsent:
-                assert future.bulk_task is not None
-                del self._unaccepted[future.bulk_task.seq]
-                self._unaccepted_bytes -= _size_of(future.bulk_task.job)
-            self._changed.notify_all()
-            if not here:
-                on_their_way = [future for future in futures if future.bulk_task is not None and future not in unsent]
-                self._changed.wait_for(lambda: all(future.bulk_task is None or future.done() for future in on_their_way), 5.0)
-        for future in unsent:
-            future.cancelled_by_swarm()
-        self._close_books(len(unsent))
-        ending = self._cancel_waiting({future.task_id: future for future in futures if future.task_id is not None and not future.done()})
-        if not here:
-            wait(ending, _SETTLE_S)
-
-    def _cancel_waiting(self, wanted: Mapping[int, TaskFuture[Any]]) -> list[TaskFuture[Any]]:
-        """Ask the swarm to cancel what has not begun; return those whose ends are still to be told."""
-        if not wanted:
-            return []
-        try:
-            with self._ask() as client:
-                client.answer_s = 10.0
-                waiting = [number for number, was, _ in _cancel(client, list(wanted), dry_run=True) if was in _NOT_BEGUN]
-                answers = _cancel(client, waiting, dry_run=False) if waiting else []
-        except (TmaxError, OSError, SwarmGone):
-            return []
-        gone = [wanted[number] for number, _, now in answers if now == "cancelled"]
-        with self._lock:
-            ours = [future for future in gone if self._accepted.pop(future.task_id or 0, None) is not None]
-        for future in ours:
-            future.cancelled_by_swarm()
-        self._close_books(len(ours))
-        return [wanted[number] for number, _, _ in answers if not wanted[number].done()]
-
     # -- the end -----------------------------------------------------------------------------------
 
     @property
@@ -342,7 +342,24 @@ class Courier:
         """Wait until every future has ended; return whether that is so."""
         with self._lock:
             self._flush()
-            return self._changed.wait_for(lambda: self._open == 0, timeout_s)
+            self._write()
+            return self._changed.wait_for(lambda: not (self._accepted or self._unaccepted or self._settling), timeout_s)
+
+    def wait_accepted(self) -> None:
+        """Wait until the swarm has accepted or refused everything, or is given up; after NOTICE_S say that this is waited for.
+
+        There is no limit but that of a swarm that cannot be reached (GIVE_UP_S).
+        """
+        with self._lock:
+            self._flush()
+            self._write()
+            if not self._changed.wait_for(self._all_told, NOTICE_S):
+                _say(f"note: waiting until {len(self._unaccepted)} tasks are accepted by swarm {self._swarm!r}; Ctrl-C leaves\n")
+                self._changed.wait_for(self._all_told)
+
+    def _all_told(self) -> bool:
+        """Whether nothing is owed to us, and nothing by us."""
+        return self._gone is not None or (not (self._unaccepted or self._settling or self._out) and self._abandoned.empty())
 
     def close(self, reason: SwarmGone, *, cancel: bool = False) -> None:
         """Let go of the swarm; what is still open is cancelled (``cancel``) or fails with ``reason``.  Twice is harmless."""
@@ -355,17 +372,21 @@ class Courier:
             if self._gone is None:
                 self._gone = reason
                 self._wake()
-            futures = [*self._accepted.values(), *self._unaccepted.values()]
+            accepted, unaccepted = list(self._accepted.values()), list(self._unaccepted.values())
             self._accepted.clear()
             self._unaccepted.clear()
             self._unsent.clear()
             self._changed.notify_all()
-        for future in futures:
-            if cancel:
-                future.cancelled_by_swarm()
+        for future in (*accepted, *unaccepted) if cancel else ():
+            future.cancelled_by_swarm()
+        # One error for each: raised, it collects its own traceback.
+        for future in unaccepted:
+            self._lose(future, unseen.NOT_ACCEPTED, SwarmGone(*reason.args))
+        for future in accepted:
+            if self._temporary:
+                self._lose(future, unseen.LOST, SwarmGone(*reason.args))
             else:
-                future.fail(SwarmGone(*reason.args))  # one for each: raised, it collects its own traceback
-        self._close_books(len(futures))
+                future.fail(SwarmGone(*reason.args))  # its task goes on
 
     def abandon(self, reason: SwarmGone) -> None:
         """In a forked child: let go without a word to the swarm, which is the parent's.  No lock of the parent's is trusted."""
@@ -375,19 +396,21 @@ class Courier:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
-        os.close(self._wake_fd)
-        self._wake_fd = -1
+        if self._wake_fd >= 0:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
         for future in [*self._accepted.values(), *self._unaccepted.values()]:
             future.orphaned(reason)
         self._accepted.clear()
         self._unaccepted.clear()
-        self._open = 0
+        self._settling = 0
 
 
 _COURIERS: weakref.WeakSet[Courier] = weakref.WeakSet()
 
 
 def _forked() -> None:
+    unseen.forget()
     for courier in list(_COURIERS):
         courier.abandon(SwarmGone("this process was forked from the one that has the swarm; open it again with Swarm.connect()"))
 
@@ -424,6 +447,9 @@ def _received(sock: socket.socket) -> bytes | None:
         return None  # reset: the controller ended with something of ours unread
 
 
-def _cancel(client: Client, ids: list[int], *, dry_run: bool) -> list[tuple[int, str, str]]:
-    answer: Any = client.request("cancel", ids=ids, dry_run=dry_run)
-    return [(row["id"], row["was"], row["now"]) for row in answer["results"]]
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):
+        pass  # closed, or never there: nobody reads it

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
+from tmax.control import unseen
 from tmax.control.protocol import BulkTask
 
 T = TypeVar("T")
@@ -14,8 +15,11 @@ T = TypeVar("T")
 class Withdraws(Protocol):
     """Who can take tasks back."""
 
-    def withdraw(self, futures: list[TaskFuture[Any]], /) -> None:
-        """Cancel those whose tasks have not begun."""
+    def withdraw(self, futures: list[TaskFuture[Any]], /) -> int:
+        """Cancel those whose tasks have not begun; return how many could not be asked about."""
+
+    def abandon_results(self, futures: list[TaskFuture[Any]], /) -> None:
+        """Cancel those whose tasks have not begun, without waiting."""
 
 
 class TaskFuture(Future[T]):
@@ -28,11 +32,32 @@ class TaskFuture(Future[T]):
     task_id: int | None = None
     bulk_task: BulkTask | None = None
     """What to send again; forgotten once accepted."""
+    tally: unseen.Tally | None = None
+    """Where its failure is counted as long as nobody has looked at it."""
+
+    taken_back = False
+    """To be cancelled as soon as it is accepted: nobody wants its result any more."""
 
     def __init__(self, courier: Withdraws, kind: str) -> None:
         super().__init__()
         self.courier = courier
         self.kind = kind
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the task returned, or raise what it raised; TimeoutError when it has not ended in ``timeout`` seconds."""
+        try:
+            return super().result(timeout)
+        finally:
+            if self.tally is not None:
+                unseen.looked_at(self)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the task raised, None when it returned; TimeoutError when it has not ended in ``timeout`` seconds."""
+        try:
+            return super().exception(timeout)
+        finally:
+            if self.tally is not None:
+                unseen.looked_at(self)
 
     def cancel(self) -> bool:
         """Take the task back when it has not begun; return whether it is cancelled.
@@ -45,10 +70,9 @@ class TaskFuture(Future[T]):
         return self.cancelled()
 
     @staticmethod
-    def withdraw_all(futures: list[TaskFuture[Any]]) -> None:
-        """Cancel many at once, as ``cancel`` does one."""
-        if futures:
-            futures[0].courier.withdraw([future for future in futures if not future.done()])
+    def withdraw_all(futures: list[TaskFuture[Any]]) -> int:
+        """Cancel many at once, as ``cancel`` does one; return how many the swarm could not be asked about."""
+        return futures[0].courier.withdraw([future for future in futures if not future.done()]) if futures else 0
 
     def fulfil(self, value: T) -> None:
         """Set the result, unless somebody has ended this future already (called by the courier's owner)."""

@@ -8,6 +8,9 @@ One Unix socket, peers of our own user only.  The first byte of a connection dec
 ``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\udcXX``).
 With ``"text": true`` an answer carries ``"text"`` instead of values, ready to be printed (``"width"``: columns, 0: no limit;
 ``"color"``: true when the reader's terminal shows colours).
+With ``"pieces": true`` the answers of ``ps``, ``wait`` and ``cancel`` come as several lines, each with a part of the list or text,
+made as fast as they are read; without it they are one line, however long.
+Labels and reasons in a TaskView have at most 4,096 characters; one that was cut ends with an ellipsis.
 
 | verb | fields | answer |
 |---|---|---|
@@ -20,7 +23,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 | ``wait`` | ``ids timeout_s fail_fast`` | ``tasks`` (list of TaskView) once all have ended; error ``timeout`` otherwise |
 | ``show`` | ``id`` | ``task``: TaskView fields and outcome: ``result`` (JSON) or ``pickle`` (base64) or ``blob`` (path), ``form``, ``failure``, ``report`` |
 | ``logs`` | ``target`` | a task: ``task state worker file tail stderr live`` (``tail``: base64; ``stderr``: offset and length of its parts that are stderr; ``file``: path or null, the parts of its stderr stand beside it as pairs of little-endian u64 in ``ID.stderr``); a worker: ``worker text task`` (what its pane shows) |
-| ``cancel`` | ``ids dry_run`` | ``results``: list of ``{"id", "was", "now"}`` |
+| ``cancel`` | ``ids dry_run begun`` (``begun`` false: only those that have not begun) | ``results``: list of ``{"id", "was", "now"}`` |
 | ``locate`` | ``target`` | ``session pane worker task`` of a worker, a task, or ``dashboard``; ``tmux`` (socket path) |
 | ``select`` | ``selectors`` | ``ids`` for ``@``, ``@~2``, ``3-7``, ``3``, names |
 | ``watch`` | ``always`` | streams ``{"snapshot"}`` at the dashboard's rhythm while somebody looks (always: while connected) |
@@ -32,7 +35,7 @@ With ``"text": true`` an answer carries ``"text"`` instead of values, ready to b
 A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split", "stdin"}``,
 ``{"kind": "python", "target", "args", "kwargs", "cwd", "env", "path", "python"}``,
 ``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
-``name priority timeout_s retries deliveries delivery grace_s``, ``fresh keep_background`` (booleans), ``umask`` (a number) and
+``name priority timeout_s retries deliveries delivery grace_s parent`` (``parent``: the task that submits it from inside), ``fresh keep_background`` (booleans), ``umask`` (a number) and
 ``limits`` (``{"7": [soft, hard]}``: ``RLIMIT_*`` numbers, -1 for none) of the submitter.  ``stdin``: an absolute path, or ``@NAME`` of an
 abstract socket: the worker connects to it when the command begins and is sent a descriptor (SCM_RIGHTS), or a line that says why not.
 
@@ -65,10 +68,11 @@ class BulkTask(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     priority: str = "normal"
     timeout_s: float = 0.0
-    retries: int = 0
-    deliveries: int = 3
+    retries: int | None = None
+    """None, here and below: as the swarm's settings say."""
+    deliveries: int | None = None
     delivery: Delivery | None = None
-    grace_s: float = 10.0
+    grace_s: float | None = None
 
 
 class BulkSubmit(msgspec.Struct, frozen=True, tag="submit"):
@@ -86,9 +90,10 @@ class BulkWatch(msgspec.Struct, frozen=True, tag="watch"):
 
 
 class BulkCancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """End these tasks."""
+    """End these tasks; ``begun=False``: only those that have not begun."""
 
     ids: tuple[int, ...]
+    begun: bool = True
 
 
 class BulkAccepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -25,10 +25,12 @@ def seconds(value: Any, what: str = "timeout_s") -> float | None:
 
 
 def limit(value: Any, *, usual: int) -> int:
-    """Return how many rows are wanted, 0 meaning all; ``usual`` where it is no number from 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    """Return how many rows are wanted: ``usual`` where it is not said, all for 0.  Raises UsageError for what is no number from 0."""
+    if value is None:
         return usual
-    return min(value or MAX_NUMBER, MAX_NUMBER)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError("limit must be a whole number from 0 (0: no limit)")
+    return min(value, MAX_NUMBER) if value else MAX_NUMBER
 
 
 def is_number(word: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from tmax.control.protocol import BulkTask
-from tmax.controller.fields import MAX_SECONDS
+from tmax.controller.fields import MAX_NUMBER, MAX_SECONDS
 from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.names import check_task_name
 from tmax.core.settings import TaskSettings
@@ -49,6 +49,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
         "limits": _limits(given.get("limits", {})),
         "fresh": _flag(given, "fresh"),
         "keep_background": _flag(given, "keep_background"),
+        "parent": _whole(given.get("parent", 0), "parent", least=0, most=MAX_NUMBER),
     }
 
 
@@ -156,9 +157,9 @@ def _kernel(given: Mapping[str, Any]) -> KernelJob:
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Job]] = {"shell": _shell, "python": _python, "kernel": _kernel}
 
 
-def _whole(value: object, what: str, *, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_COUNT:
-        raise UsageError(f"{what} must be a whole number from {least} to {MAX_COUNT}")
+def _whole(value: object, what: str, *, least: int, most: int = MAX_COUNT) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise UsageError(f"{what} must be a whole number from {least} to {most}")
     return value
 
 
@@ -177,6 +178,7 @@ def _checked(job: Job, name: object, priority: object, delivery: object) -> None
         raise UsageError("a task's name must be text")
     if name:
         check_task_name(name)
+    _whole(job.parent, "parent", least=0, most=MAX_NUMBER)
     size_bytes = _size_bytes(job)
     if size_bytes > MAX_JOB_BYTES:
         raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}", hint="pass large values in files")
@@ -243,8 +245,8 @@ def new_task_of_bulk(client: str, task: BulkTask, defaults: TaskSettings) -> New
         name=task.name,
         priority=task.priority,
         timeout_s=_seconds(task.timeout_s, "timeout"),
-        retries=_whole(task.retries, "retries", least=0),
-        deliveries=_whole(task.deliveries, "deliveries", least=1),
+        retries=_whole(defaults.retries if task.retries is None else task.retries, "retries", least=0),
+        deliveries=_whole(defaults.deliveries if task.deliveries is None else task.deliveries, "deliveries", least=1),
         delivery=task.delivery,
-        grace_s=_seconds(task.grace_s, "grace"),
+        grace_s=_seconds(defaults.grace_s if task.grace_s is None else task.grace_s, "grace"),
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tmax.controller.views import brief_label, explain, task_view
+from tmax.core import nesting
 from tmax.core.events import TasksEnded
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
@@ -87,6 +88,12 @@ class Painter:
             return "the swarm is going down"
         if desk.held:
             return "the queue is held: tmax resume"
+        stuck = nesting.stuck(desk)
+        if stuck:
+            return (
+                f"stuck: {stuck} running task{'s wait' if stuck > 1 else ' waits'} for tasks they submitted, and no worker may be started for "
+                "these: raise swarm.nested_workers, or cancel one (tmax ps)"
+            )
         missing = self.missing()
         return f"not preloaded: {'; '.join(missing)}" if missing else ""
 
@@ -135,6 +142,7 @@ class Painter:
             tasks_failed=life.tasks_failed,
             started_at=life.record.started_at,
             pooled=life.pooled,
+            nested=desk.roster.is_nested(life),
         )
 
     def _state(self, life: Life) -> str:

@@ -84,7 +84,11 @@ class Selected:
     # -- cancel ------------------------------------------------------------------------------------
 
     def cancel(self, ask: Ask, ids: Sequence[int]) -> Steps[None]:
-        """Cancel these tasks, or with ``dry_run`` say what would be; nothing when one of them does not exist."""
+        """Cancel these tasks, or with ``dry_run`` say what would be; nothing when one of them does not exist.
+
+        With ``begun`` false those that have begun go on.
+        """
+        begun = ask.fields.get("begun") is not False
         tasks = self._house.scheduler.desk.ledger.tasks
         ended = yield from self._ended_states([number for number in ids if number not in tasks])
         pieces = Pieces(ask, "results")
@@ -93,7 +97,7 @@ class Selected:
             if ask.fields.get("dry_run"):
                 results = {number: f"would be cancelled ({state})" for number, state in before.items()}
             else:
-                results = yield from self._cancelled(tuple(before))
+                results = yield from self._cancelled(tuple(before), begun=begun)
             for number in part:
                 was = before.get(number) or ended.get(number) or "live"
                 now = results.get(number) or ended.get(number) or "ended meanwhile"
@@ -112,7 +116,7 @@ class Selected:
             raise no_task(unknown)
         return states
 
-    def _cancelled(self, ids: tuple[int, ...]) -> Steps[dict[int, str]]:
+    def _cancelled(self, ids: tuple[int, ...], *, begun: bool) -> Steps[dict[int, str]]:
         if not ids:
             return {}
         results: dict[int, str] = {}
@@ -122,15 +126,15 @@ class Selected:
                 results.update(told)
                 go_on()
 
-            self._house.emit(CancelAsked(token=self._house.clients.expect_cancelled(answered), tasks=ids))
+            self._house.emit(CancelAsked(token=self._house.clients.expect_cancelled(answered), tasks=ids, begun=begun))
 
         yield wait
         return results
 
-    def bulk_cancel(self, ids: Sequence[int]) -> Steps[None]:
-        """Cancel these tasks and tell nobody: their ends are told to who watches them."""
+    def bulk_cancel(self, ids: Sequence[int], *, begun: bool) -> Steps[None]:
+        """Cancel these tasks (``begun`` false: only those that have not begun) and tell nobody: their ends are told to who watches them."""
         for part in _parts(ids, CANCELLED):
-            yield from self._cancelled(tuple(part))
+            yield from self._cancelled(tuple(part), begun=begun)
 
     # -- watch and select --------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from tmax.controller import fields
 from tmax.controller.clients import Waiter
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.listing import Listing
-from tmax.controller.selected import Selected, wanted_ids
+from tmax.controller.selected import LOOKED_UP, Selected, wanted_ids
 from tmax.controller.slices import Steps
 from tmax.controller.views import explain, to_plain, whole_story
 from tmax.core import tables
@@ -29,6 +29,10 @@ from tmax.version import __version__
 if TYPE_CHECKING:
     from tmax.controller.house import Controller
     from tmax.storage.store import Reader
+
+
+READY_S = 120.0
+"""How long ``ready`` waits for the workers when it is not said."""
 
 
 class Verbs:
@@ -114,7 +118,8 @@ class Verbs:
         )
 
     def _ready(self, ask: Ask) -> None:
-        self._house.clients.want_ready(ask, fields.seconds(ask.fields.get("timeout_s")) or 120.0)
+        timeout_s = fields.seconds(ask.fields.get("timeout_s"))
+        self._house.clients.want_ready(ask, READY_S if timeout_s is None else timeout_s)
 
     def _status(self, ask: Ask) -> None:
         snapshot = self._house.painter.paint()
@@ -315,7 +320,11 @@ class Verbs:
             self._house.emit(Submitted(token=token, tasks=tuple(tasks)))
 
     def _bulk_watch(self, peer: Peer, ids: Sequence[int]) -> None:
-        self._house.slicer.run(self._selected.watch(peer, ids), lambda _: None, lambda: peer.alive)
+        tasks = self._house.scheduler.desk.ledger.tasks
+        if len(ids) <= LOOKED_UP and all(number in tasks for number in ids):
+            self._house.clients.watch(peer, ids)  # those just accepted: the way of every task
+        else:
+            self._house.slicer.run(self._selected.watch(peer, ids), lambda _: None, lambda: peer.alive)
 
     def _bulk_cancel(self, request: BulkCancel) -> None:
-        self._house.slicer.run(self._selected.bulk_cancel(request.ids), lambda _: None)
+        self._house.slicer.run(self._selected.bulk_cancel(request.ids, begun=request.begun), lambda _: None)

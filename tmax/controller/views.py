@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tmax.core import nesting
 from tmax.core.desk import Desk
 from tmax.core.model import Task, TaskState
 from tmax.core.snapshot import TaskView
@@ -84,12 +85,15 @@ def explain(desk: Desk, task: Task, ahead: int | None = None) -> str:
         return ""
     if desk.held:
         return "the queue is held: tmax resume"
-    lives = [life for life in desk.roster.lives.values() if life.takes_work]
+    lives = [life for life in desk.roster.lives.values() if life.takes_work and not desk.roster.is_nested(life)]
     if not lives:
         return "no worker is ready"
     if any(not life.held for life in lives):
         own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
         return f"{own} is being made ready"
+    nested = nesting.why(desk, task)
+    if nested:
+        return nested
     ahead = desk.ready.ahead_of(task.id) if ahead is None else ahead
     busy = f"all {len(lives)} workers are busy"
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"

@@ -72,9 +72,13 @@ def still_held(life: Life, message: Message) -> bool:
 
 
 def _check_started(desk: Desk, life: Life, task: Task) -> None:
-    """A worker lacks a task that had started: what may run only once cannot be sent again."""
-    if task.state is S.RUNNING and task.delivery == "at-most-once":
-        desk.leave(life, task)
+    """A worker lacks a task that had started (it began anew): what may run only once cannot be sent again."""
+    if task.state is not S.RUNNING:
+        return
+    desk.leave(life, task)
+    if task.delivery == "at-least-once":
+        desk.back(task)
+    else:
         why = Failure(kind="signal", message="its worker lost it after it had started; it may have run")
         desk.end(task, S.INTERRUPTED, outcome_of(why))
 

@@ -8,11 +8,12 @@
 
 A worker is never changed from one context to another: modules, their state and the search path stay in a process.
 The wait of SWITCH_S keeps two contexts that alternate on the same workers from replacing them for each task.
+Only workers of the number are taken from a context here, and none whose task may be waiting for tasks that it submitted (``nesting.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tmax.core.desk import Desk
 from tmax.core.events import NameLife
@@ -66,8 +67,8 @@ def switch(desk: Desk, waiting: Sequence[Key]) -> bool:
         if not part:
             continue
         since = desk.waiting_since[part]
-        own = [life for life in desk.roster.lives.values() if life.context == part and not life.retiring and not life.killed]
-        wanted = desk.ready.count(part) - sum(life.state in _COMING for life in own) - list(desk.reserved.values()).count(part)
+        own = _own(desk, part)
+        wanted = _uncovered(desk, part)
         if wanted <= 0:
             continue
         is_due = desk.now >= since + SWITCH_S
@@ -84,16 +85,33 @@ def wait(desk: Desk, key: Key) -> None:
     if not part:
         return  # any worker runs it: there is none to make
     since = desk.waiting_since.setdefault(part, desk.now)
-    if desk.now >= since + SWITCH_S and not _idle(desk, part):
-        own = [life for life in desk.roster.lives.values() if life.context == part and not life.retiring and not life.killed]
-        _keep_one(desk, key, has_own=bool(own))
+    if desk.now >= since + SWITCH_S and not _idle(desk, part) and _uncovered(desk, part) > 0:
+        _keep_one(desk, key, has_own=bool(_own(desk, part)))
+
+
+def _numbered(desk: Desk) -> Iterator[Life]:
+    """Yield the workers without the nested ones, which run only what the tasks of others have submitted."""
+    roster = desk.roster
+    return (life for life in roster.lives.values() if not roster.is_nested(life))
+
+
+def _own(desk: Desk, part: str) -> list[Life]:
+    return [life for life in _numbered(desk) if life.context == part and not life.retiring and not life.killed]
+
+
+def _uncovered(desk: Desk, part: str) -> int:
+    """Return how many ready tasks of a part have no worker that is being started for it, nested ones included."""
+    coming = sum(
+        life.state in _COMING and life.context == part and not life.retiring and not life.killed for life in desk.roster.lives.values()
+    )
+    return desk.ready.count(part) - coming - list(desk.reserved.values()).count(part)
 
 
 def _idle(desk: Desk, part: str) -> list[Life]:
     """Workers of other contexts that have nothing to do, the one that was heard of longest ago first."""
     found = [
         life
-        for life in desk.roster.lives.values()
+        for life in _numbered(desk)
         if life.takes_work and not life.held and life.context != part and (life.kept_for == part or not _has_work(desk, life))
     ]
     return sorted(found, key=lambda life: (life.kept_for != part, life.heard_at, life.id))
@@ -105,7 +123,8 @@ def _has_work(desk: Desk, life: Life) -> bool:
 
 def _keep_one(desk: Desk, key: Key, *, has_own: bool) -> None:
     """Send no more tasks to the least loaded worker of a part whose first task came after this one's."""
-    lives = [life for life in desk.roster.lives.values() if life.takes_work and life.context != key[2]]
+    family = desk.ledger.family
+    lives = [life for life in _numbered(desk) if life.takes_work and life.context != key[2] and not family.waits(life.held)]
     if any(life.kept_for == key[2] for life in lives):
         return
     for life in sorted(lives, key=lambda life: (len(life.held), life.id)):

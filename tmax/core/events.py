@@ -27,10 +27,11 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAsked:
-    """A person or client wants these tasks ended."""
+    """A person or client wants these tasks ended; ``begun=False``: only those that have not begun."""
 
     token: int
     tasks: tuple[int, ...]
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tmax.core.events import Changes
+from tmax.core.family import Family
 from tmax.core.model import ENDS, LifeRecord, Task, TaskState
 from tmax_pipes.jobs import shared_digests
 
@@ -46,6 +47,7 @@ class Ledger:
 
     def __init__(self, tasks: Iterable[Task] = (), ended: dict[str, int] | None = None, next_task: int = 1) -> None:
         self.tasks: dict[int, Task] = {task.id: task for task in tasks}
+        self.family = Family(self.tasks.values())
         self.next_task = next_task
         self.requests: dict[str, int] = {task.request_id: task.id for task in self.tasks.values() if task.request_id}
         self.counts: Counter[str] = Counter({state.value: 0 for state in TaskState})
@@ -63,6 +65,7 @@ class Ledger:
     def add(self, task: Task) -> None:
         """Take in a new task; its id is ``next_task``."""
         self.tasks[task.id] = self._new[task.id] = task
+        self.family.add(task)
         self.next_task = task.id + 1
         self.counts[task.state.value] += 1
         for digest in shared_digests(task.job):
@@ -103,6 +106,7 @@ class Ledger:
             del self.tasks[task.id]
             self._unshare(task)
             self._ended.append(task)
+            self.family.ended(task)
             if task.request_id:
                 # Kept a while: a second submit may have asked the store just before this task was written there.
                 self._recent.append(task.request_id)

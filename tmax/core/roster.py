@@ -87,6 +87,12 @@ class Roster:
     def __init__(self, *, workers: int, pool: int, restart_delay_s: float, deaths_limit: int, next_life: int = 1) -> None:
         self.workers_wanted = workers
         self.pool_wanted = pool
+        self.nested = 0
+        """Workers above the number, for tasks that tasks have submitted (``nesting.py``)."""
+        self.nested_until = 0.0
+        """They stay at least until then."""
+        self.nested_used = 0
+        """The last of them that had a task after the last turn."""
         self.next_life = next_life
         self.lives: dict[int, Life] = {}
         self.ready_once = False
@@ -104,6 +110,7 @@ class Roster:
         """Take in a life of an earlier controller; it is silent until it greets or is found dead."""
         life = Life(record=record, state=W.SILENT)
         self.lives[record.life] = life
+        self.nested = max(self.nested, self.place_of(life))
         return life
 
     @property
@@ -121,13 +128,25 @@ class Roster:
         return {life.name: life for life in self.lives.values() if not life.pooled}
 
     def wanted_names(self) -> list[str]:
-        """Return the names that should have a worker."""
-        return [f"w{number}" for number in range(1, self.workers_wanted + 1)]
+        """Return the names that should have a worker, nested ones last."""
+        return [f"w{number}" for number in range(1, self.workers_wanted + self.nested + 1)]
+
+    def place_of(self, life: Life) -> int:
+        """Return which nested worker this is, from 1; 0 or less for others, also for one whose slot was given to another."""
+        return life.number - self.workers_wanted if life.name.startswith("w") else 0
+
+    def is_nested(self, life: Life) -> bool:
+        """Return whether this is a worker above the number."""
+        return self.nested > 0 and self.place_of(life) > 0  # asked for each worker in each turn: nearly always there are none
+
+    def works_nested(self, life: Life) -> bool:
+        """Return whether this is a worker above the number that has a task."""
+        return self.is_nested(life) and bool(life.held)
 
     def all_ready(self) -> bool:
         """Return whether each wanted name has a worker that has proved itself; one that works in silence has."""
         slots = self.slots()
-        return all(name in slots and slots[name].has_proved for name in self.wanted_names())
+        return all(name in slots and slots[name].has_proved for name in self.wanted_names()[: self.workers_wanted])
 
     def died(self, life: Life, now: float, *, cause: str, asked: bool) -> None:
         """Take a dead life out and note what its death means for starting others."""

@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tmax.core import attendance, contexts, hearing, placement
+from tmax.core import attendance, contexts, hearing, nesting, placement
 from tmax.core.desk import Desk
 from tmax.core.endings import outcome_of
 from tmax.core.events import (
@@ -184,10 +184,10 @@ class Scheduler:
         return task.id
 
     def _on_cancel(self, event: CancelAsked) -> None:
-        results = tuple((number, self._cancel(number)) for number in event.tasks)
+        results = tuple((number, self._cancel(number, begun=event.begun)) for number in event.tasks)
         self.desk.actions.append(CancelAnswered(token=event.token, results=results))
 
-    def _cancel(self, number: int) -> str:
+    def _cancel(self, number: int, *, begun: bool) -> str:
         desk = self.desk
         task = desk.ledger.tasks.get(number)
         if task is None:
@@ -196,6 +196,8 @@ class Scheduler:
             desk.ready.discard(number)
             desk.end(task, S.CANCELLED, outcome_of(Failure(kind="cancelled", message="cancelled before it ran")))
             return "cancelled"
+        if task.state is S.RUNNING and not begun:
+            return "running"
         if not task.cancelling:
             desk.stop_task(desk.ledger.note(task, cancelling=True))
         return "ending"
@@ -246,10 +248,8 @@ class Scheduler:
         times = [heap[0][0] for heap in (desk.delayed, desk.deadlines) if heap]
         if desk.roster.not_before > desk.now:
             times.append(desk.roster.not_before)
-        recall = placement.recall_wake(desk.roster.lives.values())
-        switch = contexts.wake_at(desk)
-        if switch is not None:
-            times.append(switch)
+        times += [at for at in (contexts.wake_at(desk), nesting.wake_at(desk)) if at is not None]
+        recall = placement.recall_wake(self._spreading())
         if recall is not None and not len(desk.ready):
             times.append(max(recall, desk.now + 0.001))
         return min(times, default=None)
@@ -274,15 +274,22 @@ class Scheduler:
         if desk.held or desk.stopping or desk.leaving is not None or not len(desk.ready):
             if desk.waiting_since:
                 contexts.give_up_kept(desk, ())
+            if not desk.stopping:
+                self._serve_nested()
             return
-        while contexts.switch(desk, self._place()):
+        while True:
+            waiting = [key[2] for key in self._place()]
+            self._serve_nested()
+            heads = sorted(head for part in waiting if (head := desk.ready.head(part)) is not None)
+            if not contexts.switch(desk, heads):
+                return
             # What was replaced may have been replaced by a warm worker of the pool.
             attendance.keep_workers(desk)
 
     def _place(self) -> list[Key]:
         """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
         desk = self.desk
-        seats = placement.Seats(desk.roster.lives.values(), desk.settings.worker.prefetch, frozenset(desk.solo))
+        seats = placement.Seats(self._places(), desk.settings.worker.prefetch, frozenset(desk.solo))
         heads, waiting = desk.ready.heads(), list[Key]()
         while heads:
             _, number, part = heads[0]
@@ -301,6 +308,17 @@ class Scheduler:
                 heapq.heapreplace(heads, following)
         return waiting
 
+    def _places(self) -> Iterable[Life]:
+        """Return the workers that any task may go to: neither nested ones nor those whose task may be waiting for one that is ready."""
+        desk, lives = self.desk, self.desk.roster.lives.values()
+        if not desk.ledger.family.children and not desk.roster.nested:
+            return lives  # nearly always
+        return [life for life in lives if not desk.roster.is_nested(life) and not nesting.waits(desk, life)]
+
+    def _serve_nested(self) -> None:
+        while nesting.serve(self.desk, self._lease) and self.desk.leaving is None:
+            attendance.keep_workers(self.desk)
+
     def _lease(self, task: Task, life: Life, part: str) -> None:
         desk = self.desk
         lease = Lease(life=life.id, worker=life.name, sent_at=desk.wall)
@@ -318,10 +336,17 @@ class Scheduler:
         desk = self.desk
         if len(desk.ready) or desk.stopping or desk.leaving is not None:
             return
-        for life, tasks in placement.to_recall(desk.roster.lives.values(), desk.now):
+        for life, tasks in placement.to_recall(self._spreading(), desk.now):
             for number in tasks:
                 life.recalled.add(number)
                 desk.tell(life.id, Recall(task=number, attempt=life.held[number]))
+
+    def _spreading(self) -> list[Life]:
+        """Return the workers among which work is spread: an idle nested one is no reason to ask anything back."""
+        roster = self.desk.roster
+        if not roster.nested:
+            return list(roster.lives.values())
+        return [life for life in roster.lives.values() if not roster.is_nested(life) or life.held]
 
     def check_invariants(self) -> None:
         """Raise AssertionError when tasks, leases and lives contradict each other; called by tests after every turn."""

@@ -25,6 +25,8 @@ class SwarmSettings:
     """Workers to keep; 0: one a core."""
     pool: Workers = 1
     """Pre-warmed workers kept beside them, ready to be taken."""
+    nested_workers: Share = 16
+    """Workers started beside the number, while they are needed, for tasks that running tasks have submitted; 0: none."""
     preload: tuple[str, ...] = ("auto",)
     """Modules imported before work arrives; ``auto``: numpy, and torch when it is installed."""
     spawner: Literal["auto", "exec", "zygote"] = "auto"

@@ -59,6 +59,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     tasks_failed: int = 0
     started_at: float = 0.0
     pooled: bool = False
+    nested: bool = False
+    """Above the number, for tasks that tasks have submitted."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):

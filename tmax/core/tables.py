@@ -255,8 +255,11 @@ def status_text(snapshot: Snapshot, width: int = 0, color: bool = False) -> str:
 
 
 def _swarm_line(snapshot: Snapshot) -> str:
-    up = sum(1 for worker in snapshot.workers if not worker.pooled and worker.state in _UP)
+    up = sum(1 for worker in snapshot.workers if not worker.pooled and not worker.nested and worker.state in _UP)
     words = [f"{up} of {snapshot.workers_wanted} workers ready"]
+    nested = sum(1 for worker in snapshot.workers if worker.nested)
+    if nested:
+        words.append(f"{nested} more for nested tasks")
     pooled = sum(1 for worker in snapshot.workers if worker.pooled)
     if pooled:
         words.append(f"{pooled} warm in the pool")

@@ -6,7 +6,7 @@
                                         | first bytes, seen through inotify by the IO thread
                                         +--link--> LOGS/12.log    (found by task id from now on, also after kill -9)
                                         +--copy--> pane           (what the pane cannot take is dropped there and counted)
-    end of the task:  nothing printed -> one fstat, no file
+    end of the task:  nothing printed -> one lseek, no file
                       up to TAIL_BYTES -> into the report; name gone, scratch emptied
                       more -> 12.log stays, a new scratch begins
 

@@ -10,6 +10,7 @@
 
 A worker runs one task at a time and, beside a shell job's leader, has no children of its own.  So every descendant
 belongs to the task that runs or has just ended, whatever session, group or environment it gave itself.
+One is spared: the controller of a swarm, which a tmax command starts where there is none, also one inside a task.
 
 A task that keeps its background runs without adoption: what its program leaves goes to the next reaper above the worker
 and is out of its tree, so that no later task can take it for its own.
@@ -18,6 +19,7 @@ and is out of its tree, so that no later task can take it for its own.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import select
 import signal
@@ -31,6 +33,7 @@ _KILL_WAIT_S = 1.0
 """A process that has not ended so long after KILL hangs in the kernel; nobody waits for it any longer."""
 _PR_SET_CHILD_SUBREAPER = 36
 _ANY_CHILD = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_CONTROLLER = (b"-m", b"tmax.controller")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -152,7 +155,7 @@ class Ending:
             if running:
                 return running
             reap(self._spare)
-            if self._spare or not has_children():
+            if self._spare or not has_children() or any(map(_is_controller, _children()(os.getpid()))):
                 return []
 
     def _signal_all(self, running: Iterable[int]) -> None:
@@ -174,8 +177,11 @@ class Ending:
             os.close(self._pidfds.pop(pid))
         for pid in running:
             if pid not in self._pidfds:
-                # Ours and not reaped: it is this very process.  What has ended since the look makes it readable at once.
-                self._pidfds[pid] = os.pidfd_open(pid)
+                try:
+                    # Ours and not reaped: it is this very process.  What has ended since the look makes it readable at once.
+                    self._pidfds[pid] = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    pass  # a thread of the task's own has reaped it
 
     def close(self) -> None:
         """Let go of the descriptors; twice is harmless."""
@@ -183,7 +189,18 @@ class Ending:
 
 
 def _running(spare: Collection[int]) -> list[int]:
-    return [pid for pid in _children()(os.getpid()) if pid not in spare and _family(pid)[2] not in {b"Z", b"X"}]
+    children = _children()(os.getpid())
+    return [pid for pid in children if pid not in spare and _family(pid)[2] not in {b"Z", b"X"} and not _is_controller(pid)]
+
+
+def _is_controller(pid: int) -> bool:
+    """Whether this is the controller of a swarm: it serves others beside the task whose command started it."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    return _CONTROLLER in itertools.pairwise(words)
 
 
 def _tree(roots: Iterable[int], parent: int, spare: Collection[int]) -> Iterator[tuple[int, int]]:
@@ -192,7 +209,7 @@ def _tree(roots: Iterable[int], parent: int, spare: Collection[int]) -> Iterator
     children_of = _children() if level else None
     while level and children_of is not None:
         yield from level
-        level = [(pid, above) for above, _ in level for pid in children_of(above) if pid not in spare]
+        level = [(pid, above) for above, _ in level for pid in children_of(above) if pid not in spare and not _is_controller(pid)]
 
 
 def _signal(pid: int, parent: int, number: int, unless_group: int) -> bool:

@@ -12,11 +12,11 @@ A worker that is used up reports its task's result, gives back what waits and as
 What is looked at after each task, in microseconds (a trivial system call costs 0.15 here):
 
 ====================================================================================================  =====
-interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     1.2
-    of these affinity 0.3, locale 0.3, niceness 0.15
-functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.4
-timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.7
-child processes: one read of ``/proc``; threads: one counter                                            0.5
+interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     2.0
+    of these affinity 0.3, locale 0.3, niceness 0.2
+functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.35
+timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.8
+child processes: one read of ``/proc``; threads: one counter                                            0.45
 context: one copy                                                                                       0.1
 resource limits: nothing until something has imported ``resource``, then one read of ``/proc``          3.0
 ====================================================================================================  =====
@@ -103,31 +103,41 @@ class Isolation:
                 self._functions.put_back()
             self._inside = False
 
-    def put_functions_back(self) -> None:
-        """After the call, and once more after the gate has closed: TaskCancelled may come in between."""
-        if self._inside:
-            if self._functions.differs():
-                self._functions.put_back()
-            self._inside = False
-
     # -- after the task ----------------------------------------------------------------------------
+
+    def disarm(self) -> None:
+        """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
+        for _ in range(2):
+            try:
+                _alarm(0)
+                if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
+                    _setitimer(_VIRTUAL, 0)
+                    _setitimer(_PROFILING, 0)
+                _cancel_dump()
+                _unregister_dump(_USR1)  # it would take the signal that cancels
+                if self._inside:
+                    self._functions.put_back()
+                    self._inside = False
+            except BaseException:  # the task's handler of a timer that had run out, and there is no second one
+                continue
+            return
 
     def leave(self, *, keep_background: bool) -> None:
         """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a second later."""
-        _alarm(0)
-        if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
-            _setitimer(_VIRTUAL, 0)
-            _setitimer(_PROFILING, 0)
-        _cancel_dump()
-        _unregister_dump(_USR1)  # it would take the signal that cancels
+        try:
+            self._look(keep=keep_background)
+        except Exception as error:  # the task may have left anything in our way
+            self.use_up(f"cannot be looked at: {type(error).__name__}: {error}"[:200])
+
+    def _look(self, *, keep: bool) -> None:
+        if self._limits.differ():  # the first: with little memory left nothing else could be done
+            self._use_up_by(self._limits.put_back())
         if self._values.differs() or len(_modules) != self._count:
             self._put_values_back()
         if count_threads() != self._threads:
-            self._look_at_threads(keep=keep_background)
+            self._look_at_threads(keep=keep)
         if self._read_children() != self._children:
-            self._look_at_children(keep=keep_background)
-        if self._limits.differ():
-            self._use_up_by(self._limits.put_back())
+            self._look_at_children(keep=keep)
 
     def _put_values_back(self) -> None:
         imported = len(_modules) != self._count

@@ -66,7 +66,7 @@ class MainJobs:
         cpu_s, started_at, began = process_time() + self._children_cpu_s, time(), monotonic()
         output, failure = self._guarded(run)
         duration_s = monotonic() - began
-        self._isolation.put_functions_back()  # TaskCancelled may have come in while that was being done
+        self._isolation.disarm()
         self._surroundings.leave()
         self._isolation.leave(keep_background=run.job.keep_background)
         after = own_usage()

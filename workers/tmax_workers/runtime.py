@@ -77,6 +77,7 @@ class Worker:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         _keep_descriptors_to_ourselves()
         descendants.adopt_orphans()
+        self._forking = threading.local()
         self._signal_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._gate = Gate()
         self._set_signals()
@@ -113,11 +114,14 @@ class Worker:
 
     def live(self) -> None:
         """Work until told to leave, then end the process."""
-        os.register_at_fork(after_in_child=self._in_forked_child)
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_forked_child)
         self._io.start(self._options.rt, self._options.life, self._options.control, self._options.connections)
         threading.Thread(target=self._run_io, name="tmax-io", daemon=True).start()
         self._adopt_orphans()
-        self._work()
+        try:
+            self._work()
+        except BaseException:
+            self._die_of_our_mistake()
         # What modules left for the end is done; threads that tasks left behind are not waited for.
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
         descendants.end_all(spare=descendants.helpers())
@@ -127,7 +131,6 @@ class Worker:
         """Start anew with nothing preloaded, unless nothing was."""
         if not self._options.preload:
             return
-        self._pane.say(f"starting anew: the program brings its own {needs}")
         with self._desk.lock:  # what was said is written, and nothing more is
             self._desk.flush()
             self._surroundings.put_own_limits_back()
@@ -218,9 +221,12 @@ class Worker:
         try:
             self._io.run()
         except BaseException:
-            # A mistake of ours: without this thread the worker would be deaf.  Die aloud; the controller delivers again.
-            self._pane.write(traceback.format_exc().encode())
-            os._exit(OUR_MISTAKE)
+            self._die_of_our_mistake()
+
+    def _die_of_our_mistake(self) -> None:
+        """Without either of its threads a worker would be deaf or idle for ever.  Die aloud; the controller delivers again."""
+        self._pane.write(traceback.format_exc().encode())
+        os._exit(OUR_MISTAKE)
 
     def _greeted(self, who: Who) -> dict[bytes, bytes]:
         """A controller told us our name: say it in the pane; return what shell jobs find in their environment."""
@@ -263,6 +269,13 @@ class Worker:
 
     # -- forked children of tasks ------------------------------------------------------------------
 
+    def _before_fork(self) -> None:
+        # A signal that the child gets before it has let go of the wakeup descriptor would be heard by us as one of our own.
+        self._forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def _after_fork(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._forking.mask)
+
     def _in_forked_child(self) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1):
@@ -271,6 +284,7 @@ class Worker:
         self._io.close_in_child()
         for fd in (*self._signal_fds, self._desk.wake_fd):
             os.close(fd)
+        self._after_fork()
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tmax_pipes.jobs import JobOptions, PythonJob, ShellJob, context_key
+from tmax_pipes.jobs import JobOptions, PythonJob, ShellJob
 from tmax_pipes.link import WorkerLink
 from tmax_pipes.messages import (
     Done,
@@ -49,6 +49,7 @@ from tmax_pipes.messages import (
     Stored,
     Who,
 )
+from tmax_workers.arrivals import Early, Taken, is_meant
 from tmax_workers.events import (
     Begin,
     Cancel,
@@ -91,7 +92,6 @@ from tmax_workers.phases import (
 DYING_S = 5.0
 """How long a worker that must die waits for its last results to be ``Stored``."""
 SIGTERM = 15
-_EARLY_COUNT = 256
 _PAST_COUNT = 20
 
 
@@ -110,16 +110,12 @@ class WorkerState:
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
         self.stale: tuple[type[JobOptions], ...] = ()  # the kinds of job this process must not run any more
-        self.context = ""
-        """Of the Python tasks that run here (``tmax_pipes.jobs.context_key``); empty: none was taken in yet."""
-        self._has_taken = False
-        self._exclusive = False
-        """A task that wanted a process of its own was taken in: nothing may run here after it."""
+        self._taken = Taken()
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
         self._last: tuple[float, Done | Failed] | None = None
         """The last end of a command, and when it was reported."""
-        self._early: dict[Key, Recall | Stop] = {}
+        self._early = Early()
         self._kept: set[Key] = set()  # the keys of link.results(), which would have to be built for every question
         self._past: deque[object] = deque(maxlen=_PAST_COUNT)
         self._dos: list[Do] = []
@@ -185,14 +181,14 @@ class WorkerState:
     def _run(self, run: Run) -> None:
         if self._is_known(run):
             return
-        early = self._early.pop((run.task, run.attempt), None)
+        early = self._early.take((run.task, run.attempt))
         if isinstance(early, Stop):
             self._end_unstarted(run, early.why)
         elif isinstance(early, Recall):
             self._give_back(run, "asked")
         elif self.leaving or isinstance(self.phase, Dying):
             self._give_back(run, "drain")
-        elif isinstance(run.job, self.stale) or not self._fits_here(run):
+        elif isinstance(run.job, self.stale) or not self._taken.fits(run):
             self._give_back(run, "stale")
         elif isinstance(self.phase, Asking) and self.phase.run.task == run.task:
             old, self.phase = self.phase.run, Idle()
@@ -200,17 +196,6 @@ class WorkerState:
             self.queue = {run.task: run, **self.queue}
         else:
             self.queue[run.task] = run
-
-    def _fits_here(self, run: Run) -> bool:
-        """Whether this process may run a task after those it has taken in; the controller knows this too, unless it was replaced."""
-        if not run.task:
-            return True
-        key = context_key(run.job)
-        if self._exclusive or (run.job.fresh and self._has_taken) or (key and self.context and key != self.context):
-            return False
-        self._has_taken, self._exclusive = True, run.job.fresh
-        self.context = self.context or key
-        return True
 
     def _is_known(self, run: Run) -> bool:
         """Whether this attempt, or a later one of the task, is here already.  Says again what answers it."""
@@ -232,7 +217,7 @@ class WorkerState:
         if run is not None:
             self._give_back(run, "asked")
         elif not self._has_started(key):
-            self._remember_early(key, recall)
+            self._early.remember(key, recall)
 
     def _stored(self, stored: Stored) -> None:
         self.link.heard(stored)
@@ -247,11 +232,11 @@ class WorkerState:
         run = self._take_unstarted(stop.task, stop.attempt)
         if run is not None:
             self._end_unstarted(run, stop.why)
-        elif isinstance(self.phase, Running) and _fits(self.phase.run, stop.task, stop.attempt):
+        elif isinstance(self.phase, Running) and is_meant(self.phase.run, stop.task, stop.attempt):
             kind: Reason = "timeout" if stop.why == "timeout" else "cancelled"
             self._cancel_running(kind, message_of(kind, self.phase.run), stop.grace_s)
         elif stop.attempt and not self._has_started((stop.task, stop.attempt)):
-            self._remember_early((stop.task, stop.attempt), stop)
+            self._early.remember((stop.task, stop.attempt), stop)
 
     # -- local events ------------------------------------------------------------------------------
 
@@ -433,20 +418,14 @@ class WorkerState:
 
     def _take_unstarted(self, task: int, attempt: int) -> Run | None:
         """Take out and return a task that is queued or asked for; ``attempt`` 0 fits any."""
-        if isinstance(self.phase, Asking) and _fits(self.phase.run, task, attempt):
+        if isinstance(self.phase, Asking) and is_meant(self.phase.run, task, attempt):
             run, self.phase = self.phase.run, Idle()
             return run
         queued = self.queue.get(task)
-        return self.queue.pop(task) if queued is not None and _fits(queued, task, attempt) else None
+        return self.queue.pop(task) if queued is not None and is_meant(queued, task, attempt) else None
 
     def _has_started(self, key: Key) -> bool:
         return key in self._kept or (isinstance(self.phase, (Running, Settling)) and _key(self.phase.run) == key)
-
-    def _remember_early(self, key: Key, message: Recall | Stop) -> None:
-        """Keep a wish about a task that is still on its way: between the two lanes there is no order."""
-        self._early[key] = message
-        if len(self._early) > _EARLY_COUNT:
-            del self._early[next(iter(self._early))]
 
     def _say(self, message: Message) -> None:
         self.link.sent(message)
@@ -491,10 +470,6 @@ class WorkerState:
 
 def _key(one: Any) -> Key:
     return (one.task, one.attempt)
-
-
-def _fits(run: Run, task: int, attempt: int) -> bool:
-    return run.task == task and attempt in {0, run.attempt}
 
 
 _ALIVE: tuple[type[Phase], ...] = (Idle, Asking, Running, Settling, Dying)

@@ -63,12 +63,19 @@ class Counted:
     @classmethod
     def bump(cls): cls.n += 1; return cls.n
 def bump(made): return made.bump(), Counted.n
+class Single:
+    one = None
+    def __new__(cls):
+        cls.one = cls.one or super().__new__(cls)
+        return cls.one
+SINGLE = Single(); SINGLE.n = 1
+def single(): SINGLE.n += 1; return Single() is SINGLE, SINGLE.n
 @functools.cache
 def once(x): return object()
 def twice(): return once(1) is once(1)
 def calls():
     yield from [(count,), (count,), (put, "a"), (put, "b"), (read,), (tally,), (tally,), (read,), (setting, 5), (chosen_now,), (read,), (chosen_now,)]
-    yield from [(attribute,), (attribute,), (default, 1), (default, 2), (bump, Counted()), (bump, Counted()), (twice,), (twice,)]
+    yield from [(attribute,), (attribute,), (default, 1), (default, 2), (bump, Counted()), (bump, Counted()), (twice,), (twice,), (single,), (single,)]
 """
 
 OBJECTS = """

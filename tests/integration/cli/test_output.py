@@ -23,7 +23,7 @@ TASK: Answer = {
     "state": "done",
     "exit_code": None,
     "form": "json",
-    "result": 1,
+    "result": {"n": 1},
     "name": "",
     "why": "",
 }

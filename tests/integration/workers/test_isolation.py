@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from msgspec.structs import replace
 
 from tests.integration.workers.harness import Bench, call, run
 from tests.integration.workers.test_python_jobs import value_of
@@ -358,8 +359,6 @@ def test_what_is_kept_in_the_background_stays_and_costs_nothing(worker: Bench):
     def leave() -> list[int]:
         threading.Thread(target=threading.Event().wait, daemon=True).start()
         return popen() + daemon()
-
-    from msgspec.structs import replace
 
     worker.say(run(1, replace(call(leave), keep_background=True)), run(2, call(int)))
     left = value_of(worker, 1)

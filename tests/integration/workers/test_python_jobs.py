@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.integration.workers.harness import PYTHON, Bench, call, run
 from tests.wait import wait_until
@@ -263,7 +264,7 @@ def test_a_forked_child_neither_holds_the_connection_nor_works_on(worker: Bench)
             signal.pause()
         return pid
 
-    worker.say(run(1, call(fork)), run(2, call(hold)))
+    worker.say(run(1, call(fork)), run(2, replace(call(hold), keep_background=True)))
     assert value_of(worker, 1) == 0
     child = value_of(worker, 2)
     assert isinstance(child, int)

@@ -117,3 +117,14 @@ def test_the_input_of_a_command_is_a_path_or_an_abstract_socket() -> None:
 def test_what_is_wrong_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         new_task(given, DEFAULTS, "")
+
+
+def test_what_a_client_does_not_say_is_as_configured_and_0_is_said() -> None:
+    configured = TaskSettings(retries=2, deliveries=5, grace_s=7.0)
+    job = KernelJob(name="matmul")
+    usual = new_task_of_bulk("c", BulkTask(seq=1, job=job), configured)
+    assert (usual.retries, usual.deliveries, usual.grace_s) == (2, 5, 7.0)
+    none = new_task_of_bulk("c", BulkTask(seq=1, job=job, retries=0, deliveries=1, grace_s=0.0), configured)
+    assert (none.retries, none.deliveries, none.grace_s) == (0, 1, 0.0)
+    json = new_task({"kind": "kernel", "kernel": "matmul", "retries": 0, "grace_s": 0}, configured, "")
+    assert (json.retries, json.grace_s) == (0, 0.0)

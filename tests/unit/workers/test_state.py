@@ -30,6 +30,7 @@ from tmax_workers.events import (
     PaneLost,
     StaleFound,
     Tick,
+    UsedUp,
 )
 from tmax_workers.phases import Asking, Dying, Gone, Idle, Running, UnknownTransition
 from tmax_workers.state import DYING_S
@@ -329,6 +330,18 @@ def test_stale_code_gives_back_python_tasks_only_and_for_good():
     assert worker.says(run(5)) == [Recalled(5, 1, "stale")]
     worker.do(done(1))
     assert worker.state.running == run(3, job=KERNEL)
+
+
+def test_a_used_up_process_reports_its_task_gives_back_every_kind_and_asks_to_be_replaced():
+    worker = Worker()
+    worker.do(run(1), run(2, job=SHELL), run(3, job=KERNEL))
+    assert worker.says(UsedUp()) == [Recalled(2, 1, "stale"), Recalled(3, 1, "stale")]
+    said = worker.says(done(1))
+    assert [type(one).__name__ for one in said] == ["Done", "Recalled"]
+    assert said[1] == Recalled(0, 0, "stale")
+    assert worker.says(run(4, job=SHELL)) == [Recalled(4, 1, "stale")]
+    worker.do(ConnectionDown())
+    assert Recalled(0, 0, "stale") in worker.says(WHO), "another controller is asked again"
 
 
 def test_stale_code_gives_back_a_python_task_that_waits_for_go():

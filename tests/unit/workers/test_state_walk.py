@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.unit.workers.stage import KERNEL, PYTHON, SHELL, WHO, Worker, done, failed, returned, run
+from tmax_pipes.jobs import ShellJob
 from tmax_pipes.messages import (
     Done,
     Failed,
@@ -27,6 +28,7 @@ from tmax_workers.events import (
     StaleFound,
     Terminated,
     Tick,
+    UsedUp,
 )
 from tmax_workers.phases import Gone
 
@@ -81,6 +83,8 @@ def _step(dice: random.Random, step: str, worker: Worker, sent: dict[tuple[int, 
         return [Go(state.in_turn.task, state.in_turn.attempt)]
     if step == "end" and state.running is not None:
         held = state.running
+        if not isinstance(held.job, ShellJob) and dice.random() < 0.02:
+            return [UsedUp(), done(held.task, held.attempt)]
         if dice.random() < 0.7:
             return [dice.choice((done, returned))(held.task, held.attempt)]
         return [failed(held.task, held.attempt, dice.choice(("exit", "signal")))]

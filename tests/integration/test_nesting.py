@@ -1,0 +1,116 @@
+"""Tasks that submit to the swarm they run on and wait: on one worker, through the API and the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.box import Box
+from tests.wait import wait_until
+from tmax import Swarm
+
+PROGRAM = """
+import sys
+from tmax import Swarm
+
+def leaf(number):
+    return 10 * number
+
+def tree(depth):
+    if not depth:
+        return 1
+    swarm = Swarm.connect()
+    return sum(swarm.map(tree, [depth - 1] * 2))
+
+def one_child(number):
+    return Swarm.connect().submit(leaf, number).result()
+"""
+
+
+@pytest.fixture
+def one(box: Box) -> Box:
+    """A box with a swarm of one worker, and a module for its tasks."""
+    (box.root / "nested_work.py").write_text(PROGRAM)
+    box.init(1)
+    return box
+
+
+@pytest.fixture
+def limited() -> Iterator[Box]:
+    """A box with a swarm of one worker that starts no other."""
+    box = Box({"TMAX_SWARM__NESTED_WORKERS": "0"})
+    box.init(1)
+    yield box
+    assert not box.close()
+
+
+def test_a_python_task_submits_to_its_own_swarm_and_waits(one: Box) -> None:
+    assert one.tmax("run", "--py", "nested_work:one_child", "4", timeout_s=60).stdout == "40\n"
+    assert one.status()["workers_wanted"] == 1
+
+
+def test_a_tree_of_tasks_ends_with_fewer_workers_than_it_has_tasks(one: Box) -> None:
+    assert one.tmax("run", "--py", "nested_work:tree", "3", timeout_s=120).stdout == "8\n"
+    assert len(one.workers()) < 15
+
+
+@pytest.mark.parametrize("how", ["run -- echo inside", "wait $(tmax submit -q -- echo inside)"])
+def test_a_command_runs_commands_on_its_own_swarm(one: Box, how: str) -> None:
+    (one.root / "tmax").write_text(f'#!/bin/sh\nexec {sys.executable} -m tmax "$@"\n')
+    (one.root / "tmax").chmod(0o755)
+    env = {**one.env, "PATH": f"{one.root}:{os.environ['PATH']}"}
+    done = one.tmax("run", "--", "sh", "-c", f"tmax {how} && echo done", env=env)
+    assert done.stdout.endswith("done\n")
+    assert {task["id"]: task["state"] for task in one.json("ps", "--all")["tasks"]} == {1: "done", 2: "done"}
+
+
+def test_a_nested_worker_is_shown_and_outlives_its_controller(one: Box) -> None:
+    gate = one.root / "gate"
+    inner = f"{sys.executable} -m tmax run -- sh -c 'mkfifo {gate}; read line < {gate}; echo got $line'"
+    parent = one.submit("--", "sh", "-c", inner)
+    wait_until(gate.exists, timeout_s=30)
+    assert "1 of 1 workers ready, 1 more for nested tasks" in one.tmax("status").stdout
+    assert [worker["name"] for worker in one.workers()] == ["w1", "w2"]
+    one.kill_controller()
+    wait_until(lambda: one.tmax("status", ok=False).returncode == 0, timeout_s=30)  # the command in the task starts another
+    assert [worker["name"] for worker in one.workers()] == ["w1", "w2"]
+    controller = one.controller_pid()
+    gate.write_text("word\n")
+    one.tmax("wait", str(parent))
+    assert one.controller_pid() == controller, "it does not end with the task whose command started it"
+    assert one.tmax("logs", str(parent)).stdout.endswith("got word\n")
+
+
+def test_without_nested_workers_ps_and_status_say_who_waits_for_whom(limited: Box) -> None:
+    parent = limited.submit("--", sys.executable, "-m", "tmax", "run", "--", "true")
+    child = parent + 1
+    wait_until(lambda: limited.status()["tasks"]["ready"] == 1, timeout_s=30)
+    told = f"task {parent}, which submitted it, is running on w1; that may be waiting for it, and no worker is free"
+    assert limited.task(child)["why"].startswith(told)
+    assert "stuck: 1 running task waits for tasks they submitted" in limited.tmax("status").stdout
+    limited.tmax("cancel", str(child))
+    assert limited.tmax("wait", str(parent), ok=False).returncode == 1
+
+
+def test_a_worker_that_keeps_its_connection_sends_the_task_of_the_moment(one: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in one.env.items():
+        monkeypatch.setenv(name, value)
+    with Swarm.connect() as swarm:
+        for number in range(3):
+            assert swarm.submit(_child_of_a_kept_connection, number).result(60) == number
+
+
+_KEPT: list[Swarm] = []
+
+
+def _child_of_a_kept_connection(number: int) -> int:
+    if not _KEPT:
+        _KEPT.append(Swarm.connect())
+    return _KEPT[0].submit(_same, number).result()
+
+
+def _same(number: int) -> int:
+    return number

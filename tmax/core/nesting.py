@@ -1,0 +1,184 @@
+"""Tasks that tasks submit: a worker that waits for work of its own is not counted as one that works.
+
+::
+
+    task 5 runs on w1, submits task 6 to the same swarm and waits for it        no other worker is free:
+        --> w2 is started beside the number for task 6 (a nested worker)  --> 6 ends --> 5 goes on --> w2 leaves
+
+Whether a task waits cannot be seen, so each running task with unfinished children (tasks it submitted) counts as waiting.
+Nested workers run children of leased tasks only, the youngest first: so a tree of tasks is walked in depth, and needs as many
+workers as it is deep, not as it is wide.  At most ``swarm.nested_workers`` are started; the second half of them only one at a time,
+when nothing else can go on.
+
+A child runs only in a worker of its own context, or one without a context (``contexts.py``): a nested worker is started for the
+context of the child that needs it, and an idle one of another context is replaced at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from tmax.core import contexts, placement
+from tmax.core.desk import Desk
+from tmax.core.model import Task, TaskState, WorkerState
+from tmax.core.queue import part_of
+from tmax.core.roster import Life
+
+LINGER_S = 5.0
+"""How long nested workers stay when they are not needed: a task that submits one child after another shall not wait for each start."""
+
+
+def parent_of(desk: Desk, task: Task) -> Task | None:
+    """Return the task that submitted this one, when it is leased to a worker and may be waiting."""
+    parent = desk.ledger.tasks.get(task.job.parent)
+    return parent if parent is not None and parent.lease is not None else None
+
+
+def waits(desk: Desk, life: Life) -> bool:
+    """Return whether this worker has a task that may be waiting for tasks that it submitted: nothing may be put behind it."""
+    return desk.ledger.family.waits(life.held)
+
+
+def serve(desk: Desk, lease: Callable[[Task, Life, str], None]) -> bool:
+    """Hand children of leased tasks to idle nested workers, and say how many nested workers there should be.
+
+    Returns whether their slots have changed: once these are filled, perhaps from the pool, more may be handed out.
+    """
+    roster = desk.roster
+    if not desk.ledger.family.children and not roster.nested:
+        return False  # nearly always
+    idle = [life for life in roster.lives.values() if roster.is_nested(life) and life.takes_work and not life.held]
+    ready = _ready_children(desk, len(idle) + 1)
+    before, replaced = roster.nested, False
+    if not desk.held and desk.leaving is None:
+        ready = _hand_out(desk, idle, ready, lease)
+        replaced = _replace_unsuited(desk, [life for life in idle if not life.held], ready)
+    _size(desk, ready=bool(ready))
+    return replaced or roster.nested != before
+
+
+def _hand_out(desk: Desk, idle: list[Life], ready: list[int], lease: Callable[[Task, Life, str], None]) -> list[int]:
+    """Lease children, the youngest first, to idle nested workers that may run them; return those that are left, the youngest first."""
+    seats = placement.Seats(idle, 1, frozenset())
+    left: list[int] = []
+    for number in reversed(ready):
+        task = desk.ledger.tasks[number]
+        part = part_of(task)
+        life = seats.take(part, alone=True)
+        if life is None:
+            left.append(number)
+        else:
+            desk.ready.discard(number)
+            lease(task, life, part)
+    return left
+
+
+def _replace_unsuited(desk: Desk, idle: list[Life], left: list[int]) -> bool:
+    """Replace idle nested workers, which may run none of these children, for those that no other is being started for."""
+    coming = Counter(life.context for life in desk.roster.lives.values() if _is_coming(desk, life))
+    spare = iter(idle)
+    replaced = False
+    for number in left:
+        part = part_of(desk.ledger.tasks[number])
+        context = part if coming[part] else ""
+        if coming[context]:
+            coming[context] -= 1
+        elif (life := next(spare, None)) is not None:
+            contexts.replace(desk, life, part)
+            replaced = True
+    return replaced
+
+
+def _is_coming(desk: Desk, life: Life) -> bool:
+    return desk.roster.is_nested(life) and not life.has_proved and not life.retiring and not life.killed
+
+
+def _ready_children(desk: Desk, count: int) -> list[int]:
+    """Return up to ``count`` children of leased tasks that may be sent, the youngest last."""
+    family = desk.ledger.family
+    found: list[int] = []
+    for life in desk.roster.lives.values():
+        for parent in family.children.keys() & life.held.keys():
+            found += family.youngest(parent, desk.ready, count)
+    return sorted(found)[-count:]
+
+
+def _size(desk: Desk, *, ready: bool) -> None:
+    """Say how many nested workers there should be; they come at once and leave when they have not been needed for LINGER_S."""
+    roster = desk.roster
+    limit = desk.settings.swarm.nested_workers
+    used = max((roster.place_of(life) for life in roster.lives.values() if roster.is_nested(life) and life.held), default=0)
+    wanted = used
+    if roster.nested_used or (ready and any(_is_coming(desk, life) for life in roster.lives.values())):
+        roster.nested_until = desk.now + LINGER_S
+    roster.nested_used = used
+    if ready and not desk.held and desk.leaving is None and _nobody_free(desk):
+        waiting = [life for life in roster.lives.values() if waits(desk, life)]
+        wanted = max(used, min(len(waiting), (limit + 1) // 2))
+        if len(waiting) == sum(bool(life.held) for life in roster.lives.values()):
+            wanted = max(wanted, used + 1)  # nothing else can go on
+    wanted = min(wanted, max(limit, used))
+    if wanted >= roster.nested:
+        _reserve(desk, wanted)
+        roster.nested = wanted
+        roster.nested_until = desk.now + LINGER_S
+    elif desk.now >= roster.nested_until:
+        for name in roster.wanted_names()[roster.workers_wanted + wanted :]:
+            desk.reserved.pop(name, None)
+        roster.nested = wanted
+
+
+def _reserve(desk: Desk, wanted: int) -> None:
+    """Have the nested workers that are to be started, up to this one, take the contexts of the children that are ready."""
+    roster = desk.roster
+    if wanted > roster.nested:
+        for place, number in enumerate(reversed(_ready_children(desk, wanted - roster.nested)), roster.nested + 1):
+            if part := part_of(desk.ledger.tasks[number]):
+                desk.reserved[f"w{roster.workers_wanted + place}"] = part
+
+
+def _nobody_free(desk: Desk) -> bool:
+    """Return whether every worker of the number, and every nested one, is there and has a task."""
+    slots = desk.roster.slots()
+    return all(name in slots and slots[name].held for name in desk.roster.wanted_names())
+
+
+def wake_at(desk: Desk) -> float | None:
+    """Return when nested workers may be let go, or None when there are none."""
+    roster = desk.roster
+    return (
+        max(roster.nested_until, desk.now + 0.001) if roster.nested and not any(map(roster.works_nested, roster.lives.values())) else None
+    )
+
+
+def why(desk: Desk, task: Task) -> str:
+    """Return in one line how it stands with a ready task whose submitter has a worker; empty for any other."""
+    parent = parent_of(desk, task)
+    if parent is None or parent.lease is None:
+        return ""
+    limit = desk.settings.swarm.nested_workers
+    first = (
+        f"task {parent.id}, which submitted it, is {'running' if parent.state is TaskState.RUNNING else 'sent'} on {parent.lease.worker}"
+    )
+    if not limit:
+        return f"{first}; that may be waiting for it, and no worker is free (swarm.nested_workers is 0)"
+    if _at_limit(desk):
+        return f"{first}; that may be waiting for it, and all {limit} nested workers are in use (swarm.nested_workers)"
+    if desk.roster.nested and any(desk.roster.is_nested(life) and not life.has_proved for life in desk.roster.lives.values()):
+        return f"{first}; a worker is being started for it"
+    return f"{first}; it runs on the next worker that is free"
+
+
+def _at_limit(desk: Desk) -> bool:
+    roster = desk.roster
+    limit = desk.settings.swarm.nested_workers
+    return sum(map(roster.works_nested, roster.lives.values())) >= limit
+
+
+def stuck(desk: Desk) -> int:
+    """Return how many tasks wait for tasks that no worker can take, when every worker has such a task; else 0."""
+    if desk.held or not _ready_children(desk, 1) or not _at_limit(desk) or not _nobody_free(desk):
+        return 0
+    working = [life for life in desk.roster.lives.values() if life.held]
+    return len(working) if all(waits(desk, life) and life.state is not WorkerState.STARTING for life in working) else 0
