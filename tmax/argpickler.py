@@ -7,6 +7,7 @@ cloudpickle's additions included; a lock or an open file among arguments is refu
 from __future__ import annotations
 
 import io
+import pickle
 import types
 import weakref
 from collections import ChainMap
@@ -53,7 +54,13 @@ class ArgPickler(_cp.Pickler):  # type: ignore[misc]
 def dump(value: object, lost: set[str]) -> bytes:
     """Return its pickle; raises what pickling raises."""
     file = io.BytesIO()
-    ArgPickler(file, lost).dump(value)
+    try:
+        ArgPickler(file, lost).dump(value)
+    except pickle.PicklingError as error:
+        # cloudpickle says it in words of its own; pickle and ProcessPoolExecutor raise it as it is.
+        if isinstance(error.__cause__, RecursionError):
+            raise error.__cause__ from None
+        raise
     return file.getvalue()
 
 

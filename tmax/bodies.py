@@ -34,5 +34,5 @@ class Bodies:
                 blobs.put(self.folder, data)
                 self._put[body.digest] = now
                 if len(self._put) > _PUTS:
-                    self._put = {known: at for known, at in self._put.items() if now - at < PUT_AGAIN_S}
+                    self._put = {known: at for known, at in list(self._put.items()) if now - at < PUT_AGAIN_S}
         return body

@@ -177,7 +177,7 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         self._first = self._first or owner
         # Once everything is taken because somebody may look it up by name, what cannot be sent is left out.
         self._is_lenient = self._is_lenient or whole
-        for name in space.names if whole else names:
+        for name in list(space.names) if whole else names:  # another thread may set a global meanwhile
             value = space.names.get(name, _MISSING)
             self._seen.name(space.names, name, value, _MISSING)
             if value is _MISSING or (name.startswith("__") and name.endswith("__")):
@@ -235,8 +235,10 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         if self._root is not None:
             return (make, newargs, state, None, None, setter) if cls is self._root else (rebuild.nothing, (identity,))
         self._seen.cls(cls)
-        if make is _cp._make_skeleton_class and "__slots__" in cls.__dict__ and not issubclass(cls, tuple):
-            newargs[3]["__slots__"] = cls.__slots__  # type: ignore[attr-defined]
+        if make is _cp._make_skeleton_class:
+            newargs[3]["__qualname__"] = cls.__qualname__  # cloudpickle has the last part alone: an inner class would lose its outer one
+            if "__slots__" in cls.__dict__ and not issubclass(cls, tuple):
+                newargs[3]["__slots__"] = cls.__slots__  # type: ignore[attr-defined]
         rebuild.know_class(identity, cls)
         space = self._space(cls.__module__) if self._is_shipped(cls.__module__) else None
         shipped, digests = self._shipped(space, _names_of_class(cls, space.names), cls) if space else ({}, {})

@@ -80,8 +80,9 @@ class Settler:
             elif outcome is None:
                 future.fail(self._error(end))
                 return
-        except Exception as error:
-            # Unpickling runs code of the user's: whatever it raises is this future's affair, and only this one's.
+        except BaseException as error:
+            # Unpickling runs code of the user's, which may also call sys.exit: whatever it raises is this future's affair, and only this
+            # one's.  On the reader thread nothing else would see it, and every future would wait for ever.
             future.fail(_unreadable(end, error))
         else:
             future.fulfil(outcome)
@@ -133,8 +134,8 @@ class Settler:
         """Return the exception that the function raised; None when it cannot be made again here."""
         try:
             error = pickle.loads(blobs.load(self._blobs, body))
-        except Exception:
-            # Its class may not exist here or need other arguments; the message and the traceback are known as text.
+        except BaseException:
+            # Its class may not exist here or need other arguments, or call sys.exit; the message and the traceback are known as text.
             return None
         return error if isinstance(error, BaseException) else None
 
@@ -161,7 +162,7 @@ def _broken(end: BulkEnd) -> TaskBroken:
     )
 
 
-def _unreadable(end: BulkEnd, error: Exception) -> BaseException:
+def _unreadable(end: BulkEnd, error: BaseException) -> BaseException:
     if isinstance(error, BlobError):
         made = ResultNotSendable(
             f"the result of task {end.id} cannot be read: {error}", hint="was the swarm's state folder cleared?", task=end.id

@@ -10,6 +10,7 @@ What cannot be found by its name that way (made at run time, hidden by another m
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import sysconfig
@@ -26,9 +27,10 @@ _MAINS = frozenset({"__main__", "__mp_main__"})
 
 
 class SearchPath:
-    """This process's order of search; every answer is computed again only when what it depends on has changed."""
+    """This process's order of search; every answer is computed again only when what it depends on has changed.  Any thread may ask."""
 
     def __init__(self) -> None:
+        self._lock = _thread.RLock()
         self._extras_of: tuple[str, ...] | None = None
         self._extras: tuple[str, ...] = ()
         self._ordered_of: list[str] = []
@@ -43,24 +45,27 @@ class SearchPath:
 
     def extras(self) -> tuple[str, ...]:
         """Return the entries that a worker cannot know (not the interpreter's own, not installed packages), absolute."""
-        self._update()
-        if self._extras_of is not self._ordered:
-            self._extras_of = self._ordered
-            own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
-            extras = (os.path.abspath(entry) for entry in self._ordered_of)
-            found = [entry for entry in extras if entry.isprintable() and not _below(entry, own)]
-            self._extras = tuple(dict.fromkeys((*found, *self._strays)))
-        return self._extras
+        with self._lock:
+            self._update()
+            if self._extras_of is not self._ordered:
+                self._extras_of = self._ordered
+                own = tuple({os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), sys.prefix, sys.base_prefix})
+                extras = (os.path.abspath(entry) for entry in self._ordered_of)
+                found = [entry for entry in extras if entry.isprintable() and not _below(entry, own)]
+                self._extras = tuple(dict.fromkeys((*found, *self._strays)))
+            return self._extras
 
     def ordered(self) -> tuple[str, ...]:
         """Return the whole order of search: absolute entries, ``STDLIB`` once, then folders that only imported modules lead to."""
-        self._update()
-        return self._ordered
+        with self._lock:
+            self._update()
+            return self._ordered
 
     def lost(self) -> set[str]:
         """Return the names of imported modules that a search of ``ordered`` does not lead to: they must travel by value."""
-        self._update()
-        return self._lost
+        with self._lock:
+            self._update()
+            return self._lost.copy() if self._lost else self._lost
 
     def _update(self) -> None:
         count = len(sys.modules)

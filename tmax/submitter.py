@@ -11,6 +11,7 @@ Looked at for each submit, since a program may change any of it between two; mad
 from __future__ import annotations
 
 import _locale
+import _thread
 import os
 import resource
 import sys
@@ -46,9 +47,15 @@ class Submitter:
         self._where: tuple[Body, bytes] = (b"", b"")
         self._ordered: tuple[str, ...] | None = None
         self._whose: tuple[Body, bytes] = (b"", b"")
+        self._lock = _thread.RLock()
+        """Held while it is looked: a thread that came between would send its task with what was true before, or with nothing."""
 
     def surroundings(self) -> Body:
         """Return the name of what every task of this program finds around it, as it is now."""
+        with self._lock:
+            return self._surroundings()
+
+    def _surroundings(self) -> Body:
         env = _environ()
         seen = (_cwd(), self._umask_now(), tuple(map(resource.getrlimit, _LIMITS)), _locale.setlocale(_locale.LC_ALL, None))
         here = (*seen, tuple(map(str, sys.argv)), sys.getrecursionlimit())
@@ -79,6 +86,10 @@ class Submitter:
 
     def context(self) -> Body:
         """Return the name of the context of this program's functions, as it is now."""
+        with self._lock:
+            return self._context()
+
+    def _context(self) -> Body:
         ordered = self._path.ordered()
         if ordered is not self._ordered:
             self._ordered = ordered

@@ -216,11 +216,20 @@ def code(data: bytes) -> Any:
     """Return the function or class of this pickle; one that was made before is found again."""
     found = _here.codes.get(data)
     if found is None:
-        found = pickle.loads(data)
+        found = _its_global(pickle.loads(data))
         if len(data) <= _CODE_BYTES:
             _here.codes[data] = found
             if len(_here.codes) > _CODES:
                 _here.codes.popitem(last=False)
+    return found
+
+
+def _its_global(found: Any) -> Any:
+    """Return the global of its module that this function is, if it is one: given as an argument it is the same object there as here."""
+    if isinstance(found, types.FunctionType) and found.__closure__ is None:
+        there = found.__globals__.get(found.__qualname__)
+        if isinstance(there, types.FunctionType) and there.__globals__ is found.__globals__ and there.__code__ == found.__code__:
+            return there
     return found
 
 
