@@ -32,7 +32,9 @@ _COMING = frozenset({WorkerState.STARTING, WorkerState.PROVING})
 
 def assign(desk: Desk, life: Life, task: int, part: str) -> None:
     """Note that this worker runs a task of this part: from now on it has the task's context."""
-    context = f"used up by {task}" if part.startswith(FRESH) else part or life.context
+    # A command may take the worker that was started for a fresh task, which then needs another one.
+    own = "" if life.context.startswith(FRESH) else life.context
+    context = f"used up by {task}" if part.startswith(FRESH) else part or own
     if not life.record.used or life.context != context:
         desk.move_life(life, context=context, used=True)
 
@@ -128,7 +130,8 @@ def _keep_one(desk: Desk, key: Key, *, has_own: bool) -> None:
     if any(life.kept_for == key[2] for life in lives):
         return
     for life in sorted(lives, key=lambda life: (len(life.held), life.id)):
-        head = desk.ready.head(life.context)
+        # What it would run next: a task of its context, or one that any worker runs.
+        head = min((head for part in {life.context, ""} if (head := desk.ready.head(part)) is not None), default=None)
         others = [one for one in lives if one.context == life.context and one is not life and not one.kept_for]
         if not life.kept_for and head is not None and key < head and (others or not has_own):
             life.kept_for = key[2]
