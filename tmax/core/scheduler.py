@@ -291,16 +291,20 @@ class Scheduler:
         desk = self.desk
         seats = placement.Seats(self._places(), desk.settings.worker.prefetch, frozenset(desk.solo))
         heads, waiting = desk.ready.heads(), list[Key]()
+        overview: contexts.Overview | None = None
         while heads:
             _, number, part = heads[0]
             task = desk.ledger.tasks[number]
             life = seats.take(part, alone=task.solo)
             if life is None:
-                contexts.wait(desk, heads[0])
+                if contexts.wait(desk, heads[0]):
+                    overview = overview or contexts.Overview(desk)
+                    contexts.keep_one(desk, heads[0], overview)
                 waiting.append(heapq.heappop(heads))
                 continue
             desk.ready.take(part)
             self._lease(task, life, part)
+            overview = None
             following = desk.ready.head(part)
             if following is None:
                 heapq.heappop(heads)

@@ -200,3 +200,35 @@ def test_a_worker_that_is_not_to_run_more_is_replaced_even_when_it_holds_nothing
     stage.say(1, Recalled(0, 0, "stale"))
     assert stage.desk.roster.lives[1].retiring
     assert stage.desk.roster.slots()["w1"].id == 2
+
+
+def test_commands_that_come_later_do_not_keep_a_program_from_the_only_worker() -> None:
+    stage = Stage(workers=1)
+    (first,) = stage.submit(A)
+    stage.done(first, duration_s=1.0)  # so that nothing is sent ahead
+    (running,) = stage.submit(SHELL)
+    (waiting,) = stage.submit(B)
+    stage.handle(pass_s=0.001)
+    commands = stage.submit(*[SHELL] * 5)
+    stage.handle(pass_s=contexts.SWITCH_S)
+    stage.done(running)
+    assert all(stage.task(number).state is S.READY for number in commands), "they came after the task that waits"
+    stage.greet_all()
+    assert context_of(stage, waiting) == context_key(B)
+
+
+def test_a_command_on_the_worker_that_was_started_for_a_fresh_task_only_delays_that_task() -> None:
+    stage = Stage(workers=1)
+    (first,) = stage.submit(A)
+    stage.done(first)
+    (fresh,) = stage.submit(job("b", fresh=True))
+    (command,) = stage.submit(SHELL, priority="critical")
+    stage.greet_all()
+    life = stage.life_of(command)
+    stage.done(command)
+    stage.greet_all()
+    assert stage.life_of(fresh) != life
+    stage.done(fresh)
+    (other,) = stage.submit(C)
+    stage.greet_all()
+    assert context_of(stage, other) == context_key(C)
