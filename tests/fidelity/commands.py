@@ -24,13 +24,13 @@ REPOSITORY = "git init -q . && git -c user.name=n -c user.email=e@x commit -q --
 COMMANDS = [
     # -- ends ------------------------------------------------------------------------------------------
     *(same(f"exit {code}", f"{{run}} sh -c 'exit {code}'") for code in (0, 1, 2, 3, 4, 74, 75, 124, 125, 126, 127, 128, 130, 143, 255)),
-    same("ended by a signal of its own", "{run} sh -c 'kill -9 $$'; echo $?", differs=""),
-    same("ended by TERM of its own", "{run} sh -c 'kill -TERM $$' ; echo $?"),
+    same("ended by a signal of its own", "{ {run} sh -c 'kill -9 $$'; } 2>/dev/null; echo $?"),
+    same("ended by TERM of its own", "{ {run} sh -c 'kill -TERM $$'; } 2>/dev/null; echo $?"),
     same("a shell whose child was killed", "{run} sh -c 'sh -c \"kill -9 \\$\\$\"; echo $?'"),
     same("true and false", "{run} true && echo yes; {run} false || echo no"),
     same("in a condition", "if {run} test -e there; then echo there; else echo gone; fi", files={"there": b""}),
-    other("not found", "C1", "{run} no-such-command-here; echo $?", (b"127\n", b"/bin/bash: line 1: no-such-command-here: command not found\n", 0), (b"127\n", b"error: task N: no-such-command-here was not found\n", 0)),
-    other("not executable", "C1", "{run} ./data; echo $?", (b"126\n", b"/bin/bash: line 1: ./data: Permission denied\n", 0), (b"126\n", b"error: task N: ./data may not be executed\n", 0), files={"data": b"x"}),
+    other("not found", "C1", "{run} no-such-command-here; echo $?", (b"127\n", b"/bin/bash: line 1: no-such-command-here: command not found\n", 0), (b"127\n", b"error: task N failed: command not found: no-such-command-here\n", 0)),
+    other("not executable", "C1", "{run} ./data; echo $?", (b"126\n", b"/bin/bash: line 1: ./data: Permission denied\n", 0), (b"126\n", b"error: task N failed: cannot run ./data: Permission denied\n", 0), files={"data": b"x"}),
     # -- surroundings ----------------------------------------------------------------------------------
     same("umask", "umask 027; {run} sh -c 'umask; : > made; mkdir folder'"),
     same("limit of descriptors", "ulimit -n 77; {run} sh -c 'ulimit -n'"),
@@ -83,7 +83,7 @@ COMMANDS = [
     same("flags of the command", "{run} echo --help -q --json --name x -- y"),
     same("an argument of 100 KB", "{run} printf %s \"$(head -c 100000 /dev/zero | tr '\\0' x)\" | wc -c"),
     same("300 KB of arguments", "{run} echo $(seq 50000) | wc -c"),
-    same("a script with #!", "{run} ./tool a b", files={"tool": b"#!/bin/sh\necho tool $*\n"}),
+    same("a script with #!", "chmod +x tool; {run} ./tool a b", files={"tool": b"#!/bin/sh\necho tool $*\n"}),
     same("an absolute path", "{run} /bin/echo x"),
     # -- files and processes ---------------------------------------------------------------------------
     same("a hundred files", "{run} sh -c 'for n in $(seq 100); do echo $n > f$n; done'"),

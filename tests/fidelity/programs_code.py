@@ -216,8 +216,8 @@ PROGRAMS = [
     whole("from stdin", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="stdin"),
     whole("not guarded", f"{IMPORT}\ndef f(x): return x + 1\npool = Pool(1)\nprint(pool.submit(f, 1).result())\npool.shutdown()\n", pools=("executor", "connect")),
     whole("guard with main()", f"{IMPORT}\ndef f(x): return x + 1\ndef main():\n    with Pool(1) as pool:\n        print(pool.submit(f, 1).result())\n    return 3\nif __name__ == '__main__':\n    raise SystemExit(main())\n", code=3),
-    whole("a module edited while its program runs", differs="D11", standard="1\n1\n", ours="1\n2222\n", text=GUARDED.replace("helper.who).result())", "helper.who).result())\n        open('helper.py', 'w').write('def who(): return 2222')\n        print(pool.submit(helper.who).result())"), files={"helper.py": "def who(): return 1\n"}, pools=("executor",)),
-    whole("a module edited before its pool is made", differs="D11", standard="1\n", ours="2222\n", text=GUARDED.replace("    with", "    open('helper.py', 'w').write('def who(): return 2222')\n    with"), files={"helper.py": "def who(): return 1\n"}),
+    whole("a module edited while its program runs", differs="D10", standard="1\n1\n", ours="1\n2222\n", text=GUARDED.replace("helper.who).result())", "helper.who).result())\n        open('helper.py', 'w').write('def who(): return 2222')\n        print(pool.submit(helper.who).result())"), files={"helper.py": "def who(): return 1\n"}, pools=("executor",)),
+    whole("a module edited before its pool is made", differs="D10", standard="1\n", ours="2222\n", text=GUARDED.replace("    with", "    open('helper.py', 'w').write('def who(): return 2222')\n    with"), files={"helper.py": "def who(): return 1\n"}),
     whole(
         "numpy",
         f"{IMPORT}\nimport numpy as np\ndef f(a): return a @ a\nif __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.submit(f, np.arange(9.0).reshape(3, 3)).result().tolist(), pool.submit(np.dot, [1, 2], [3, 4]).result())\n",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from tests.fidelity.table import IMPORT, program, whole
+import textwrap
+from dataclasses import replace
+
+from tests.fidelity.table import IMPORT, Program, program, whole
 
 INIT = "state = []\ndef init(*given): state.append(given)\ndef f(): return state\n"
 
 
-def made(call: str, top: str, main: str, name: str, **given: object) -> object:
-    """A row whose pool is made by ``call``."""
+def made(call: str, top: str, main: str, name: str, **given: object) -> Program:
+    """A row whose pool is made by ``call``; with ``tries`` it prints the class of what making or using it raises."""
+    tries = given.pop("tries", False)
     row = program(name, top, main, pools=("executor",), **given)
-    return type(row)(**{**{key: getattr(row, key) for key in row.__dataclass_fields__}, "text": row.text.replace("Pool(1)", call)})
+    text = row.text.replace("    with Pool(1)", f"    with {call}", 1)
+    if tries:
+        guarded = textwrap.indent(text.partition("'__main__':\n")[2], "    ")
+        text = f"{text.partition(chr(39) + '__main__')[0]}'__main__':\n    try:\n{guarded}    except Exception as error:\n        print(type(error).__name__)\n"
+    return replace(row, text=text)
 
 
 EXECUTOR = [
@@ -31,7 +39,10 @@ EXECUTOR = [
     made("Pool(1)", "import pathlib, threading\ndef f():\n    threading.Event().wait(0.3)\n    pathlib.Path('done').write_text('x')", "future = pool.submit(f)\npool.shutdown(wait=False)\nprint('not waited for')", "shutdown without waiting"),
     made("Pool()", "", "print(pool.submit(abs, -1).result())", "as many workers as there are cores"),
     whole("refused arguments", f"{IMPORT}\nfor given in ({{'max_workers': 0}}, {{'max_workers': -1}}, {{'initializer': 3}}, {{'max_tasks_per_child': 0}}, {{'max_tasks_per_child': 1.5}}):\n    try:\n        Pool(**given)\n    except (ValueError, TypeError) as error:\n        print(type(error).__name__, error)\n", pools=("executor",)),
-    made("Pool(1)", "import threading\ndef f(): threading.Event().wait(0.4)", "future = pool.submit(f)\nthreading.Event().wait(0.2)\nprint(future.running())", "running()", differs="D10", standard="True\n", ours="False\n"),
+    made("Pool(1, initializer=init, initargs=(multiprocessing.Lock(),))", "import multiprocessing\ndef init(lock):\n    global held\n    held = lock\ndef f():\n    with held: return 1", "print(pool.submit(f).result())", "a lock of multiprocessing", tries=True, differs="D11", standard="1\n", ours="RuntimeError\n"),
+    made("Pool(1)", "import multiprocessing\ndef f(shared): return list(shared)", "with multiprocessing.Manager() as manager:\n    try:\n        print(pool.submit(f, manager.list([1])).result())\n    except Exception as error:\n        print(type(error).__name__)", "an object of a manager", differs="D12", standard="[1]\n", ours="AuthenticationError\n"),
+    made("Pool(1)", "def f(): raise ValueError('v')", "print(type(pool.submit(f).exception().__cause__).__module__)", "the class of a cause", differs="D7", standard="concurrent.futures.process\n", ours="tmax.failures\n"),
+    made("Pool(1)", "import threading\ndef f(): threading.Event().wait(0.4)", "future = pool.submit(f)\nthreading.Event().wait(0.2)\nprint(future.running())", "running()", differs="D9", standard="True\n", ours="False\n"),
     whole(
         "two programs with modules of one name, at one time",
         f"import os, subprocess, sys\nrunning = [subprocess.Popen([sys.executable, '-P', f'{{name}}/prog.py'], env={{**os.environ, 'PYTHONPATH': name + os.pathsep + os.environ.get('PYTHONPATH', '')}}, stdout=subprocess.PIPE) for name in 'ab']\nfor one in running: print(one.communicate()[0].decode(), one.returncode)\n",
