@@ -14,10 +14,10 @@ from tests.fidelity.table import Program
 
 @pytest.fixture(scope="module")
 def permanent_swarm() -> Iterator[Box]:
-    """A swarm of two workers for the whole module."""
+    """A swarm for the whole module; a pipeline needs a worker for each of its commands."""
     box = Box()
     try:
-        box.init(2)
+        box.init(3)
         yield box
     finally:
         left = box.close()

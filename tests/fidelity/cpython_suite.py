@@ -38,16 +38,16 @@ from tmax.errors import ResultNotSendable
 
 OTHER = {
     "Pool.test_killed_child": "D2: a killed worker does not break the pool; its task runs on another one",
-    "Pool.test_ressources_gced_in_workers": "D13: a manager's objects need the authentication key of the program",
-    "Pool.test_saturation": "D12: a semaphore of multiprocessing is for a process's own children",
-    "Pool.test_idle_process_reuse_one": "D9: all workers start with the pool",
-    "Pool.test_idle_process_reuse_multiple": "D9: all workers start with the pool",
+    "Pool.test_ressources_gced_in_workers": "D12: a manager's objects need the authentication key of the program",
+    "Pool.test_saturation": "D11: a semaphore of multiprocessing is for a process's own children",
+    "Pool.test_idle_process_reuse_one": "D8: all workers start with the pool",
+    "Pool.test_idle_process_reuse_multiple": "D8: all workers start with the pool",
     "Pool.test_max_tasks_per_child_defaults_to_spawn_context": "D8: there is no mp_context",
     "Pool.test_python_finalization_error": "D8: replaces a thread inside ProcessPoolExecutor",
     "Pool.test_traceback": "D7: the cause is tmax.failures.RemoteTraceback",
     "Shutdown.test_interpreter_shutdown": "D1: what a task prints goes to its log",
     "Shutdown.test_hang_gh83386": "D1: what a task prints goes to its log",
-    "Shutdown.test_processes_terminate": "D12: a semaphore of multiprocessing is for a process's own children",
+    "Shutdown.test_processes_terminate": "D11: a semaphore of multiprocessing is for a process's own children",
     "Shutdown.test_del_shutdown": "D8: looks at the inside of ProcessPoolExecutor",
     "Shutdown.test_shutdown_no_wait": "D8: looks at the inside of ProcessPoolExecutor",
     "Deadlock.test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "D8: replaces a thread inside ProcessPoolExecutor",
@@ -189,20 +189,22 @@ def name_of(test: unittest.TestCase) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Run the tests named (none: all that apply) and print what became of them."""
+    """Run the tests named (none: all that apply; ``1/2``: every second one) and print what became of them."""
     result = Result()
     loader = unittest.TestLoader()
-    for case in CASES:
-        for method in loader.getTestCaseNames(case):
-            test = case(method)
-            name = name_of(test)
-            if name in words or (not words and name not in OTHER):
-                print(name, file=sys.stderr, flush=True)
-                test.run(result)
-                if result.ends.get(name, "passed") != "passed":
-                    print(result.ends[name], file=sys.stderr, flush=True)
-    left = {} if words else OTHER
-    print(json.dumps({"ends": result.ends, "other": left}))
+    tests = {name_of(test): test for test in (case(method) for case in CASES for method in loader.getTestCaseNames(case))}
+    chosen = [name for name in tests if name not in OTHER]
+    if words and "/" in words[0]:
+        part, parts = map(int, words[0].split("/"))
+        chosen = chosen[part - 1 :: parts]
+    elif words:
+        chosen = words
+    for name in chosen:
+        print(name, file=sys.stderr, flush=True)
+        tests[name].run(result)
+        if result.ends.get(name, "passed") != "passed":
+            print(result.ends[name], file=sys.stderr, flush=True)
+    print(json.dumps({"ends": result.ends, "other": {name: why for name, why in OTHER.items() if name in tests}}))
     return int(not result.wasSuccessful())
 
 

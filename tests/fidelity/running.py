@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from tests.fidelity.table import IMPORT, POOLS, Command, Program
 
-LIMIT_S = 60
+LIMIT_S = 40
 UMASK = 0o022
 
 
@@ -96,7 +97,7 @@ def files_of(place: Path) -> dict[str, tuple[str, bytes]]:
         content = path.read_bytes() if is_data else b""
         found[str(path.relative_to(place))] = (stat.filemode(status.st_mode), content)
     # The program itself says which pool it uses.
-    return {name: value for name, value in found.items() if name not in {"prog.py", "prog/__main__.py", "a/prog.py", "b/prog.py"}}
+    return {name: value for name, value in found.items() if name not in {"prog.py", "prog/__main__.py", "a/prog.py", "b/prog.py"} and not name.startswith(".git")}
 
 
 def outcomes(row: Program, env: Mapping[str, str]) -> tuple[Outcome, dict[str, Outcome], str]:
@@ -114,16 +115,24 @@ def run_line(row: Command, run: str, env: Mapping[str, str]) -> tuple[tuple[byte
         for name, content in row.files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(content)
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["/bin/bash", "-c", row.line.replace("{run}", run)],
             cwd=place,
             env=dict(env),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT_S,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             umask=UMASK,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            stdout, stderr = process.communicate(timeout=LIMIT_S)
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # all of it has ended
+        process.wait()
         here = str(place).encode()
-        said = done.stdout.replace(here, b"FOLDER"), done.stderr.replace(here, b"FOLDER"), done.returncode
+        said = stdout.replace(here, b"FOLDER"), stderr.replace(here, b"FOLDER"), process.returncode
         return said, files_of(place)
