@@ -106,6 +106,9 @@ def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, An
         return runpy.run_path(file, run_name="__mp_main__")
     finally:
         sys.argv = argv
+        for name in sys.modules.keys() - before.keys():
+            if getattr(sys.modules[name], "__spec__", None) is None:
+                del sys.modules[name]  # made at run time: the client's own travels by value
         sys.modules.update(before)
 
 
