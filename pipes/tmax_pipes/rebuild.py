@@ -69,6 +69,7 @@ class Space:
         self.about = about
         self.is_home = is_home
         self.applied: dict[str, bytes] = {}
+        self._again: dict[str, Any] | None = None
         self.is_argv_odd = not "".join(about.argv).isascii() and any("\ud800" <= letter <= "\udfff" for letter in "".join(about.argv))
         """A task's surroundings carry the words as they are at its submit, but only text."""
 
@@ -88,10 +89,14 @@ class Space:
         """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
         if self.is_home:
             return self.module.__dict__[name]
-        again = import_main(*self.about.importable, self.about.argv)
-        if name not in again:
+        if self._again is None:
+            # What the context's import made belongs to the first client; a later run of the same program begins with its own.
+            made = _here.imported_mains.pop(self.about.importable, None)
+            self._again = import_main(*self.about.importable, self.about.argv) if made is None else made
+            _here.imported_mains.pop(self.about.importable, None)
+        if name not in self._again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
-        return again[name]
+        return self._again[name]
 
 
 def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, Any]:
