@@ -131,6 +131,10 @@ class Roster:
         """Return the names that should have a worker, nested ones last."""
         return [f"w{number}" for number in range(1, self.workers_wanted + self.nested + 1)]
 
+    def nested_names(self) -> list[str]:
+        """Return the names that should have a nested worker."""
+        return self.wanted_names()[self.workers_wanted :]
+
     def place_of(self, life: Life) -> int:
         """Return which nested worker this is, from 1; 0 or less for others, also for one whose slot was given to another."""
         return life.number - self.workers_wanted if life.name.startswith("w") else 0

@@ -210,7 +210,8 @@ class Scheduler:
     def _on_leaving(self, event: Leaving) -> None:
         self.desk.leaving = event
         for life in self.desk.roster.lives.values():
-            self.desk.retire(life, now=event.now)
+            if event.now or not self.desk.roster.is_nested(life):  # these leave when no running task needs them any more
+                self.desk.retire(life, now=event.now)
 
     def _on_stopping(self, _: Stopping) -> None:
         """Whoever ends the controller may have ended the workers a moment before: those deaths are no task's fault."""
@@ -263,9 +264,9 @@ class Scheduler:
         if not desk.roster.ready_once and desk.roster.all_ready():
             desk.roster.ready_once = True
             desk.actions.append(Ready())
-        if desk.leaving is None:
+        if desk.leaving is None or not desk.leaving.now:
             attendance.keep_workers(desk)
-        elif not desk.roster.lives and not self._empty_told:
+        if desk.leaving is not None and not desk.roster.lives and not self._empty_told:
             self._empty_told = True
             desk.actions.append(Empty())
 
@@ -320,7 +321,7 @@ class Scheduler:
         return [life for life in lives if not desk.roster.is_nested(life) and not nesting.waits(desk, life)]
 
     def _serve_nested(self) -> None:
-        while nesting.serve(self.desk, self._lease) and self.desk.leaving is None:
+        while nesting.serve(self.desk, self._lease) and self.desk.starts:
             attendance.keep_workers(self.desk)
 
     def _lease(self, task: Task, life: Life, part: str) -> None:
