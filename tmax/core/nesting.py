@@ -60,7 +60,7 @@ def serve(desk: Desk, lease: Callable[[Task, Life, str], None]) -> bool:
 
 def _hand_out(desk: Desk, idle: list[Life], ready: list[int], lease: Callable[[Task, Life, str], None]) -> list[int]:
     """Lease children, the youngest first, to idle nested workers that may run them; return those that are left, the youngest first."""
-    seats = placement.Seats(idle, 1, frozenset())
+    seats = placement.Seats(idle, 1, frozenset(), desk.now)
     left: list[int] = []
     for number in reversed(ready):
         task = desk.ledger.tasks[number]

@@ -36,6 +36,8 @@ class Life:
     mean_s: float | None = None
     """Moving average of how long its tasks took."""
     heard_at: float = 0.0
+    progress_at: float = 0.0
+    """When a task began or ended there last."""
     tasks_failed: int = 0
     beat_rss_bytes: int = 0
     beat_cpu_s: float = 0.0

@@ -290,7 +290,7 @@ class Scheduler:
     def _place(self) -> list[Key]:
         """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
         desk = self.desk
-        seats = placement.Seats(self._places(), desk.settings.worker.prefetch, frozenset(desk.solo))
+        seats = placement.Seats(self._places(), desk.settings.worker.prefetch, frozenset(desk.solo), desk.now)
         heads, waiting = desk.ready.heads(), list[Key]()
         overview: contexts.Overview | None = None
         while heads:
@@ -329,7 +329,7 @@ class Scheduler:
         lease = Lease(life=life.id, worker=life.name, sent_at=desk.wall)
         task = desk.ledger.move(task, S.SENT, attempt=task.attempt + 1, lease=lease)
         if not life.held:
-            life.heard_at = desk.now
+            life.heard_at = life.progress_at = desk.now
         life.held[task.id] = task.attempt
         life.state = WorkerState.BUSY
         contexts.assign(desk, life, task.id, part)
