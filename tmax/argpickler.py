@@ -17,10 +17,10 @@ from cloudpickle import cloudpickle as _cp
 
 from tmax import codepickler
 from tmax.reducers import registered
-from tmax.settled import Seen
+from tmax.settled import Dependencies
 from tmax_pipes import rebuild
 
-_kept: weakref.WeakKeyDictionary[Any, tuple[bytes, Seen]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Any, tuple[bytes, Dependencies]] = weakref.WeakKeyDictionary()
 
 
 class ArgPickler(_cp.Pickler):  # type: ignore[misc]
@@ -68,7 +68,7 @@ def _bytes_of(obj: Any, lost: set[str]) -> bytes:
     kept = _kept.get(obj) if not isinstance(obj, types.ModuleType) else None
     if kept is not None and kept[1].is_unchanged():
         return kept[0]
-    seen = Seen()
+    seen = Dependencies()
     data = codepickler.dump(obj, lost, seen)
     if not seen.mutable:
         _kept[obj] = (data, seen)

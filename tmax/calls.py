@@ -29,7 +29,7 @@ from tmax_pipes.chunk import call_each
 from tmax_pipes.jobs import Body, PythonJob
 
 if TYPE_CHECKING:
-    from tmax.settled import Seen
+    from tmax.settled import Dependencies
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 INLINE_BYTES = 1024
@@ -68,7 +68,7 @@ class _Kept:
 
     __slots__ = ("_is_of", "_module", "_name", "_seen", "prepared")
 
-    def __init__(self, obj: Any, prepared: Prepared, seen: Seen | None) -> None:
+    def __init__(self, obj: Any, prepared: Prepared, seen: Dependencies | None) -> None:
         try:
             self._is_of: Callable[[], Any] = weakref.ref(obj)
         except TypeError:
@@ -170,7 +170,7 @@ def _search_path() -> SearchPath:
     return SearchPath()
 
 
-def _dump_function(function: Any, lost: _Names) -> tuple[bytes, Seen | None]:
+def _dump_function(function: Any, lost: _Names) -> tuple[bytes, Dependencies | None]:
     """Return its bytes, and what they were made of when it goes by value."""
     if not _goes_by_value(function, lost):
         try:
@@ -180,19 +180,19 @@ def _dump_function(function: Any, lost: _Names) -> tuple[bytes, Seen | None]:
         if data is not None and not _mentions(data, lost):
             return data, None if isinstance(function, types.FunctionType | types.BuiltinFunctionType | type) else _always()
     from tmax import argpickler, codepickler
-    from tmax.settled import Seen
+    from tmax.settled import Dependencies
 
-    seen = Seen()
+    seen = Dependencies()
     if codepickler.is_code(function):
         return codepickler.dump(function, lost, seen), seen
     seen.mutable = True  # a partial, a method of an object, an object that can be called: data
     return argpickler.dump(function, lost), seen
 
 
-def _always() -> Seen:
-    from tmax.settled import Seen
+def _always() -> Dependencies:
+    from tmax.settled import Dependencies
 
-    return Seen(mutable=True)
+    return Dependencies(mutable=True)
 
 
 def _goes_by_value(function: Any, lost: _Names) -> bool:

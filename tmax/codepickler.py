@@ -31,7 +31,7 @@ from typing import Any
 from cloudpickle import cloudpickle as _cp
 
 from tmax.mainmodule import about_of, is_defined_at_import, main_to_import
-from tmax.settled import Seen
+from tmax.settled import Dependencies
 from tmax_pipes import rebuild
 
 _MISSING = object()
@@ -90,7 +90,7 @@ class CodePickler(_cp.Pickler):  # type: ignore[misc]
         self,
         file: io.BytesIO,
         lost: frozenset[str] | set[str],
-        seen: Seen,
+        seen: Dependencies,
         *,
         root: object = None,
         careful: bool = False,
@@ -275,13 +275,13 @@ def digest(value: object, lost: frozenset[str] | set[str], root: object = _MISSI
     if isinstance(value, type) and root is _MISSING:
         return f"class {_cp._get_or_create_tracker_id(value)}".encode()
     file, known = io.BytesIO(), hashlib.sha256()
-    pickler = CodePickler(file, lost, Seen(), root=root, buffers=lambda buffer: known.update(buffer.raw()))
+    pickler = CodePickler(file, lost, Dependencies(), root=root, buffers=lambda buffer: known.update(buffer.raw()))
     pickler.dump(_special(value))
     known.update(file.getbuffer())
     return known.digest()
 
 
-def dump(value: object, lost: frozenset[str] | set[str], seen: Seen) -> bytes:
+def dump(value: object, lost: frozenset[str] | set[str], seen: Dependencies) -> bytes:
     """Return a function or class by value.  Raises what pickling raises; Unsendable when a global of it cannot be sent."""
     for careful in (False, True):
         file = io.BytesIO()

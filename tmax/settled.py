@@ -67,7 +67,7 @@ def is_settled(value: object) -> bool:
 
 
 @dataclass(slots=True)
-class Seen:
+class Dependencies:
     """Of one function: everything its pickle was made of."""
 
     mutable: bool = False

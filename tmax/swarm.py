@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as _StandardExecutor
@@ -253,6 +254,8 @@ def _at_exit() -> None:
             swarm.leave_at_exit()
         except KeyboardInterrupt:
             interrupted = True  # a traceback of this function would say nothing; the next swarms are left, too
+        except Exception as error:  # one swarm that cannot be left keeps no other from being left, nor its count from being told
+            print(f"error: swarm {swarm.name!r} could not be left in order: {error}", file=sys.stderr)
     unseen.say_at_exit(interrupted=interrupted)
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from tmax_pipes.jobs import Body, Job
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this vocabulary; ``Hello`` carries the worker's."""
 
 TAIL_BYTES = 4096

@@ -154,7 +154,7 @@ def test_real_jobs_end_as_data(carrier: Carrier, tmp_path: Path) -> None:
         2: "exception",
         3: "notfound",
         5: "timeout",
-        6: "exception",
+        6: "exit",
     }
     assert failed[1].failure.exit_code == 4
     assert b"out" in failed[1].report.tail

@@ -21,7 +21,7 @@ from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
 from tmax.core.tables import ps_text
 from tmax.errors import ResultNotSendable
-from tmax.failures import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.failures import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
 from tmax.outcomes import ExitStatus, Settler
 from tmax.task_end import ENDS, UNSUCCESSFUL, end_of, told
 from tmax_dashboard.rows import task_rows
@@ -136,7 +136,7 @@ def check_future(future: TaskFuture[Any], job: str, state: str, kind: str, *, ow
     elif state == "done":
         assert future.result(0) is None
     else:
-        classes = {"timeout": TaskTimeout, "unpicklable": ResultNotSendable}
+        classes = {"timeout": TaskTimeout, "unpicklable": ResultNotSendable, "initializer": type(initializer_failed(""))}
         assert type(future.exception(0)) is classes.get(kind, TaskFailed)
 
 

@@ -90,14 +90,14 @@ def unpickled(task: dict[str, Any], data: bytes) -> str:
     import os
     import sys
 
-    from tmax.cli.standins import Reader
+    from tmax.cli.standins import StandInUnpickler
 
     try:
         sys.path.insert(0, os.getcwd())
     except FileNotFoundError:
         pass  # the working directory was removed: nothing is imported from it
     try:
-        return repr(Reader(data).load())
+        return repr(StandInUnpickler(data).load())
     except Exception as error:  # unpickling imports and runs what the task's author wrote
         raise _unreadable(task, error) from error
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 
-class Reader(pickle.Unpickler):
+class StandInUnpickler(pickle.Unpickler):
     """Unpickles; what it does not find in ``__main__`` becomes a class that can only be shown."""
 
     def __init__(self, data: bytes) -> None:

@@ -75,7 +75,7 @@ class BulkTask(msgspec.Struct, frozen=True, omit_defaults=True):
     grace_s: float | None = None
 
 
-class BulkSubmit(msgspec.Struct, frozen=True, tag="submit"):
+class BulkSubmit(msgspec.Struct, frozen=True, tag="submit-2"):
     """Accept these tasks; ``again``: they may have been sent before (after a reconnect)."""
 
     client: str

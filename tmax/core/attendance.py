@@ -16,7 +16,7 @@ from tmax.core.events import KillLife, LifeEnded, LifeGreeted, LifePaneless, Lif
 from tmax.core.hearing import on_recalled, prove
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
-from tmax_pipes.messages import Failure, Hello, Message, Stop
+from tmax_pipes.messages import PROTOCOL, Failure, Hello, Message, Stop
 
 S = TaskState
 W = WorkerState
@@ -37,6 +37,8 @@ def on_greeted(desk: Desk, event: LifeGreeted) -> None:
         return
     life.heard_at = desk.now
     life.connection, life.missing = event.connection, event.hello.missing
+    if event.hello.protocol != PROTOCOL and not life.retiring:
+        life.retiring = True  # of another version: it would not understand what it is sent
     if life.state is W.STARTING:
         prove(desk, life)
     elif event.reconnected:

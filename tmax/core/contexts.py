@@ -7,7 +7,7 @@
                      all busy --> after SWITCH_S one of them gets no more tasks; it is replaced once it is empty
 
 A worker is never changed from one context to another: modules, their state and the search path stay in a process.
-The wait of SWITCH_S keeps two contexts that alternate on the same workers from replacing them for each task.
+The wait of SWITCH_S keeps two contexts that alternate on the same busy workers from replacing them for each task.
 Only workers of the number are taken from a context here, and none whose task may be waiting for tasks that it submitted (``nesting.py``).
 """
 

@@ -32,7 +32,7 @@ from tmax_pipes.places import start_ticks
 from tmax_workers import events as local
 from tmax_workers.capture import log_of
 from tmax_workers.events import Begin, Cancel, Do, Exit, JobEnded, KillTask, Say, Tick
-from tmax_workers.failures import failure_of
+from tmax_workers.failures import failure_of_job
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
 from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
@@ -205,7 +205,7 @@ class InlineEngine:
                     self._context.enter(run.job)
                 output = table.call(run.job, self._layout.blobs)
         except (Exception, SystemExit) as error:  # whatever a user's task raises is its result; Ctrl-C is a person's, and goes on
-            failure = failure_of(error, self._layout.blobs)
+            failure = failure_of_job(run.job, error, self._layout.blobs)
         finally:
             self._surroundings.leave()
         after = own_usage()

@@ -85,7 +85,7 @@ def end_all(grace_s: float = GRACE_S, spare: Collection[int] = ()) -> list[int]:
     """
     if not has_children():
         return []
-    ending = Ending(grace_s, spare)
+    ending = TreeEnding(grace_s, spare)
     while not ending.step():
         poll = select.poll()
         for fd in ending.fds():
@@ -100,7 +100,7 @@ def kill_tree(root: int) -> None:
         _signal(pid, parent, signal.SIGKILL, 0)
 
 
-class Ending:
+class TreeEnding:
     """The end of everything that descends from this process, in steps.
 
     Call ``step`` until it returns True: at once, when one of ``fds`` is readable, and at ``deadline``.

@@ -7,14 +7,16 @@ import sys
 import traceback
 from types import TracebackType
 
+from msgspec.structs import replace
+
 from tmax_pipes import blobs
 from tmax_pipes.errors import BlobError
-from tmax_pipes.jobs import Body
+from tmax_pipes.jobs import Body, Job, PythonJob
 from tmax_pipes.messages import Failure
 from tmax_workers.cancel import TaskCancelled
 from tmax_workers.errors import Refused
 from tmax_workers.kinds.python import NotFound, Unpicklable
-from tmax_workers.process_context import InitializerFailed
+from tmax_workers.process_context import InitializerRaised
 
 MESSAGE_CHARS = 4000
 TRACEBACK_CHARS = 32_000
@@ -31,7 +33,7 @@ def failure_of(error: BaseException, blob_folder: str) -> Failure:
         return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
     if isinstance(error, TaskCancelled):
         return Failure("cancelled", "cancelled", traceback=_told(error))
-    if isinstance(error, InitializerFailed):
+    if isinstance(error, InitializerRaised):
         return Failure("initializer", error.args[0], traceback=_told(error.__cause__), hint="look at the initializer of this executor")
     if isinstance(error, BlobError):
         return Failure("refused", f"the task's body cannot be read: {error}")
@@ -71,6 +73,21 @@ def end_child(error: BaseException | None) -> int:
     except Exception:  # streams of the task's own making may do anything
         pass
     return code
+
+
+def failure_of_job(job: Job, error: BaseException, blob_folder: str) -> Failure | None:
+    """Return what is told of what a job raised; None for a program's exit with status 0.
+
+    A function named by ``module:function`` runs as a program would; a future raises its function's SystemExit.
+    """
+    if not isinstance(error, SystemExit):
+        return failure_of(error, blob_folder)
+    if isinstance(job, PythonJob) and job.target:
+        code = exit_code_of(error)
+        return exit_of(error, code, blob_folder) if code else None
+    code = error.code if isinstance(error.code, int) else 0
+    failure = failure_of(error, blob_folder)
+    return replace(failure, kind="exit", exit_code=code & 0xFF) if code & 0xFF else failure
 
 
 def _message(error: BaseException) -> str:

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from os import _exit, getpid
 from time import monotonic, process_time, time
 
-from msgspec.structs import replace
-
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
 from tmax_workers.errors import Refused
-from tmax_workers.failures import end_child, exit_code_of, exit_of, failure_of
+from tmax_workers.failures import end_child
 from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
@@ -109,7 +107,7 @@ class MainJobs:
                 self._gate.close()  # if TaskCancelled comes in just before this, it has closed the gate itself
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are its failures, not our end
             self._end_forked_child(error)
-            failure = self._failure_of(run, error)
+            failure = failure_of_job(run.job, error, self._blobs)
             if failure is None and self._gate.reached:
                 failure = Failure("cancelled", "cancelled")
             # The frames hold the task's arguments: without this they would live until the next failure.
@@ -144,20 +142,6 @@ class MainJobs:
                 f"the program has its own {needs}, and a worker cannot let go of the one it has loaded",
                 "start the swarm with the program's Python: tmax init --python",
             ) from None
-
-    def _failure_of(self, run: Run, error: BaseException) -> Failure | None:
-        """What is told of what the task raised; None for a program's exit with status 0.
-
-        A function named by ``module:function`` runs as a program would; a future raises its function's SystemExit.
-        """
-        if not isinstance(error, SystemExit):
-            return failure_of(error, self._blobs)
-        if isinstance(run.job, PythonJob) and run.job.target:
-            code = exit_code_of(error)
-            return exit_of(error, code, self._blobs) if code else None
-        code = error.code if isinstance(error.code, int) else 0
-        failure = failure_of(error, self._blobs)
-        return replace(failure, kind="exit", exit_code=code & 0xFF) if code & 0xFF else failure
 
     def _end_forked_child(self, error: BaseException | None) -> None:
         """A task that forked and let the child return: the child must not go on as a second worker."""

@@ -33,7 +33,7 @@ _NEEDED = frozenset(
 """Never let go of: what an interpreter has imported before it looks at any program's folder, and what a worker is made of."""
 
 
-class InitializerFailed(Exception):
+class InitializerRaised(Exception):
     """The initializer of a context raised; ``__cause__`` is what it raised."""
 
 
@@ -64,7 +64,7 @@ class ProcessContext:
     def enter(self, job: PythonJob) -> bool:
         """Take the job's context, if it has one and it is not taken; return whether it was taken just now.
 
-        Raises InitializerFailed, NeedsBareProcess, BlobError; msgspec.MsgspecError for a context of another version.
+        Raises InitializerRaised, NeedsBareProcess, BlobError; msgspec.MsgspecError for a context of another version.
         """
         wanted = job.context or job.path
         if not wanted:
@@ -102,7 +102,7 @@ class ProcessContext:
             function(*args, **kwargs)
         except Exception as error:
             self.failed = True
-            raise InitializerFailed(f"the initializer raised {type(error).__name__}: {error}") from error
+            raise InitializerRaised(f"the initializer raised {type(error).__name__}: {error}") from error
 
 
 def _import_main(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Functions that came with tasks, unpickled once and kept while they are in use."""
+"""FunctionCache that came with tasks, unpickled once and kept while they are in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT_BYTES = 512 * 1024 * 1024
 _BY_VALUE = rebuild.__name__.encode()
 
 
-class Functions:
+class FunctionCache:
     """Those of this process.  Main thread alone."""
 
     def __init__(self) -> None:
@@ -45,9 +45,9 @@ class Functions:
             self._bytes -= size
 
 
-_functions = Functions()
+_functions = FunctionCache()
 
 
 def load(body: Body, blob_folder: str) -> Callable[..., Any]:
-    """Return the function of this body; see ``Functions``."""
+    """Return the function of this body; see ``FunctionCache``."""
     return _functions.load(body, blob_folder)

@@ -99,7 +99,7 @@ class ShellRun:
         self._keys = self._held = self._pidfd = -1
         self._cancelled = False
         self._look_at: float | None = None
-        self._ending: descendants.Ending | None = None
+        self._ending: descendants.TreeEnding | None = None
         self._outcome: Done | Failed | None = None
         self._sampled_bytes = 0
         # The kernel counts what the child was before its exec as well: the worker itself.
@@ -321,7 +321,7 @@ class ShellRun:
         if self._ends_rest and descendants.has_children():
             # Cancelled, they have what is left of the task's grace, whose end is told by ``kill``.
             grace_s = None if self._cancelled else min(descendants.GRACE_S, self.run.grace_s)
-            self._ending = descendants.Ending(grace_s, descendants.helpers(), asked_group=self.group if self._cancelled else 0)
+            self._ending = descendants.TreeEnding(grace_s, descendants.helpers(), asked_group=self.group if self._cancelled else 0)
             self.group = 0
             self._end_rest()
         else:
