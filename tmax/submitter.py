@@ -40,28 +40,28 @@ class Submitter:
         self._path = path
         self._initializer = initializer
         self._max_tasks = max_tasks
-        self._env: dict[bytes, bytes] = {}
-        self._seen: tuple[Any, ...] = ()
         self._umask = own_umask()
-        self._where: tuple[Body, bytes] = (b"", b"")
-        self._ordered: tuple[str, ...] | None = None
-        self._whose: tuple[Body, bytes] = (b"", b"")
+        # Each is one value, as threads submit at the same time: what was seen, and what it became.
+        self._where: tuple[tuple[Any, ...], dict[bytes, bytes], Body, bytes] = ((), {}, b"", b"")
+        self._whose: tuple[tuple[str, ...] | None, Body, bytes] = (None, b"", b"")
 
     def surroundings(self) -> Body:
         """Return the name of what every task of this program finds around it, as it is now."""
         env = _environ()
         seen = (_cwd(), self._umask_now(), tuple(map(resource.getrlimit, _LIMITS)), _locale.setlocale(_locale.LC_ALL, None))
         here = (*seen, tuple(map(str, sys.argv)), sys.getrecursionlimit())
-        if here != self._seen or env != self._env:
-            self._env, self._seen = env.copy(), here
-            data = encode_surroundings(self._described(*seen))
-            self._where = (self._bodies.of(data, _INLINE_BYTES), data)
-        return self._bodies.again(*self._where)
+        known, known_env, body, data = self._where
+        if here != known or env != known_env:
+            env = env.copy()
+            data = encode_surroundings(self._described(env, *seen))
+            body = self._bodies.of(data, _INLINE_BYTES)
+            self._where = (here, env, body, data)
+        return self._bodies.again(body, data)
 
-    def _described(self, cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: str) -> Surroundings:
+    def _described(self, env: dict[bytes, bytes], cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: str) -> Surroundings:
         return Surroundings(
             cwd=cwd,
-            env={name: value for name, value in self._env.items() if not name.startswith(b"TMUX")},
+            env={name: value for name, value in env.items() if not name.startswith(b"TMUX")},
             umask=umask,
             limits=dict(zip(_LIMITS, limits, strict=True)),
             locale=locale,
@@ -80,11 +80,12 @@ class Submitter:
     def context(self) -> Body:
         """Return the name of the context of this program's functions, as it is now."""
         ordered = self._path.ordered()
-        if ordered is not self._ordered:
-            self._ordered = ordered
+        known, body, data = self._whose
+        if ordered is not known:
             data = encode_context(self._own_context(ordered))
-            self._whose = (self._bodies.of(data, _INLINE_BYTES), data)
-        return self._bodies.again(*self._whose)
+            body = self._bodies.of(data, _INLINE_BYTES)
+            self._whose = (ordered, body, data)
+        return self._bodies.again(body, data)
 
     def _own_context(self, path: tuple[str, ...]) -> Context:
         main_file, main_module = main_to_import()
