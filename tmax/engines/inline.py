@@ -234,7 +234,8 @@ class InlineEngine:
         loop = Loop()
         try:
             env = {b"TMAX_WORKER": life.worker.encode(), b"TMAX_SWARM": self._layout.swarm.encode()}
-            shell = ShellRun(run, Place(logs=self._layout.logs, env=env, size=_SIZE), loop, _unseen, _started, outcomes.append)
+            place = Place(logs=self._layout.logs, own_env=os.environb, env=env, size=_SIZE, blobs=self._layout.blobs)
+            shell = ShellRun(run, place, loop, _unseen, _started, outcomes.append)
             shell.begin()
         except NotStarted as error:
             loop.close()

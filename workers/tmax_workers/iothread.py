@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from tmax_pipes.errors import ConnectionEnded
@@ -77,6 +77,7 @@ class IoThread:
         sources: Sources,
         signal_fd: int,
         on_who: Callable[[Who], dict[bytes, bytes]],
+        on_command: Callable[[], Mapping[bytes, bytes]],
         on_keep: Callable[[], None],
         on_exit: Callable[[Exit], None],
         logs: str,
@@ -94,6 +95,7 @@ class IoThread:
         self._signals: deque[int] = deque()
         """Read by the main thread, to be taken in here."""
         self._on_who = on_who
+        self._on_command = on_command
         self._on_keep = on_keep
         self._on_exit = on_exit
         self._logs = logs
@@ -267,7 +269,8 @@ class IoThread:
     def _begin_shell(self, run: Run) -> None:
         self._desk.notes.append(run)
         self._show_notes(time.monotonic())
-        place = Place(logs=self._logs, env=self._env, size=self._terminal.size(), blobs=self._blobs, alone=True)
+        size = self._terminal.size()
+        place = Place(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
         self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_started, self._shell_ended)
         try:
             self._shell.begin()

@@ -17,7 +17,7 @@ from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
 from tmax_workers.errors import Refused
-from tmax_workers.failures import end_child
+from tmax_workers.failures import end_child, failure_of_job
 from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output

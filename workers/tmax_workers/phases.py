@@ -12,6 +12,9 @@ SETTLE_S = 0.2
 """How long the end of a command by a signal that we did not send is kept back.  A shutdown sends the same signal to the
 command and to its worker, in any order: what reaches the worker meanwhile says which of the two it was."""
 
+DYING_S = 5.0
+"""How long a worker that must die waits for its last results to be ``Stored``."""
+SIGTERM = 15
 _SHUTDOWN_SIGNALS = frozenset({1, 2, 3, 9, 15})
 """HUP, INT, QUIT, KILL, TERM: those that are sent to many processes at once.  The others come from the command itself."""
 

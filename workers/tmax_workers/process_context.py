@@ -59,7 +59,7 @@ class ProcessContext:
         self.tasks = 0
         """Python tasks of this context that ran here."""
         self.failed = False
-        """Its initializer raised: nothing more of it may run here."""
+        """It was not taken whole, as its initializer raised or was cancelled: nothing more of it may run here."""
 
     def enter(self, job: PythonJob) -> bool:
         """Take the job's context, if it has one and it is not taken; return whether it was taken just now.
@@ -72,7 +72,14 @@ class ProcessContext:
         self.tasks += 1
         if wanted == self._taken:
             return False
-        self._take(context_of(job, self._blobs))
+        context = context_of(job, self._blobs)
+        try:
+            self._take(context)
+        except NeedsBareProcess:
+            raise  # nothing was begun
+        except BaseException:
+            self.failed = True  # also by a cancel: what is half done is not begun a second time here
+            raise
         self._taken = wanted
         return True
 
@@ -100,8 +107,9 @@ class ProcessContext:
         try:
             function, args, kwargs = pickle.loads(blobs.load(self._blobs, body))
             function(*args, **kwargs)
-        except Exception as error:
-            self.failed = True
+        except TaskCancelled:
+            raise
+        except BaseException as error:  # SystemExit too: it is no end of the task
             raise InitializerRaised(f"the initializer raised {type(error).__name__}: {error}") from error
 
 

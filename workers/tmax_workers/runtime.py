@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from tmax_pipes.inotify import IN_MODIFY, Inotify
@@ -78,6 +78,7 @@ class Worker:
         _keep_descriptors_to_ourselves()
         descendants.adopt_orphans()
         self._forking = threading.local()
+        self._is_forked = False
         self._signal_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._gate = Gate()
         self._set_signals()
@@ -106,6 +107,7 @@ class Worker:
             sources=self._sources,
             signal_fd=self._signal_fds[0],
             on_who=self._greeted,
+            on_command=self._before_command,
             on_keep=self._keep,
             on_exit=self._leave,
             logs=options.logs,
@@ -133,7 +135,9 @@ class Worker:
             return
         with self._desk.lock:  # what was said is written, and nothing more is
             self._desk.flush()
+            self._keep()
             self._surroundings.put_own_limits_back()
+            self._surroundings.go_home()
             bare.start_again(self._options, self._io.connections, self._surroundings.own_environment, self._terminal.out)
 
     # -- start -------------------------------------------------------------------------------------
@@ -161,7 +165,10 @@ class Worker:
             preloaded=self._preloaded.modules,
             missing=self._preloaded.missing,
         )
-        return WorkerState(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
+        state = WorkerState(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
+        if self._options.connections:  # this life started anew (``bare.py``): what it had said may not have been stored
+            state.keep(spill.read(self._options.state, self._options.life))
+        return state
 
     def _watch(self, path: str) -> None:
         self._inotify.watch(path, IN_MODIFY)
@@ -250,10 +257,16 @@ class Worker:
 
         return adopt
 
+    def _before_command(self) -> Mapping[bytes, bytes]:
+        """On the IO thread, while no task runs: a command and its log have this worker's limits; return this worker's variables."""
+        self._surroundings.put_own_limits_back()
+        return self._surroundings.own_environment
+
     def _keep(self) -> None:
         """Write down what nobody has stored yet."""
         results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
         if results:
+            self._surroundings.put_own_limits_back()  # the last task's may let no file become as large
             try:
                 spill.write(self._options.state, self._options.life, results)
             except OSError as error:
@@ -277,14 +290,22 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._forking.mask)
 
     def _in_forked_child(self) -> None:
+        try:
+            if not self._is_forked:  # by then a child's own children have these numbers for files of their own
+                self._is_forked = True
+                self._let_go_of_worker()
+        finally:
+            self._after_fork()
+
+    def _let_go_of_worker(self) -> None:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        ours = (_noted, self._gate.on_signal)
+        for number in (signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1, signal.SIGINT):
+            if signal.getsignal(number) in ours:  # a handler of the task's is the child's too
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         self._io.close_in_child()
         for fd in (*self._signal_fds, self._desk.wake_fd):
             os.close(fd)
-        self._after_fork()
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

@@ -24,7 +24,7 @@ controller sees the death, and runs it again or calls it interrupted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -71,7 +71,9 @@ from tmax_workers.events import (
     UsedUp,
 )
 from tmax_workers.phases import (
+    DYING_S,
     SETTLE_S,
+    SIGTERM,
     Asking,
     Dying,
     Ending,
@@ -88,11 +90,6 @@ from tmax_workers.phases import (
     may_be_shutdown,
     message_of,
 )
-
-DYING_S = 5.0
-"""How long a worker that must die waits for its last results to be ``Stored``."""
-SIGTERM = 15
-_PAST_COUNT = 20
 
 
 class WorkerState:
@@ -117,7 +114,7 @@ class WorkerState:
         """The last end of a command, and when it was reported."""
         self._early = Early()
         self._kept: set[Key] = set()  # the keys of link.results(), which would have to be built for every question
-        self._past: deque[object] = deque(maxlen=_PAST_COUNT)
+        self._past: deque[object] = deque(maxlen=20)
         self._dos: list[Do] = []
         self._now = now
 
@@ -133,6 +130,11 @@ class WorkerState:
         rule(self, event)
         self._settle()
         return self._dos
+
+    def keep(self, results: Iterable[Done | Failed]) -> None:
+        """Take over results of this life that may not be ``Stored``."""
+        for one in results:
+            self._say(one)
 
     def next_deadline(self) -> float | None:
         """Return when ``Tick`` is due if nothing else happens before; None: never."""

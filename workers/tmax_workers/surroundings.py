@@ -53,6 +53,7 @@ class TaskEnvironment:
         self._body: Body = b""
         self._shared = Surroundings()
         self._applied: Surroundings | None = None
+        self._has_own_limits = True
         self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
         self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
@@ -73,6 +74,7 @@ class TaskEnvironment:
         if wanted is not self._applied:
             changed = self._applied is None or not _same_but_folder(wanted, self._applied)
             if changed:
+                self._applied = None  # until all of it is done: otherwise the next task would take this for its own
                 self._apply(wanted)
             self._applied = wanted
         env = os.environb
@@ -108,7 +110,7 @@ class TaskEnvironment:
         self._own.set_locale(wanted)
         self._umask = USUAL_UMASK if wanted.umask is None else wanted.umask
         umask(self._umask)
-        self._own.set_limits(wanted.limits)
+        self._has_own_limits = not self._own.set_limits(wanted.limits)
         sys.argv = list(wanted.argv or self._own.argv)
         sys.setrecursionlimit(wanted.recursion_limit or self._own.recursion_limit)
 
@@ -132,15 +134,22 @@ class TaskEnvironment:
         return self._own.env
 
     def put_own_limits_back(self) -> None:
-        """Set the resource limits that this worker was started with."""
-        self._own.set_limits({})
+        """Set the resource limits that this worker was started with, until the next task is entered.  Also on the IO thread, while no task runs."""
+        if not self._has_own_limits:
+            self._applied = None
+            self._own.set_limits({})
+            self._has_own_limits = True
 
-    def leave(self) -> None:
-        """Put everything back, whatever the task did."""
+    def go_home(self) -> None:
+        """Go back to the folder this worker began in."""
         try:
             fchdir(self._home)
         except OSError:
-            pass  # the folder the worker began in was removed: there is nothing to go back to
+            pass  # it was removed: there is nothing to go back to
+
+    def leave(self) -> None:
+        """Put everything back, whatever the task did."""
+        self.go_home()
         umask(self._umask)
         if _environ() != self._env:
             self._restore_env()
@@ -193,8 +202,9 @@ class _OwnState:
         except locale.Error:
             pass  # not installed here: an interpreter that starts with such a name goes on as well
 
-    def set_limits(self, wanted: Limits) -> None:
-        """Set the soft limits; a hard one lowered here could not be raised for the next task."""
+    def set_limits(self, wanted: Limits) -> bool:
+        """Set the soft limits; a hard one lowered here could not be raised for the next task.  Return whether any is not as at the start."""
+        differ = False
         for which, (own_soft, hard) in self._limits.items():
             soft = wanted.get(which, (own_soft, hard))[0]
             if which == LIMITS["RLIMIT_CPU"] and soft >= 0 and which in wanted:
@@ -202,6 +212,8 @@ class _OwnState:
             soft = hard if soft < 0 or 0 <= hard < soft else soft
             if getrlimit(which)[0] != soft:
                 setrlimit(which, (soft, hard))
+            differ = differ or soft != own_soft
+        return differ
 
 
 def limit_numbers() -> list[int]:

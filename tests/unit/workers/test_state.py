@@ -32,8 +32,7 @@ from tmax_workers.events import (
     Tick,
     UsedUp,
 )
-from tmax_workers.phases import Asking, Dying, Gone, Idle, Running, UnknownTransition
-from tmax_workers.state import DYING_S
+from tmax_workers.phases import DYING_S, Asking, Dying, Gone, Idle, Running, UnknownTransition
 
 # -- turns -----------------------------------------------------------------------------------------
 

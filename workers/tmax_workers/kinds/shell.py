@@ -58,6 +58,8 @@ class Place:
     logs: str
     env: Mapping[bytes, bytes]
     """Variables of ours: TMAX_WORKER and its kind, and thread counts."""
+    own_env: Mapping[bytes, bytes]
+    """Variables of this worker, for a job that brings none."""
     size: tuple[int, int]
     """Rows and columns of the pane."""
     blobs: str = ""
@@ -200,7 +202,7 @@ class ShellRun:
     def _start(self) -> None:
         self._started_at, self._began = time.time(), time.monotonic()
         try:
-            command = command_of(self.run, self._place.env, self._place.blobs)
+            command = command_of(self.run, self._place.env, self._place.own_env, self._place.blobs)
         except Refused as refused:
             self._let_go()
             raise NotStarted(Failure("refused", refused.message, hint=refused.hint)) from refused

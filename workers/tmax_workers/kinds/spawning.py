@@ -64,8 +64,8 @@ class Command:
     limits: Limits
 
 
-def command_of(run: Run, ours: Mapping[bytes, bytes], blob_folder: str) -> Command:
-    """Return what to start: fields of the job go before the surroundings it shares.  Raises Refused when those are gone."""
+def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes], blob_folder: str) -> Command:
+    """Return what to start: fields of the job go before the surroundings it shares, those before ``own``, this worker's variables.  Raises Refused when those are gone."""
     job = run.job
     assert isinstance(job, ShellJob)
     shared = _shared(job.surroundings, blob_folder)
@@ -73,7 +73,7 @@ def command_of(run: Run, ours: Mapping[bytes, bytes], blob_folder: str) -> Comma
     return Command(
         argv=job.argv,
         cwd=job.cwd or shared.cwd,
-        env=_environment(job, job.env or shared.env, ours, run),
+        env=_environment(run, job.env or shared.env, ours, own),
         umask=umask,
         limits={**shared.limits, **job.limits} if shared.limits else job.limits,
     )
@@ -94,10 +94,12 @@ def _loaded(body: Body, blob_folder: str) -> Surroundings:
 _NONE = Surroundings()
 
 
-def _environment(job: ShellJob, given: Mapping[bytes, bytes], ours: Mapping[bytes, bytes], run: Run) -> dict[bytes, bytes]:
+def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """The submitter's variables without those of its tmux, then ours; a thread count the submitter chose stays."""
+    job = run.job
+    assert isinstance(job, ShellJob)
     own_choice = {name.encode() for name in VARIABLES} & given.keys()
-    env = {name: value for name, value in (given or os.environb).items() if not name.startswith(b"TMUX")}
+    env = {name: value for name, value in (given or own).items() if not name.startswith(b"TMUX")}
     env |= {name: value for name, value in ours.items() if name not in own_choice}
     env[b"TMAX_TASK_ID"], env[b"TMAX_ATTEMPT"] = b"%d" % run.task, b"%d" % run.attempt
     if not job.split:
