@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from tests.fidelity.table import IMPORT, program, whole
 
-GUARDED = f"{IMPORT}\nimport helper\nif __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.submit(helper.who).result())\n"
+GUARDED = (
+    f"{IMPORT}\nimport helper\nif __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.submit(helper.who).result())\n"
+)
 
 PROGRAMS = [
     program("function of main", "def f(x):\n    return x + 1", "print(pool.submit(f, 1).result())"),
-    program("builtin", "import math", "print(pool.submit(pow, 2, 10).result(), list(pool.map(math.sqrt, [4, 9])), pool.submit('a-b'.split, '-').result())"),
+    program(
+        "builtin",
+        "import math",
+        "print(pool.submit(pow, 2, 10).result(), list(pool.map(math.sqrt, [4, 9])), pool.submit('a-b'.split, '-').result())",
+    ),
     program(
         "methods",
         """
@@ -45,7 +51,11 @@ PROGRAMS = [
         "import functools\nclass A:\n    @functools.cached_property\n    def value(self): return 41\ndef f(a): return a.value + 1",
         "print(pool.submit(f, A()).result())",
     ),
-    program("global lock", "import threading\nlock = threading.Lock()\ndef f():\n    with lock:\n        return 'held'", "print(pool.submit(f).result())"),
+    program(
+        "global lock",
+        "import threading\nlock = threading.Lock()\ndef f():\n    with lock:\n        return 'held'",
+        "print(pool.submit(f).result())",
+    ),
     program(
         "singledispatch",
         """
@@ -164,34 +174,78 @@ PROGRAMS = [
         "*same, x, y, z, b = pool.submit(g, f, A, A.B).result()\nprint(same, x is f, y is A, z is A.B, type(b) is A.B)",
     ),
     program("large global", "data = bytes(8_000_000)\ndef f(n): return len(data) + n", "print(sum(pool.map(f, range(20))))"),
-    program("default arguments", "def f(a, seen=[], *, b=2, **more):\n    seen.append(a)\n    return seen, b, more", "print(pool.submit(f, 1, b=3, z=4).result())"),
     program(
-        "lambda", "", "try:\n    print(pool.submit(lambda x: x + 1, 1).result())\nexcept Exception as error:\n    print('cannot pickle')",
-        differs="D3", standard="cannot pickle\n", ours="2\n",
+        "default arguments",
+        "def f(a, seen=[], *, b=2, **more):\n    seen.append(a)\n    return seen, b, more",
+        "print(pool.submit(f, 1, b=3, z=4).result())",
+    ),
+    program(
+        "lambda",
+        "",
+        "try:\n    print(pool.submit(lambda x: x + 1, 1).result())\nexcept Exception as error:\n    print('cannot pickle')",
+        differs="D3",
+        standard="cannot pickle\n",
+        ours="2\n",
     ),
     program(
         "closure and local class",
         "def make(n):\n    class Local:\n        def value(self): return n\n    def inner(): return Local().value()\n    return inner",
         "try:\n    print(pool.submit(make(4)).result())\nexcept Exception as error:\n    print('cannot pickle')",
-        differs="D3", standard="cannot pickle\n", ours="4\n",
+        differs="D3",
+        standard="cannot pickle\n",
+        ours="4\n",
     ),
     program(
-        "result that only cloudpickle sends", "def f(): return lambda: 5",
+        "result that only cloudpickle sends",
+        "def f(): return lambda: 5",
         "try:\n    print(pool.submit(f).result()())\nexcept Exception as error:\n    print('cannot pickle')",
-        differs="D3", standard="cannot pickle\n", ours="5\n",
+        differs="D3",
+        standard="cannot pickle\n",
+        ours="5\n",
     ),
-    whole("module beside main", GUARDED, files={"helper.py": "import other\ndef who(): return 'helper', other.name\n", "other.py": "name = 'other'\n"}),
-    whole("a module named as one of the standard library", GUARDED.replace("helper", "colorsys"), files={"colorsys.py": "def who(): return 'mine'\n"}),
-    whole("a module named as one that tmax uses", GUARDED.replace("helper", "msgspec_user"), files={"msgspec_user.py": "import utils\ndef who(): return utils.x\n", "utils.py": "x = 1\n"}),
+    whole(
+        "module beside main",
+        GUARDED,
+        files={"helper.py": "import other\ndef who(): return 'helper', other.name\n", "other.py": "name = 'other'\n"},
+    ),
+    whole(
+        "a module named as one of the standard library",
+        GUARDED.replace("helper", "colorsys"),
+        files={"colorsys.py": "def who(): return 'mine'\n"},
+    ),
+    whole(
+        "a module named as one that tmax uses",
+        GUARDED.replace("helper", "msgspec_user"),
+        files={"msgspec_user.py": "import utils\ndef who(): return utils.x\n", "utils.py": "x = 1\n"},
+    ),
     whole(
         "package with relative imports",
         GUARDED.replace("import helper", "from pack.sub import helper"),
-        files={"pack/__init__.py": "", "pack/base.py": "value = 3\n", "pack/sub/__init__.py": "", "pack/sub/helper.py": "from ..base import value\ndef who(): return value, __name__\n"},
+        files={
+            "pack/__init__.py": "",
+            "pack/base.py": "value = 3\n",
+            "pack/sub/__init__.py": "",
+            "pack/sub/helper.py": "from ..base import value\ndef who(): return value, __name__\n",
+        },
     ),
-    whole("folder without __init__", GUARDED.replace("import helper", "from space import helper"), files={"space/helper.py": "def who(): return __name__\n"}),
-    whole("sys.path extended in main", GUARDED.replace("import helper", "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'lib'))\nimport helper"), files={"lib/helper.py": "def who(): return 'lib'\n"}),
+    whole(
+        "folder without __init__",
+        GUARDED.replace("import helper", "from space import helper"),
+        files={"space/helper.py": "def who(): return __name__\n"},
+    ),
+    whole(
+        "sys.path extended in main",
+        GUARDED.replace(
+            "import helper", "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'lib'))\nimport helper"
+        ),
+        files={"lib/helper.py": "def who(): return 'lib'\n"},
+    ),
     whole("PYTHONPATH", GUARDED, files={"lib/helper.py": "def who(): return 'by PYTHONPATH'\n"}, env={"PYTHONPATH": "lib"}),
-    whole("module from an archive", "import sys\nsys.path.insert(0, 'lib.zip')\n" + GUARDED, files={"lib.zip": "helper.py:def who(): return __file__.endswith('lib.zip/helper.py')"}),
+    whole(
+        "module from an archive",
+        "import sys\nsys.path.insert(0, 'lib.zip')\n" + GUARDED,
+        files={"lib.zip": "helper.py:def who(): return __file__.endswith('lib.zip/helper.py')"},
+    ),
     whole(
         "a module made at run time",
         f"""
@@ -211,13 +265,48 @@ PROGRAMS = [
         how="command",
         files={"sub/helper.py": "def who(): return 'sub'\n"},
     ),
-    whole("python -m package", f"{IMPORT}\nfrom . import part\ndef f(): return __name__, __package__, part.x\nif __name__ == '__main__':\n    with Pool(1) as pool: print(pool.submit(f).result())\n", how="module", files={"prog/__init__.py": "", "prog/part.py": "x = 5\n"}),
-    whole("python -c", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="command"),
-    whole("from stdin", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="stdin"),
-    whole("not guarded", f"{IMPORT}\ndef f(x): return x + 1\npool = Pool(1)\nprint(pool.submit(f, 1).result())\npool.shutdown()\n", pools=("executor", "connect")),
-    whole("guard with main()", f"{IMPORT}\ndef f(x): return x + 1\ndef main():\n    with Pool(1) as pool:\n        print(pool.submit(f, 1).result())\n    return 3\nif __name__ == '__main__':\n    raise SystemExit(main())\n", code=3),
-    whole("a module edited while its program runs", differs="D10", standard="1\n1\n", ours="1\n2222\n", text=GUARDED.replace("helper.who).result())", "helper.who).result())\n        open('helper.py', 'w').write('def who(): return 2222')\n        print(pool.submit(helper.who).result())"), files={"helper.py": "def who(): return 1\n"}, pools=("executor",)),
-    whole("a module edited before its pool is made", differs="D10", standard="1\n", ours="2222\n", text=GUARDED.replace("    with", "    open('helper.py', 'w').write('def who(): return 2222')\n    with"), files={"helper.py": "def who(): return 1\n"}),
+    whole(
+        "python -m package",
+        f"{IMPORT}\nfrom . import part\ndef f(): return __name__, __package__, part.x\nif __name__ == '__main__':\n    with Pool(1) as pool: print(pool.submit(f).result())\n",
+        how="module",
+        files={"prog/__init__.py": "", "prog/part.py": "x = 5\n"},
+    ),
+    whole(
+        "python -c", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="command"
+    ),
+    whole(
+        "from stdin", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="stdin"
+    ),
+    whole(
+        "not guarded",
+        f"{IMPORT}\ndef f(x): return x + 1\npool = Pool(1)\nprint(pool.submit(f, 1).result())\npool.shutdown()\n",
+        pools=("executor", "connect"),
+    ),
+    whole(
+        "guard with main()",
+        f"{IMPORT}\ndef f(x): return x + 1\ndef main():\n    with Pool(1) as pool:\n        print(pool.submit(f, 1).result())\n    return 3\nif __name__ == '__main__':\n    raise SystemExit(main())\n",
+        code=3,
+    ),
+    whole(
+        "a module edited while its program runs",
+        differs="D10",
+        standard="1\n1\n",
+        ours="1\n2222\n",
+        text=GUARDED.replace(
+            "helper.who).result())",
+            "helper.who).result())\n        open('helper.py', 'w').write('def who(): return 2222')\n        print(pool.submit(helper.who).result())",
+        ),
+        files={"helper.py": "def who(): return 1\n"},
+        pools=("executor",),
+    ),
+    whole(
+        "a module edited before its pool is made",
+        differs="D10",
+        standard="1\n",
+        ours="2222\n",
+        text=GUARDED.replace("    with", "    open('helper.py', 'w').write('def who(): return 2222')\n    with"),
+        files={"helper.py": "def who(): return 1\n"},
+    ),
     whole(
         "numpy",
         f"{IMPORT}\nimport numpy as np\ndef f(a): return a @ a\nif __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.submit(f, np.arange(9.0).reshape(3, 3)).result().tolist(), pool.submit(np.dot, [1, 2], [3, 4]).result())\n",
@@ -226,7 +315,9 @@ PROGRAMS = [
         "the top level of main in a worker",
         "import os\nopen('ran.txt', 'a').write('x')\ndef f(): return 1",
         "print(pool.submit(f).result(), open('ran.txt').read())",
-        differs="D4", standard="1 x\n", ours="1 xx\n",
+        differs="D4",
+        standard="1 x\n",
+        ours="1 xx\n",
     ),
 ]
 """A ``lib.zip`` among ``files`` is ``NAME:TEXT`` of its one member."""

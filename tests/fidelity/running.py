@@ -97,7 +97,11 @@ def files_of(place: Path) -> dict[str, tuple[str, bytes]]:
         content = path.read_bytes() if is_data else b""
         found[str(path.relative_to(place))] = (stat.filemode(status.st_mode), content)
     # The program itself says which pool it uses.
-    return {name: value for name, value in found.items() if name not in {"prog.py", "prog/__main__.py", "a/prog.py", "b/prog.py"} and not name.startswith(".git")}
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in {"prog.py", "prog/__main__.py", "a/prog.py", "b/prog.py"} and not name.startswith(".git")
+    }
 
 
 def outcomes(row: Program, env: Mapping[str, str]) -> tuple[Outcome, dict[str, Outcome], str]:

@@ -20,7 +20,7 @@ def test_a_command_comes_out_as_when_it_is_run_directly(swarm: Box, row: Command
     env = {key: value for key, value in swarm.env.items() if key != "TERM"} | {"TERM": "dumb"}
     direct, made = run_line(row, "", env)
     ours, made_by_us = run_line(row, tmax_run(), env)
-    told = re.sub(rb"^hint: .*\n|^task \d+\n", b"", re.sub(rb"task \d+ failed:", b"task N failed:", ours[1]), flags=re.M)
+    told = re.sub(rb"^hint: .*\n|^task \d+\n", b"", re.sub(rb"task \d+ failed:", b"task N failed:", ours[1]), flags=re.MULTILINE)
     numbered = (ours[0], told, ours[2])
     if row.differs:
         assert direct == row.direct

@@ -14,14 +14,14 @@ PROGRAMS = [*programs_code.PROGRAMS, *programs_place.PROGRAMS, *programs_ends.PR
 
 
 def test_every_documented_difference_has_a_row_and_every_row_its_line() -> None:
-    documented = set(re.findall(r"^\| ([CD]\d+) \|", PAGE, re.M))
+    documented = set(re.findall(r"^\| ([CD]\d+) \|", PAGE, re.MULTILINE))
     shown = {row.differs for row in (*PROGRAMS, *COMMANDS) if row.differs}
     assert documented == shown
 
 
 def test_the_differences_that_the_suite_of_cpython_names_are_documented() -> None:
     suite = (ROOT / "tests" / "fidelity" / "cpython_suite.py").read_text()
-    assert set(re.findall(r'"(D\d+)\b', suite)) <= set(re.findall(r"^\| (D\d+) \|", PAGE, re.M))
+    assert set(re.findall(r'"(D\d+)\b', suite)) <= set(re.findall(r"^\| (D\d+) \|", PAGE, re.MULTILINE))
 
 
 def test_a_difference_says_what_both_print() -> None:
