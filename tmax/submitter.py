@@ -106,7 +106,8 @@ class Submitter:
             main_file=main_file,
             main_module=main_module,
             main_mark=main_mark(main_file),
-            initializer=self._bodies.of(self._initializer, _INLINE_BYTES) if self._initializer else b"",
+            # Inside: a file of its own would be swept away while tasks still wait, as only the context is named by them.
+            initializer=self._initializer,
             max_tasks=self._max_tasks,
             client=rebuild.token() if is_own else "",
         )

@@ -42,6 +42,25 @@ class About(NamedTuple):
     """Of a main module: the words the program was started with."""
 
 
+class Shipped:
+    """The globals and classes that came with one pickle, by digest."""
+
+    __slots__ = ("_changes", "parts")
+
+    def __init__(self, parts: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]]) -> None:
+        self.parts = parts
+        """What is set in a module of this process, and what the pickle sets there."""
+        self._changes = _here.changes
+
+    def is_current(self) -> bool:
+        """Return whether all of them are still set: no other pickle has set another value since."""
+        if self._changes != _here.changes:
+            if any(there.get(name) != digest for there, wanted in self.parts for name, digest in wanted.items()):
+                return False
+            self._changes = _here.changes
+        return True
+
+
 class Space:
     """The module of one client's functions in this process."""
 
@@ -50,14 +69,19 @@ class Space:
         self.about = about
         self.is_home = is_home
         self.applied: dict[str, bytes] = {}
+        self._again: dict[str, Any] | None = None
+        self.is_argv_odd = not "".join(about.argv).isascii() and any("\ud800" <= letter <= "\udfff" for letter in "".join(about.argv))
+        """A task's surroundings carry the words as they are at its submit, but only text."""
 
     def apply(self, shipped: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
         """Set what the client changed since it was set here."""
         if self.is_home:
             return
         names = self.module.__dict__
+        _note(self.applied, digests)
         for name, value in shipped.items():
             if self.applied.get(name) != digests[name]:
+                _here.changes += name in self.applied
                 self.applied[name] = digests[name]
                 names[name] = value
 
@@ -65,10 +89,14 @@ class Space:
         """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
         if self.is_home:
             return self.module.__dict__[name]
-        again = import_main(*self.about.importable, self.about.argv)
-        if name not in again:
+        if self._again is None:
+            # What the context's import made belongs to the first client; a later run of the same program begins with its own.
+            made = _here.imported_mains.pop(self.about.importable, None)
+            self._again = import_main(*self.about.importable, self.about.argv) if made is None else made
+            _here.imported_mains.pop(self.about.importable, None)
+        if name not in self._again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
-        return again[name]
+        return self._again[name]
 
 
 def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -83,6 +111,9 @@ def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, An
         return runpy.run_path(file, run_name="__mp_main__")
     finally:
         sys.argv = argv
+        for name in sys.modules.keys() - before.keys():
+            if getattr(sys.modules[name], "__spec__", None) is None:
+                del sys.modules[name]  # made at run time: the client's own travels by value
         sys.modules.update(before)
 
 
@@ -93,7 +124,10 @@ class _Here:
         self.token = ""
         self.is_host = False
         self.spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
-        self.codes: OrderedDict[bytes, Any] = OrderedDict()
+        self.codes: OrderedDict[bytes, tuple[Any, Shipped]] = OrderedDict()
+        self.changes = 0
+        """How often a shipped global or class was set to something else."""
+        self.noting: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]] | None = None
         self.by_identity: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self.variables: dict[str, contextvars.ContextVar[Any]] = {}
@@ -153,7 +187,8 @@ def enter(entered: Space | None) -> None:
     if entered is not None and _here.is_host and not entered.is_home:
         _here.main = entered
         sys.modules["__main__"] = entered.module
-        sys.argv[:] = entered.about.argv
+        if entered.is_argv_odd:
+            sys.argv[:] = entered.about.argv
 
 
 # -- named in pickles ------------------------------------------------------------------------------
@@ -214,14 +249,36 @@ def imported(of: Space, name: str) -> Any:
 
 def code(data: bytes) -> Any:
     """Return the function or class of this pickle; one that was made before is found again."""
-    found = _here.codes.get(data)
-    if found is None:
-        found = _its_global(pickle.loads(data))
-        if len(data) <= _CODE_BYTES:
-            _here.codes[data] = found
-            if len(_here.codes) > _CODES:
-                _here.codes.popitem(last=False)
+    kept = _here.codes.get(data)
+    if kept is not None and kept[1].is_current():
+        for part in kept[1].parts if _here.noting is not None else ():
+            _note(*part)
+        return kept[0]
+    found, shipped = load(data)
+    found = _its_global(found)
+    if len(data) <= _CODE_BYTES:
+        _here.codes[data] = found, shipped
+        if len(_here.codes) > _CODES:
+            _here.codes.popitem(last=False)
     return found
+
+
+def load(data: bytes) -> tuple[Any, Shipped]:
+    """Unpickle; return also what was shipped with it, so that whoever keeps the object can find out when it has to be unpickled again."""
+    outer, parts = _here.noting, []  # type: ignore[var-annotated]
+    _here.noting = parts
+    try:
+        found = pickle.loads(data)
+    finally:
+        _here.noting = outer
+    for part in parts:
+        _note(*part)
+    return found, Shipped(parts)
+
+
+def _note(there: Mapping[Any, bytes], wanted: Mapping[Any, bytes]) -> None:
+    if _here.noting is not None and wanted:
+        _here.noting.append((there, wanted))
 
 
 def _its_global(found: Any) -> Any:
@@ -283,7 +340,9 @@ def set_class(cls: type, state: tuple[Any, ...]) -> None:
     setter, inner, digest, of, shipped, digests = state
     if of is not None and of.is_home:
         return
+    _note(_here.classes, {cls: digest})
     if _here.classes.get(cls) != digest:
+        _here.changes += cls in _here.classes
         _here.classes[cls] = digest
         setter(cls, inner)
     if of is not None:

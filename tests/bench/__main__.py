@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench.figures import machine, table
 from tests.box import REPOSITORY
 
-NAMES = ("init", "idle", "tasks", "commands", "cli", "storm")
+NAMES = ("init", "idle", "tasks", "contexts", "commands", "cli", "storm")
 
 
 def main() -> int:

@@ -14,7 +14,15 @@ from tmax import Swarm
 
 PROGRAM = """
 import sys
+import time
 from tmax import Swarm
+
+def slow(number):
+    time.sleep(0.2)
+    return number
+
+def several(count):
+    return sum(Swarm.connect().map(slow, range(count)))
 
 def leaf(number):
     return 10 * number
@@ -55,6 +63,14 @@ def test_a_python_task_submits_to_its_own_swarm_and_waits(one: Box) -> None:
 def test_a_tree_of_tasks_ends_with_fewer_workers_than_it_has_tasks(one: Box) -> None:
     assert one.tmax("run", "--py", "nested_work:tree", "3", timeout_s=120).stdout == "8\n"
     assert len(one.workers()) < 15
+
+
+def test_a_polite_down_finishes_what_a_running_task_has_submitted_and_waits_for(one: Box) -> None:
+    one.tmax("submit", "--py", "nested_work:several", "6")
+    wait_until(lambda: len(one.json("ps", "--state", "running")["tasks"]) == 2)
+    one.tmax("submit", "--", "true")
+    assert one.tmax("down", timeout_s=60).stdout.endswith("; 1 task kept in the queue, the next tmax init goes on with it\n")
+    assert one.tmax("result", "1").stdout == "15\n"
 
 
 @pytest.mark.parametrize("how", ["run -- echo inside", "wait $(tmax submit -q -- echo inside)"])

@@ -111,7 +111,7 @@ def on_ended_life(desk: Desk, event: LifeEnded) -> None:
     life = desk.roster.lives.get(event.life)
     if life is None:
         return
-    asked = life.retiring or bool(life.killed) or desk.leaving is not None or event.whole
+    asked = life.retiring or bool(life.killed) or event.whole
     desk.solo.pop(life.id, None)
     desk.roster.died(life, desk.now, cause=event.cause, asked=asked)
     desk.ledger.life(replace(life.record, alive=False, ended_at=desk.wall, cause=event.cause))
@@ -121,7 +121,7 @@ def on_ended_life(desk: Desk, event: LifeEnded) -> None:
 
 
 def _redeliver(desk: Desk, life: Life, task: Task, event: LifeEnded, *, culprit: bool) -> None:
-    verdict = after_death(task, life, event, culprit=culprit, wall=desk.wall, leaving=desk.leaving is not None)
+    verdict = after_death(task, life, event, culprit=culprit, wall=desk.wall, leaving=desk.leaving is not None and life.retiring)
     if verdict.to is S.READY:
         desk.ready.add(desk.ledger.move(task, S.READY, lease=None, crashes=verdict.crashes, solo=verdict.solo))
     else:
@@ -151,9 +151,11 @@ def keep_workers(desk: Desk) -> None:
     if roster.gave_up or desk.now < roster.not_before:
         return
     taken = roster.slots()
-    for name in roster.wanted_names():
+    for name in roster.wanted_names() if desk.leaving is None else roster.nested_names():
         if name not in taken:
             _fill(desk, name)
+    if desk.leaving is not None:
+        return
     missing = roster.pool_wanted - len(roster.pooled())
     for _ in range(missing if roster.ready_once else 0):
         _begin(desk, "")

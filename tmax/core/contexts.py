@@ -13,7 +13,9 @@ Only workers of the number are taken from a context here, and none whose task ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 
 from tmax.core.desk import Desk
 from tmax.core.events import NameLife
@@ -32,7 +34,9 @@ _COMING = frozenset({WorkerState.STARTING, WorkerState.PROVING})
 
 def assign(desk: Desk, life: Life, task: int, part: str) -> None:
     """Note that this worker runs a task of this part: from now on it has the task's context."""
-    context = f"used up by {task}" if part.startswith(FRESH) else part or life.context
+    # A command may take the worker that was started for a fresh task, which then needs another one.
+    own = "" if life.context.startswith(FRESH) else life.context
+    context = f"used up by {task}" if part.startswith(FRESH) else part or own
     if not life.record.used or life.context != context:
         desk.move_life(life, context=context, used=True)
 
@@ -58,81 +62,112 @@ def give_up_kept(desk: Desk, waiting: Sequence[Key]) -> None:
         del desk.waiting_since[part]
 
 
+class Overview:
+    """The workers as they are between two leases, looked at once for all parts of the queue: there may be hundreds of either."""
+
+    def __init__(self, desk: Desk) -> None:
+        roster, family = desk.roster, desk.ledger.family
+        self.own: set[str] = set()
+        """Contexts that have a worker of the number."""
+        self.coming: Counter[str] = Counter(desk.reserved.values())
+        """Parts -> workers that are being started for them, nested ones included."""
+        self.idle: list[Life] = []
+        """Workers of the number that have nothing to do, the one that was heard of longest ago first."""
+        self.kept: set[str] = set()
+        """Parts that a busy worker is kept for."""
+        self.busy: dict[str, list[Life]] = {}
+        """Workers that may be kept for another part, by context."""
+        for life in roster.lives.values():
+            if life.retiring or life.killed:
+                continue
+            self.coming[life.context] += life.state in _COMING
+            if roster.is_nested(life):
+                continue
+            self.own.add(life.context)
+            if not life.takes_work:
+                continue
+            if not life.held:
+                self.idle.append(life)
+            if life.kept_for:
+                self.kept.add(life.kept_for)
+            elif not family.waits(life.held):
+                self.busy.setdefault(life.context, []).append(life)
+        self.idle.sort(key=lambda life: (life.heard_at, life.id))
+        self.next = {context: _next_for(desk, context) for context in self.busy}
+        """Context -> what a worker of it would run next."""
+
+    def uncovered(self, desk: Desk, part: str) -> int:
+        """Return how many ready tasks of a part have no worker that is being started for it."""
+        return desk.ready.count(part) - self.coming[part]
+
+    def idle_for(self, desk: Desk, part: str) -> list[Life]:
+        """Return the idle workers of other contexts that may be replaced for a part, those kept for it first."""
+        found = [life for life in self.idle if life.context != part and (life.kept_for == part or not _has_work(desk, life))]
+        return sorted(found, key=lambda life: life.kept_for != part)
+
+
 def switch(desk: Desk, waiting: Sequence[Key]) -> bool:
     """Replace workers for the parts of the queue that found no place (best first); return whether one was replaced now."""
     give_up_kept(desk, waiting)
     replaced = False
+    if not any(_has_others(desk, key[2]) for key in waiting):
+        return replaced  # one program has all of them: nearly always
+    overview = Overview(desk)
     for key in waiting:
         part = key[2]
-        if not part:
+        if not part or (wanted := overview.uncovered(desk, part)) <= 0:
             continue
-        since = desk.waiting_since[part]
-        own = _own(desk, part)
-        wanted = _uncovered(desk, part)
-        if wanted <= 0:
-            continue
-        is_due = desk.now >= since + SWITCH_S
-        idle = [life for life in _idle(desk, part) if is_due or not own or desk.now - life.heard_at >= IDLE_S]
-        for life in idle[: wanted if own else 1]:
+        is_due = desk.now >= desk.waiting_since[part] + SWITCH_S
+        has_own = part in overview.own
+        idle = [life for life in overview.idle_for(desk, part) if is_due or not has_own or desk.now - life.heard_at >= IDLE_S]
+        for life in idle[: wanted if has_own else 1]:
             replace(desk, life, part)
             replaced = True
+        if idle:
+            overview = Overview(desk)
     return replaced
 
 
-def wait(desk: Desk, key: Key) -> None:
-    """Note that the first task of a part found no place; a worker of a task that came later is kept for it once it has waited long enough."""
+def wait(desk: Desk, key: Key) -> bool:
+    """Note that the first task of a part found no place; return whether it has waited so long that a worker is to be kept for it."""
     part = key[2]
     if not part:
-        return  # any worker runs it: there is none to make
+        return False  # any worker runs it: there is none to make
     since = desk.waiting_since.setdefault(part, desk.now)
-    if desk.now >= since + SWITCH_S and not _idle(desk, part) and _uncovered(desk, part) > 0:
-        _keep_one(desk, key, has_own=bool(_own(desk, part)))
+    return desk.now >= since + SWITCH_S and _has_others(desk, part)
 
 
-def _numbered(desk: Desk) -> Iterator[Life]:
-    """Yield the workers without the nested ones, which run only what the tasks of others have submitted."""
-    roster = desk.roster
-    return (life for life in roster.lives.values() if not roster.is_nested(life))
-
-
-def _own(desk: Desk, part: str) -> list[Life]:
-    return [life for life in _numbered(desk) if life.context == part and not life.retiring and not life.killed]
-
-
-def _uncovered(desk: Desk, part: str) -> int:
-    """Return how many ready tasks of a part have no worker that is being started for it, nested ones included."""
-    coming = sum(
-        life.state in _COMING and life.context == part and not life.retiring and not life.killed for life in desk.roster.lives.values()
-    )
-    return desk.ready.count(part) - coming - list(desk.reserved.values()).count(part)
-
-
-def _idle(desk: Desk, part: str) -> list[Life]:
-    """Workers of other contexts that have nothing to do, the one that was heard of longest ago first."""
-    found = [
-        life
-        for life in _numbered(desk)
-        if life.takes_work and not life.held and life.context != part and (life.kept_for == part or not _has_work(desk, life))
+def keep_one(desk: Desk, key: Key, overview: Overview) -> None:
+    """Send no more tasks to the least loaded worker of a part whose first task came after this one's, unless an idle worker can be had."""
+    part = key[2]
+    if part in overview.kept or overview.uncovered(desk, part) <= 0 or overview.idle_for(desk, part):
+        return
+    least = 0 if part not in overview.own else 1  # a part that has a worker leaves each other one its last
+    given = [
+        lives
+        for context, lives in overview.busy.items()
+        if context != part and len(lives) > least and (head := overview.next[context]) is not None and key < head
     ]
-    return sorted(found, key=lambda life: (life.kept_for != part, life.heard_at, life.id))
+    life = min(itertools.chain.from_iterable(given), key=lambda life: (len(life.held), life.id), default=None)
+    if life is not None:
+        life.kept_for = part
+        overview.kept.add(part)
+        overview.busy[life.context].remove(life)
+
+
+def _has_others(desk: Desk, part: str) -> bool:
+    """Return whether there is a worker of another context than this part's."""
+    return part != "" and any(life.context != part and not life.pooled for life in desk.roster.lives.values())
 
 
 def _has_work(desk: Desk, life: Life) -> bool:
     return bool(life.kept_for) or (desk.ready.count(life.context) > 0 and life.context != "")
 
 
-def _keep_one(desk: Desk, key: Key, *, has_own: bool) -> None:
-    """Send no more tasks to the least loaded worker of a part whose first task came after this one's."""
-    family = desk.ledger.family
-    lives = [life for life in _numbered(desk) if life.takes_work and life.context != key[2] and not family.waits(life.held)]
-    if any(life.kept_for == key[2] for life in lives):
-        return
-    for life in sorted(lives, key=lambda life: (len(life.held), life.id)):
-        head = desk.ready.head(life.context)
-        others = [one for one in lives if one.context == life.context and one is not life and not one.kept_for]
-        if not life.kept_for and head is not None and key < head and (others or not has_own):
-            life.kept_for = key[2]
-            return
+def _next_for(desk: Desk, context: str) -> Key | None:
+    """Return the first of the tasks that a worker of this context may run: those of its own part, and those that any worker runs."""
+    heads = [head for part in {context, ""} if (head := desk.ready.head(part)) is not None]
+    return min(heads, default=None)
 
 
 def wake_at(desk: Desk) -> float | None:

@@ -81,6 +81,11 @@ class Desk:
         known = self.roster.lives.get(life)
         return known.connection if known is not None else 0
 
+    @property
+    def starts(self) -> bool:
+        """Whether anything may begin: all of the queue, or while running tasks are finished at ``down`` only what these have submitted."""
+        return not self.held and not self.stopping and not (self.leaving is not None and self.leaving.now)
+
     def stored(self, life: Life, key: tuple[int, int]) -> None:
         """Order the acknowledgement of a result; neighbours share one message."""
         said = self.say.setdefault(life.id, [])

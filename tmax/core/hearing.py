@@ -50,6 +50,7 @@ def on_started(desk: Desk, life: Life, message: Started) -> None:
     assert task.lease is not None, "a started task has a lease"
     asks = task.delivery == "at-most-once"
     life.running = task.id
+    life.progress_at = desk.now
     lease = replace(task.lease, started_at=task.lease.started_at or message.at or desk.wall, group=message.group or task.lease.group)
     if task.state is S.SENT:
         # At-least-once work is found again by asking the worker; only what may not run twice must be on disk first.
@@ -87,6 +88,7 @@ def on_end(desk: Desk, life: Life, message: Done | Failed) -> None:
         desk.late_duplicates += 1
         return
     desk.leave(life, task)
+    life.progress_at = desk.now
     if task.job.fresh and not life.retiring:
         _replace_used(desk, life)
     placement.learn(life, message.report.duration_s)

@@ -44,7 +44,7 @@ def _other_meaning(name: str) -> str:
     first, dash, last = name.partition("-")
     if dash and _is_number(first) and _is_number(last):
         return "it would be read as a range of tasks"
-    if name == "dashboard" or (name.startswith("w") and _is_number(name[1:])) or (first == "pool" and _is_number(last)):
+    if name == "dashboard" or (name.startswith("w") and _is_number(name[1:])) or (first in {"pool", "old"} and _is_number(last)):
         return "it would be read as the name of a worker or of the dashboard"
     return ""
 

@@ -51,7 +51,7 @@ def serve(desk: Desk, lease: Callable[[Task, Life, str], None]) -> bool:
     idle = [life for life in roster.lives.values() if roster.is_nested(life) and life.takes_work and not life.held]
     ready = _ready_children(desk, len(idle) + 1)
     before, replaced = roster.nested, False
-    if not desk.held and desk.leaving is None:
+    if desk.starts:
         ready = _hand_out(desk, idle, ready, lease)
         replaced = _replace_unsuited(desk, [life for life in idle if not life.held], ready)
     _size(desk, ready=bool(ready))
@@ -60,7 +60,7 @@ def serve(desk: Desk, lease: Callable[[Task, Life, str], None]) -> bool:
 
 def _hand_out(desk: Desk, idle: list[Life], ready: list[int], lease: Callable[[Task, Life, str], None]) -> list[int]:
     """Lease children, the youngest first, to idle nested workers that may run them; return those that are left, the youngest first."""
-    seats = placement.Seats(idle, 1, frozenset())
+    seats = placement.Seats(idle, 1, frozenset(), desk.now)
     left: list[int] = []
     for number in reversed(ready):
         task = desk.ledger.tasks[number]
@@ -113,7 +113,7 @@ def _size(desk: Desk, *, ready: bool) -> None:
     if roster.nested_used or (ready and any(_is_coming(desk, life) for life in roster.lives.values())):
         roster.nested_until = desk.now + LINGER_S
     roster.nested_used = used
-    if ready and not desk.held and desk.leaving is None and _nobody_free(desk):
+    if ready and desk.starts and _nobody_free(desk):
         waiting = [life for life in roster.lives.values() if waits(desk, life)]
         wanted = max(used, min(len(waiting), (limit + 1) // 2))
         if len(waiting) == sum(bool(life.held) for life in roster.lives.values()):
@@ -123,7 +123,7 @@ def _size(desk: Desk, *, ready: bool) -> None:
         _reserve(desk, wanted)
         roster.nested = wanted
         roster.nested_until = desk.now + LINGER_S
-    elif desk.now >= roster.nested_until:
+    elif desk.now >= roster.nested_until or (desk.leaving is not None and not ready):
         for name in roster.wanted_names()[roster.workers_wanted + wanted :]:
             desk.reserved.pop(name, None)
         roster.nested = wanted
@@ -139,9 +139,10 @@ def _reserve(desk: Desk, wanted: int) -> None:
 
 
 def _nobody_free(desk: Desk) -> bool:
-    """Return whether every worker of the number, and every nested one, is there and has a task."""
+    """Return whether every worker of the number, and every nested one, is there and has a task; at ``down`` those of the number are leaving."""
     slots = desk.roster.slots()
-    return all(name in slots and slots[name].held for name in desk.roster.wanted_names())
+    names = desk.roster.wanted_names() if desk.leaving is None else desk.roster.nested_names()
+    return all(name in slots and slots[name].held for name in names)
 
 
 def wake_at(desk: Desk) -> float | None:

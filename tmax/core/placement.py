@@ -43,12 +43,14 @@ Seat: TypeAlias = tuple[int, int, int, Life]
 class Seats:
     """The free places of this turn, by the context of their workers, least loaded worker first."""
 
-    def __init__(self, lives: Iterable[Life], prefetch: int, solo: frozenset[int]) -> None:
+    def __init__(self, lives: Iterable[Life], prefetch: int, solo: frozenset[int], now: float) -> None:
         """``solo``: lives that run a task alone and take nothing beside it."""
         self._heaps: dict[str, list[Seat]] = {}
         self._prefetch = prefetch
         for life in lives:
-            if life.takes_work and life.id not in solo and not life.kept_for and len(life.held) < window(life, prefetch):
+            # What was asked back from behind a long task must not be sent there again: it waits, so that a worker is made for it.
+            is_stuck = life.held and now - life.progress_at >= STUCK_S
+            if life.takes_work and life.id not in solo and not life.kept_for and not is_stuck and len(life.held) < window(life, prefetch):
                 self._heaps.setdefault(life.context, []).append((len(life.held), life.number, life.id, life))
         for heap in self._heaps.values():
             heapq.heapify(heap)

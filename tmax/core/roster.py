@@ -36,6 +36,8 @@ class Life:
     mean_s: float | None = None
     """Moving average of how long its tasks took."""
     heard_at: float = 0.0
+    progress_at: float = 0.0
+    """When a task began or ended there last."""
     tasks_failed: int = 0
     beat_rss_bytes: int = 0
     beat_cpu_s: float = 0.0
@@ -130,6 +132,10 @@ class Roster:
     def wanted_names(self) -> list[str]:
         """Return the names that should have a worker, nested ones last."""
         return [f"w{number}" for number in range(1, self.workers_wanted + self.nested + 1)]
+
+    def nested_names(self) -> list[str]:
+        """Return the names that should have a nested worker."""
+        return self.wanted_names()[self.workers_wanted :]
 
     def place_of(self, life: Life) -> int:
         """Return which nested worker this is, from 1; 0 or less for others, also for one whose slot was given to another."""

@@ -210,7 +210,8 @@ class Scheduler:
     def _on_leaving(self, event: Leaving) -> None:
         self.desk.leaving = event
         for life in self.desk.roster.lives.values():
-            self.desk.retire(life, now=event.now)
+            if event.now or not self.desk.roster.is_nested(life):  # these leave when no running task needs them any more
+                self.desk.retire(life, now=event.now)
 
     def _on_stopping(self, _: Stopping) -> None:
         """Whoever ends the controller may have ended the workers a moment before: those deaths are no task's fault."""
@@ -263,9 +264,9 @@ class Scheduler:
         if not desk.roster.ready_once and desk.roster.all_ready():
             desk.roster.ready_once = True
             desk.actions.append(Ready())
-        if desk.leaving is None:
+        if desk.leaving is None or not desk.leaving.now:
             attendance.keep_workers(desk)
-        elif not desk.roster.lives and not self._empty_told:
+        if desk.leaving is not None and not desk.roster.lives and not self._empty_told:
             self._empty_told = True
             desk.actions.append(Empty())
 
@@ -289,18 +290,22 @@ class Scheduler:
     def _place(self) -> list[Key]:
         """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
         desk = self.desk
-        seats = placement.Seats(self._places(), desk.settings.worker.prefetch, frozenset(desk.solo))
+        seats = placement.Seats(self._places(), desk.settings.worker.prefetch, frozenset(desk.solo), desk.now)
         heads, waiting = desk.ready.heads(), list[Key]()
+        overview: contexts.Overview | None = None
         while heads:
             _, number, part = heads[0]
             task = desk.ledger.tasks[number]
             life = seats.take(part, alone=task.solo)
             if life is None:
-                contexts.wait(desk, heads[0])
+                if contexts.wait(desk, heads[0]):
+                    overview = overview or contexts.Overview(desk)
+                    contexts.keep_one(desk, heads[0], overview)
                 waiting.append(heapq.heappop(heads))
                 continue
             desk.ready.take(part)
             self._lease(task, life, part)
+            overview = None
             following = desk.ready.head(part)
             if following is None:
                 heapq.heappop(heads)
@@ -316,7 +321,7 @@ class Scheduler:
         return [life for life in lives if not desk.roster.is_nested(life) and not nesting.waits(desk, life)]
 
     def _serve_nested(self) -> None:
-        while nesting.serve(self.desk, self._lease) and self.desk.leaving is None:
+        while nesting.serve(self.desk, self._lease) and self.desk.starts:
             attendance.keep_workers(self.desk)
 
     def _lease(self, task: Task, life: Life, part: str) -> None:
@@ -324,7 +329,7 @@ class Scheduler:
         lease = Lease(life=life.id, worker=life.name, sent_at=desk.wall)
         task = desk.ledger.move(task, S.SENT, attempt=task.attempt + 1, lease=lease)
         if not life.held:
-            life.heard_at = desk.now
+            life.heard_at = life.progress_at = desk.now
         life.held[task.id] = task.attempt
         life.state = WorkerState.BUSY
         contexts.assign(desk, life, task.id, part)

@@ -43,7 +43,7 @@ _MARK = 63
 """Set on the open file, for nothing but to know it again: asking for it costs a quarter of an fstat."""
 _sys = vars(sys)
 _flush_text, _flush_bytes = TextIOWrapper.flush, BufferedWriter.flush  # the types' own: a task can put another ``flush`` on the object
-_SETTINGS: tuple[tuple[object, ...], ...] = (("utf-8", "backslashreplace", True, {}, {}),) * 2
+_SETTINGS: tuple[object, ...] = ("utf-8", "backslashreplace", True, {}, {}) * 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +242,10 @@ class Capture:
     def _settings(self) -> tuple[object, ...]:
         """What a task can change of our streams so that they still flush, methods of its own on them among it."""
         (out, err), (out_bytes, err_bytes) = self._streams, self._buffers
-        mine = (out.encoding, out.errors, out.line_buffering, out.__dict__, out_bytes.__dict__)
-        return mine, (err.encoding, err.errors, err.line_buffering, err.__dict__, err_bytes.__dict__)
+        return (
+            *(out.encoding, out.errors, out.line_buffering, out.__dict__, out_bytes.__dict__),
+            *(err.encoding, err.errors, err.line_buffering, err.__dict__, err_bytes.__dict__),
+        )
 
     def _take_streams(self) -> None:
         """A task put other objects in the place of ``sys.stdout`` and ``sys.stderr``, or changed ours."""

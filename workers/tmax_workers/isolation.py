@@ -40,6 +40,7 @@ from _thread import _count as count_threads
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from os import pread
+from threading import Thread
 from threading import enumerate as all_threads
 from time import monotonic
 from typing import Any
@@ -52,6 +53,7 @@ _THREAD_GRACE_S = 0.05
 """A thread that is about to end has so long."""
 _KEPT_THREADS = frozenset({("tqdm._monitor", "TMonitor")})
 """Threads of libraries that live as long as the process, and neither compute nor print for a task that has ended."""
+_CLOSE_S = 2.0
 _CHILDREN_BYTES = 4096
 _VIRTUAL, _PROFILING = (1, 2)
 _OFF = (0.0, 0.0)
@@ -64,7 +66,9 @@ _USR1 = int(signal.SIGUSR1)
 class Isolation:
     """Of this process; used on the main thread alone.  ``used_up`` says why this process must run no other task; empty: it may."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_loaded: Callable[[], None] = lambda: None) -> None:
+        """``on_loaded``: called when loading a function has imported modules: what they did to the process is to stay."""
+        self._on_loaded = on_loaded
         self.used_up = ""
         self._inside = False
         self._decimal: Any = None
@@ -92,6 +96,7 @@ class Isolation:
         """Call a task's function, which has just been loaded, and return what it returns."""
         if len(_modules) != self._count or sys.path != self._path:
             self._rebase_loaded()
+            self._on_loaded()
         context = copy_context()
         if self._decimal is not None:
             context.run(_modules["decimal"].setcontext, self._decimal.copy())
@@ -107,37 +112,35 @@ class Isolation:
 
     def disarm(self) -> None:
         """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
-        for _ in range(2):
-            try:
-                _alarm(0)
-                if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
-                    _setitimer(_VIRTUAL, 0)
-                    _setitimer(_PROFILING, 0)
-                _cancel_dump()
-                _unregister_dump(_USR1)  # it would take the signal that cancels
-                if self._inside:
-                    self._functions.put_back()
-                    self._inside = False
-            except BaseException:  # the task's handler of a timer that had run out, and there is no second one
-                continue
-            return
+        try:
+            self._disarm()
+        except BaseException:  # the task's handler of a timer that had run out
+            self._disarm()
+
+    def _disarm(self) -> None:
+        _alarm(0)
+        if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
+            _setitimer(_VIRTUAL, 0)
+            _setitimer(_PROFILING, 0)
+        _cancel_dump()
+        _unregister_dump(_USR1)  # it would take the signal that cancels
+        if self._inside:
+            self._functions.put_back()
+            self._inside = False
 
     def leave(self, *, keep_background: bool) -> None:
-        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a second later."""
+        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
         try:
-            self._look(keep=keep_background)
+            if self._limits.differ():  # the first: with little memory left nothing else could be done
+                self._use_up_by(self._limits.put_back())
+            if self._values.differs() or len(_modules) != self._count:
+                self._put_values_back()
+            if count_threads() != self._threads:
+                self._look_at_threads(keep=keep_background)
+            if self._read_children() != self._children:
+                self._look_at_children(keep=keep_background)
         except Exception as error:  # the task may have left anything in our way
             self.use_up(f"cannot be looked at: {type(error).__name__}: {error}"[:200])
-
-    def _look(self, *, keep: bool) -> None:
-        if self._limits.differ():  # the first: with little memory left nothing else could be done
-            self._use_up_by(self._limits.put_back())
-        if self._values.differs() or len(_modules) != self._count:
-            self._put_values_back()
-        if count_threads() != self._threads:
-            self._look_at_threads(keep=keep)
-        if self._read_children() != self._children:
-            self._look_at_children(keep=keep)
 
     def _put_values_back(self) -> None:
         imported = len(_modules) != self._count
@@ -174,6 +177,7 @@ class Isolation:
         running, spare = descendants.left_running(), self._spare | _resource_tracker()
         left = [pid for pid in running if pid not in spare]
         if left and not keep:
+            _close_pools()
             descendants.end_all(spare=spare.intersection(running))
             self.use_up(f"{len(left)} process{'es' * (len(left) > 1)} left running")
         self._note_children()
@@ -215,6 +219,18 @@ def _open_children() -> int:
         return os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return -1  # a kernel without CONFIG_PROC_CHILDREN
+
+
+def _close_pools() -> None:
+    """Have multiprocessing end its pools as it does at exit: a pool whose processes are only killed starts new ones."""
+    finalizers = getattr(_modules.get("multiprocessing.util"), "_run_finalizers", None)
+    if finalizers is not None:
+        try:
+            thread = Thread(target=finalizers, args=(0,), name="tmax-close-pools", daemon=True)
+            thread.start()
+        except RuntimeError:
+            return  # no thread can be started: they end with the worker
+        thread.join(_CLOSE_S)
 
 
 def _is_kept(thread: threading.Thread) -> bool:

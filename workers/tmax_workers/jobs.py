@@ -23,10 +23,13 @@ from tmax_workers.failures import end_child, exit_code_of, exit_of, failure_of
 from tmax_workers.isolation import Isolation
 from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
-from tmax_workers.memory import ended_children_cpu_s, own_usage
+from tmax_workers.memory import Usage, ended_children_cpu_s, own_usage
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
 from tmax_workers.stale import Sources
 from tmax_workers.surroundings import TaskEnvironment
+
+_TOO_SHORT_S = 0.0001
+"""A task that took less has neither filled a megabyte nor waited for a child: the figures of the one before it hold."""
 
 
 class MainJobs:
@@ -54,6 +57,7 @@ class MainJobs:
         self._start_bare = start_bare
         self._pid = getpid()
         self._children_cpu_s = 0.0
+        self._peak_rss_bytes = 0
 
     def run(self, run: Run, *, follows: bool = False) -> tuple[Done | Failed, Printed]:
         """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does.
@@ -69,8 +73,7 @@ class MainJobs:
         self._isolation.disarm()
         self._surroundings.leave()
         self._isolation.leave(keep_background=run.job.keep_background)
-        after = own_usage()
-        self._children_cpu_s = after.children_cpu_s
+        used = self._usage_after(duration_s)
         printed = self._capture.end()
         if printed.blocked:
             self._isolation.use_up("its standard streams were replaced by one whose flush does not return")
@@ -80,8 +83,8 @@ class MainJobs:
         report = Report(
             started_at=started_at,
             duration_s=duration_s,
-            cpu_s=max(0.0, after.cpu_s - cpu_s),
-            peak_rss_bytes=after.peak_rss_bytes,
+            cpu_s=max(0.0, used.cpu_s - cpu_s),
+            peak_rss_bytes=used.peak_rss_bytes,
             output_bytes=printed.size_bytes,
             tail=printed.tail,
             device=output.device,
@@ -90,6 +93,13 @@ class MainJobs:
         if failure is not None:
             return Failed(run.task, run.attempt, report, failure), printed
         return Done(run.task, run.attempt, report, output.result, output.form), printed
+
+    def _usage_after(self, duration_s: float) -> Usage:
+        if duration_s < _TOO_SHORT_S and self._peak_rss_bytes:
+            return Usage(process_time() + self._children_cpu_s, self._peak_rss_bytes, self._children_cpu_s)
+        usage = own_usage()
+        self._children_cpu_s, self._peak_rss_bytes = usage.children_cpu_s, usage.peak_rss_bytes
+        return usage
 
     def _guarded(self, run: Run) -> tuple[Output, Failure | None]:
         try:

@@ -143,8 +143,7 @@ VALUES = (
     Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
     Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
     Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
-    Row("torch", "m.are_deterministic_algorithms_enabled()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
-    Row("torch", "m.get_float32_matmul_precision()", lambda m, value: m.set_float32_matmul_precision(value), "'highest'"),
+    Row("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
     Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
     Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )

@@ -89,7 +89,7 @@ class Worker:
         self._sources = sources()
         self._preloaded = self._preload()
         self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
-        self._isolation = Isolation()
+        self._isolation = Isolation(self._surroundings.keep)
         self._desk = Desk(self._new_state())
         self._context = ProcessContext(options.blobs)
         self._jobs = MainJobs(

@@ -120,6 +120,12 @@ class TaskEnvironment:
         env = {name: value for name, value in given.items() if not name.startswith(b"TMUX")}
         return env | {name: value for name, value in self._ours.items() if name not in chosen}
 
+    def keep(self) -> None:
+        """Variables, signal handlers and the time zone as they are now, inside a task, are to be found by every task after it."""
+        self._env = _environ().copy()
+        self._handlers = [*map(getsignal, _SIGNALS)]
+        self._zone = time.tzname
+
     @property
     def own_environment(self) -> dict[bytes, bytes]:
         """Return the variables of this worker, without any task's."""

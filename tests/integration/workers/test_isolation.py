@@ -352,6 +352,7 @@ def test_processes_left_running_end_with_their_task_and_cost_the_worker(worker: 
     assert isinstance(left, list)
     assert left
     assert all(map(gone, left)), "they ended before the result was reported"
+    assert not any(file.read_text() for file in Path(f"/proc/{worker.pid}/task").glob("*/children")), "and nobody starts new ones"
     assert worker.wait(Recalled, lambda one: one.task == 2).why == "stale"
 
 

@@ -109,8 +109,7 @@ def test_a_worker_that_leaves_takes_along_what_its_running_task_started(worker: 
     worker.say(run(1, sh(WAYS["daemon"] + "; sleep 300", cwd=os.fsencode(folder))))
     pid = pid_in(folder)
     worker.say(Stop(why="now", grace_s=1))
-    worker.failed(1)
-    worker.wait_gone()
+    worker.wait_gone()  # the task did not end, its worker left: nothing is reported
     assert not runs(pid)
 
 

@@ -9,7 +9,7 @@ from tmax.core import contexts
 from tmax.core import events as ev
 from tmax.core.model import TaskState
 from tmax_pipes.jobs import Blob, Context, PythonJob, context_key, encode_context
-from tmax_pipes.messages import Recalled, Run, Stop
+from tmax_pipes.messages import Recall, Recalled, Run, Stop
 
 S = TaskState
 
@@ -200,3 +200,53 @@ def test_a_worker_that_is_not_to_run_more_is_replaced_even_when_it_holds_nothing
     stage.say(1, Recalled(0, 0, "stale"))
     assert stage.desk.roster.lives[1].retiring
     assert stage.desk.roster.slots()["w1"].id == 2
+
+
+def test_commands_that_come_later_do_not_keep_a_program_from_the_only_worker() -> None:
+    stage = Stage(workers=1)
+    (first,) = stage.submit(A)
+    stage.done(first, duration_s=1.0)  # so that nothing is sent ahead
+    (running,) = stage.submit(SHELL)
+    (waiting,) = stage.submit(B)
+    stage.handle(pass_s=0.001)
+    commands = stage.submit(*[SHELL] * 5)
+    stage.handle(pass_s=contexts.SWITCH_S)
+    stage.done(running)
+    assert all(stage.task(number).state is S.READY for number in commands), "they came after the task that waits"
+    stage.greet_all()
+    assert context_of(stage, waiting) == context_key(B)
+
+
+def test_a_command_on_the_worker_that_was_started_for_a_fresh_task_only_delays_that_task() -> None:
+    stage = Stage(workers=1)
+    (first,) = stage.submit(A)
+    stage.done(first)
+    (fresh,) = stage.submit(job("b", fresh=True))
+    (command,) = stage.submit(SHELL, priority="critical")
+    stage.greet_all()
+    life = stage.life_of(command)
+    stage.done(command)
+    stage.greet_all()
+    assert stage.life_of(fresh) != life
+    stage.done(fresh)
+    (other,) = stage.submit(C)
+    stage.greet_all()
+    assert context_of(stage, other) == context_key(C)
+
+
+def test_what_waits_behind_a_long_task_gets_the_idle_worker_of_another_program() -> None:
+    stage = Stage(workers=2)
+    first, other = stage.submit(A, B)
+    stage.done(first)
+    stage.done(other)
+    tasks = stage.submit(*[A] * 6)
+    long = stage.life_of(tasks[0])
+    assert {stage.life_of(number) for number in tasks} == {long}, "so far its tasks were short"
+    stage.started(tasks[0])
+    for _ in range(6):
+        stage.handle(pass_s=0.03)
+        asked = [message for message in stage.said(long) if isinstance(message, Recall)]
+        stage.say(long, *[Recalled(message.task, message.attempt, "asked") for message in asked])
+        stage.greet_all()
+    assert {context_of(stage, number) for number in tasks if stage.task(number).lease} == {context_key(A)}
+    assert any(stage.life_of(number) != long for number in tasks if stage.task(number).lease)

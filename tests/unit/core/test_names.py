@@ -21,7 +21,7 @@ from tmax_pipes.jobs import ShellJob
 
 REFUSED = (
     "", "3", "007", "3-7", "7-3", "@", "@~1", "@x", "-x", "--name", " a", "a ", "a\nb", "a\x1b[31m", "a\x7f", "\u2028", "caf\udce9", "w1", "w0", "w12",
-    "pool-3", "dashboard", "x" * 201, "\t",
+    "pool-3", "old-3", "dashboard", "x" * 201, "\t",
 )  # fmt: skip
 ALLOWED = (
     "train",

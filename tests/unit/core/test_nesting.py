@@ -185,3 +185,62 @@ def test_a_parent_that_is_not_known_is_no_parent() -> None:
     run_parent(stage)
     child_of(stage, 99)
     assert names(stage) == ["w1"]
+
+
+def test_a_polite_end_finishes_what_running_tasks_have_submitted_and_nothing_else() -> None:
+    stage = Stage(workers=1)
+    parent = run_parent(stage)
+    stage.handle(ev.HoldSet(held=True))
+    first, second = child_of(stage, parent, 2)
+    (other,) = stage.submit(PYTHON)
+    stage.handle(ev.HoldSet(held=False), ev.Leaving(now=False))
+    for child in (second, first):
+        stage.greet_all()
+        assert holder(stage, child) == "w2"
+        stage.started(child)
+        stage.done(child)
+    stage.done(parent)
+    assert stage.task(other).state is TaskState.READY
+    assert [life.retiring for life in stage.desk.roster.lives.values()] == [True, True]
+    for life in list(stage.desk.roster.lives):
+        stage.die(life)
+    assert stage.one(ev.Empty)
+    assert not stage.all(ev.StartLife)
+
+
+def test_a_nested_worker_that_is_there_goes_on_at_a_polite_end_and_leaves_at_once_when_it_is_not_needed() -> None:
+    stage = Stage(workers=1)
+    parent = run_parent(stage)
+    first, second = child_of(stage, parent, 2)
+    stage.greet_all()
+    stage.started(second)
+    stage.handle(ev.Leaving(now=False))
+    stage.done(second)
+    assert holder(stage, first) == "w2"
+    stage.started(first)
+    nested = stage.life_of(first)
+    stage.done(first)
+    stage.handle()
+    assert stage.desk.roster.lives[nested].retiring
+
+
+def test_a_child_that_kills_its_workers_is_charged_at_a_polite_end_too() -> None:
+    stage = Stage(workers=1)
+    parent = run_parent(stage)
+    stage.handle(ev.Leaving(now=False))
+    (child,) = child_of(stage, parent)
+    for _ in range(3):
+        stage.handle(pass_s=60.0)
+        stage.greet_all()
+        stage.started(child)
+        stage.die(stage.life_of(child))
+    assert stage.task(child).state is TaskState.DEAD
+
+
+def test_an_end_at_once_starts_none() -> None:
+    stage = Stage(workers=1)
+    parent = run_parent(stage)
+    stage.handle(ev.Leaving(now=True))
+    child_of(stage, parent)
+    stage.handle(pass_s=10.0)
+    assert [life.name for life in stage.desk.roster.lives.values()] == ["w1"]

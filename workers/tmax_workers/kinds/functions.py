@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from tmax_pipes import blobs, rebuild
 from tmax_pipes.jobs import Blob, Body
@@ -19,28 +18,30 @@ class Functions:
     """Those of this process.  Main thread alone."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, int]] = OrderedDict()
+        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, rebuild.Shipped, int]] = OrderedDict()
         self._bytes = 0
         rebuild.host()
 
     def load(self, body: Body, blob_folder: str) -> Callable[..., Any]:
         """Return the function of this body; its program's main module is ``__main__`` from now on.  Raises what unpickling raises."""
         kept = self._kept.get(body)
-        if kept is not None:
+        if kept is not None and kept[2].is_current():  # else a task of the same program has other values of its globals
             self._kept.move_to_end(body)
             rebuild.enter(kept[1])
             return kept[0]
         data = blobs.load(blob_folder, body)
-        function: Callable[..., Any] = pickle.loads(data)
+        function, shipped = rebuild.load(data)
         if isinstance(body, Blob) or _BY_VALUE in data:  # what goes by name alone is looked up each time: that is as quick
-            self._keep(body, function, len(data))
-        return function
+            self._keep(body, function, shipped, len(data))
+        return cast("Callable[..., Any]", function)
 
-    def _keep(self, body: Body, function: Callable[..., Any], size_bytes: int) -> None:
-        self._kept[body] = (function, rebuild.main(), size_bytes)
+    def _keep(self, body: Body, function: Callable[..., Any], shipped: rebuild.Shipped, size_bytes: int) -> None:
+        if body in self._kept:
+            self._bytes -= self._kept[body][-1]
+        self._kept[body] = (function, rebuild.main(), shipped, size_bytes)
         self._bytes += size_bytes
         while len(self._kept) > 1 and (len(self._kept) > _KEPT or self._bytes > _KEPT_BYTES):
-            _, (_, _, size) = self._kept.popitem(last=False)
+            _, (*_, size) = self._kept.popitem(last=False)
             self._bytes -= size
 
 
