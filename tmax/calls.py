@@ -223,8 +223,9 @@ def _plainly(value: object) -> bytes:
 
 def _sent_by_value(path: SearchPath) -> _Names:
     """Return the modules whose functions cannot or, by the program's wish, must not go by name."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    wished: _Names = cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else set()
+    # Another thread may be importing it at this moment; then nobody has wished anything yet.
+    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    wished: _Names = registry() if registry is not None else set()
     if not wished:
         return path.lost()
     return path.lost() | {name for name in sys.modules.copy() if name in wished or name.startswith(tuple(f"{one}." for one in wished))}
@@ -232,8 +233,8 @@ def _sent_by_value(path: SearchPath) -> _Names:
 
 def _has_registered() -> bool:
     """Return whether the program registered a way of its own to pickle a class with ``multiprocessing``."""
-    reduction = sys.modules.get("multiprocessing.reduction")
-    return reduction is not None and len(reduction.ForkingPickler._extra_reducers) != _known_reducers()  # noqa: SLF001
+    pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)  # None, too, while a thread imports it
+    return pickler is not None and len(pickler._extra_reducers) != _known_reducers()  # noqa: SLF001
 
 
 def _known_reducers() -> int:

@@ -100,9 +100,10 @@ class InitializerFailed(BrokenExecutor):
 def initializer_failed(message: str, *, task: int = 0) -> InitializerFailed:
     """Return an InitializerFailed of the class that this program can catch."""
     pools = sys.modules.get("concurrent.futures.process")  # importing it costs as much as all of ours
-    if pools is None:
+    broken_pool = getattr(pools, "BrokenProcessPool", None)  # not there yet while another thread imports it
+    if broken_pool is None:
         return InitializerFailed(message, task=task)
-    return _of_pools(pools.BrokenProcessPool)(message, task=task)
+    return _of_pools(broken_pool)(message, task=task)
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from concurrent.futures import BrokenExecutor
 from pickle import UnpicklingError
 from typing import Any
 
+from test import support
 from test.test_concurrent_futures import (  # type: ignore[import-not-found,unused-ignore]
     test_as_completed,
     test_deadlock,
@@ -102,6 +103,7 @@ class TmaxMixin(util.ExecutorMixin):  # type: ignore[misc,unused-ignore]
     """Makes a pool of tmax for each test."""
 
     executor_type = Pool
+    worker_count = 3
 
     def get_context(self) -> Any:
         """Some tests hand it to the pool."""
@@ -152,6 +154,7 @@ def in_a_program(*args: str, **env: str) -> tuple[int, bytes, bytes]:
 
 _assert_python_ok = test_shutdown.assert_python_ok
 test_shutdown.assert_python_ok = in_a_program
+support.verbose = 0  # else it prints times to our standard output
 # A broken pool of tmax is a BrokenExecutor (D2).
 test_deadlock.BrokenProcessPool = BrokenExecutor
 test_shutdown.futures.ProcessPoolExecutor = Pool

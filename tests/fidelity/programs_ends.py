@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from tests.fidelity.table import IMPORT, program, whole
 
+RAISED = (
+    "StopIteration(3)",
+    "GeneratorExit()",
+    "MemoryError()",
+    "KeyboardInterrupt()",
+    "SystemExit(3)",
+    "SystemExit()",
+    "SystemExit('text')",
+    "AssertionError('a')",
+    "UnicodeDecodeError('utf-8', b'a', 0, 1, 'r')",
+    "TimeoutError('t')",
+    "asyncio.CancelledError()",
+    "concurrent.futures.CancelledError()",
+    "BaseException('b')",
+    "Warning('w')",
+    "ImportError('i', name='n', path='p')",
+    "no_such_name",
+)
 CAUGHT = """
 try:
     print(pool.submit(f).result())
@@ -62,21 +80,16 @@ PROGRAMS = [
             "except*", "except*"
         ),
     ),
-    *(
-        program(f"raises {call}", f"import asyncio, concurrent.futures\ndef f(): raise {call}", CAUGHT)
-        for call in (
-            "StopIteration(3)",
-            "GeneratorExit()",
-            "MemoryError()",
-            "KeyboardInterrupt()",
-            "SystemExit(3)",
-            "SystemExit()",
-            "AssertionError('a')",
-            "UnicodeDecodeError('utf-8', b'a', 0, 1, 'r')",
-            "TimeoutError('t')",
-            "asyncio.CancelledError()",
-            "concurrent.futures.CancelledError()",
-        )
+    program(
+        "exceptions of many classes",
+        "import asyncio, concurrent.futures\ndef f(text): raise eval(text)",
+        """
+        for text in RAISED:
+            try:
+                print(pool.submit(f, text).result())
+            except BaseException as error:
+                print(type(error).__name__, error.args)
+        """.replace("RAISED", repr(RAISED)),
     ),
     program("sys.exit", "import sys\ndef f(): sys.exit(4)", CAUGHT),
     program("recursion without end", "def f(): return f()", CAUGHT.replace("type(error).__name__, error", "type(error).__name__")),

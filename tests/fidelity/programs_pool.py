@@ -13,7 +13,7 @@ INIT = "state = []\ndef init(*given): state.append(given)\ndef f(): return state
 def made(call: str, top: str, main: str, name: str, **given: object) -> Program:
     """A row whose pool is made by ``call``; with ``tries`` it prints the class of what making or using it raises."""
     tries = given.pop("tries", False)
-    row = program(name, top, main, pools=("executor",), **given)
+    row = program(name, top, main, **{"pools": ("executor",), **given})
     text = row.text.replace("    with Pool(1)", f"    with {call}", 1)
     if tries:
         guarded = textwrap.indent(text.partition("'__main__':\n")[2], "    ")
@@ -70,18 +70,21 @@ EXECUTOR = [
         "import threading\ndef f(n): return threading.Event().wait(n)",
         "from concurrent.futures import wait, FIRST_COMPLETED\nlong, short = pool.submit(f, 1.5), pool.submit(f, 0)\ndone, left = wait([long, short], return_when=FIRST_COMPLETED)\nprint(done == {short}, left == {long})",
         "wait for the first",
+        pools=("connect",),
     ),
     made(
         "Pool(2)",
         "import threading\ndef f(n):\n    threading.Event().wait(n)\n    return n",
         "from concurrent.futures import as_completed\nprint([future.result() for future in as_completed([pool.submit(f, n) for n in (0.8, 0)])])",
         "as_completed",
+        pools=("connect",),
     ),
     made(
         "Pool(2)",
         "import os\ndef inner(n): return n * 2\ndef outer(n):\n    with Pool(1) as pool:\n        return pool.submit(inner, n).result() + 1",
         "print(pool.submit(outer, 4).result())",
         "a pool in a task",
+        pools=("connect",),
     ),
     made(
         "Pool(1)",
@@ -94,18 +97,21 @@ EXECUTOR = [
         "import threading\ndef f(n): return threading.Event().wait(n)",
         "from concurrent.futures import TimeoutError\nfuture = pool.submit(f, 0.6)\ntry:\n    future.result(timeout=0.05)\nexcept TimeoutError:\n    print('later')\nprint(future.result())",
         "result with a timeout",
+        pools=("connect",),
     ),
     made(
         "Pool(1)",
         "import threading\ndef f(n): return threading.Event().wait(n)",
         "try:\n    for value in pool.map(f, [0, 0.8], timeout=0.4): print(value)\nexcept TimeoutError:\n    print('time over')",
         "map with a timeout",
+        pools=("connect",),
     ),
     made(
         "Pool(1)",
         "import threading\ndef f(n): return threading.Event().wait(n)",
         "from concurrent.futures import as_completed\ntry:\n    list(as_completed([pool.submit(f, 0.6)], timeout=0.05))\nexcept TimeoutError as error:\n    print(error)",
         "as_completed with a timeout",
+        pools=("connect",),
     ),
     made(
         "Pool(1)",
@@ -140,6 +146,7 @@ EXECUTOR = [
         "import multiprocessing\ndef f(shared): return list(shared)",
         "with multiprocessing.Manager() as manager:\n    try:\n        print(pool.submit(f, manager.list([1])).result())\n    except Exception as error:\n        print(type(error).__name__)",
         "an object of a manager",
+        pools=("connect",),
         differs="D12",
         standard="[1]\n",
         ours="AuthenticationError\n",
@@ -149,6 +156,7 @@ EXECUTOR = [
         "def f(): raise ValueError('v')",
         "print(type(pool.submit(f).exception().__cause__).__module__)",
         "the class of a cause",
+        pools=("connect",),
         differs="D7",
         standard="concurrent.futures.process\n",
         ours="tmax.failures\n",
@@ -158,6 +166,7 @@ EXECUTOR = [
         "import threading\ndef f(): threading.Event().wait(0.4)",
         "future = pool.submit(f)\nthreading.Event().wait(0.2)\nprint(future.running())",
         "running()",
+        pools=("connect",),
         differs="D9",
         standard="True\n",
         ours="False\n",
