@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,3 +122,29 @@ def test_a_submitters_umask_and_folder_hold_for_functions_too(shared: Box) -> No
         (place / "made.txt").unlink(missing_ok=True)
         assert call(shared, place, "maker:make", umask=mask) == f'"{place}"'
         assert (place / "made.txt").stat().st_mode & 0o777 == mode
+
+
+def test_a_submitters_limit_of_file_sizes_holds_for_the_function_and_not_for_its_result(shared: Box) -> None:
+    place = folder(
+        shared,
+        "limited",
+        limited="""
+            def big():
+                try:
+                    with open("big", "wb") as file:
+                        file.write(bytes(200_000))
+                except OSError as error:
+                    return [error.errno, "x" * 200_000]
+        """,
+    )
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))  # noqa: E731
+    for _ in range(2):
+        assert call(shared, place, "limited:big", preexec_fn=limit).startswith("[27, ")
+
+
+def test_a_worker_lives_under_limits_that_leave_a_program_hardly_any_room(shared: Box) -> None:
+    place = folder(shared, "poor", poor="import os\ndef opens():\n    return len([os.open('/', os.O_RDONLY) for _ in range(20)])\n")
+
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))  # noqa: E731
+    for _ in range(2):
+        assert call(shared, place, "poor:opens", preexec_fn=limit) == "20"

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import _exit, getpid
 from time import monotonic, process_time, time
+from typing import Any
 
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
@@ -131,7 +132,12 @@ class MainJobs:
         self._gate.open((run.task, run.attempt))
         if isinstance(job, PythonJob) and self._enter_context(job):
             self._isolation.rebase()
-        return table.call(job, self._blobs, self._isolation.call)
+        return table.call(job, self._blobs, self._call_function)
+
+    def _call_function(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        value = self._isolation.call(function, args, kwargs)
+        self._surroundings.lift_file_limit()
+        return value
 
     def _enter_context(self, job: PythonJob) -> bool:
         try:

@@ -27,6 +27,15 @@ class Usage(NamedTuple):
     """What of ``cpu_s`` is the ended children's."""
 
 
+def own_size_bytes() -> int:
+    """Return what this process has mapped, in bytes; 0 when the kernel does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[0]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 def own_rss_bytes() -> int:
     """Return the resident set of this process in bytes; 0 when the kernel does not tell."""
     try:

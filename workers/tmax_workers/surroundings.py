@@ -23,10 +23,17 @@ from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_workers.errors import Refused
 from tmax_workers.limits import LIMITS, getrlimit, setrlimit
+from tmax_workers.memory import own_size_bytes
 from tmax_workers.threads import VARIABLES
 
 USUAL_UMASK = 0o022
 """Of a task whose submitter said none: never the controller's own, which keeps its files from everybody else."""
+
+LEAST_FILES = 128
+"""Open files that a Python task is left whatever its submitter's limit: its worker holds some thirty."""
+
+ROOM_BYTES = 256 * 1024 * 1024
+"""Memory that a Python task is left above what its worker has mapped, whatever its submitter's limit."""
 
 DELETED = b" (deleted)"
 """Ends the path of a folder that was removed under its process, as /proc shows it."""
@@ -54,6 +61,7 @@ class TaskEnvironment:
         self._shared = Surroundings()
         self._applied: Surroundings | None = None
         self._has_own_limits = True
+        self._is_file_limited = False
         self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
         self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
@@ -111,6 +119,7 @@ class TaskEnvironment:
         self._umask = USUAL_UMASK if wanted.umask is None else wanted.umask
         umask(self._umask)
         self._has_own_limits = not self._own.set_limits(wanted.limits)
+        self._is_file_limited = wanted.limits.get(LIMITS["RLIMIT_FSIZE"], (-1, -1))[0] >= 0
         sys.argv = list(wanted.argv or self._own.argv)
         sys.setrecursionlimit(wanted.recursion_limit or self._own.recursion_limit)
 
@@ -132,6 +141,12 @@ class TaskEnvironment:
     def own_environment(self) -> dict[bytes, bytes]:
         """Return the variables of this worker, without any task's."""
         return self._own.env
+
+    def lift_file_limit(self) -> None:
+        """The task's function has returned: its result may become a larger file than its submitter's limit lets its files be."""
+        if self._is_file_limited:
+            self._own.lift(LIMITS["RLIMIT_FSIZE"])
+            self._is_file_limited, self._applied = False, None
 
     def put_own_limits_back(self) -> None:
         """Set the resource limits that this worker was started with, until the next task is entered.  Also on the IO thread, while no task runs."""
@@ -202,6 +217,10 @@ class _OwnState:
         except locale.Error:
             pass  # not installed here: an interpreter that starts with such a name goes on as well
 
+    def lift(self, which: int) -> None:
+        """Set one limit to what this process was started with."""
+        setrlimit(which, self._limits[which])
+
     def set_limits(self, wanted: Limits) -> bool:
         """Set the soft limits; a hard one lowered here could not be raised for the next task.  Return whether any is not as at the start."""
         differ = False
@@ -209,11 +228,22 @@ class _OwnState:
             soft = wanted.get(which, (own_soft, hard))[0]
             if which == LIMITS["RLIMIT_CPU"] and soft >= 0 and which in wanted:
                 soft += int(sum(os.times()[:2]))  # the kernel counts what earlier tasks used as well
+            if soft >= 0:
+                soft = max(soft, self._least(which))
             soft = hard if soft < 0 or 0 <= hard < soft else soft
             if getrlimit(which)[0] != soft:
                 setrlimit(which, (soft, hard))
             differ = differ or soft != own_soft
         return differ
+
+    @staticmethod
+    def _least(which: int) -> int:
+        """What this process needs for itself: below it, the worker would fail and not the task."""
+        if which == LIMITS["RLIMIT_NOFILE"]:
+            return LEAST_FILES
+        if which in (LIMITS["RLIMIT_AS"], LIMITS.get("RLIMIT_DATA", -1)):
+            return own_size_bytes() + ROOM_BYTES
+        return 0
 
 
 def limit_numbers() -> list[int]:
