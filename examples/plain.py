@@ -20,22 +20,23 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from examples.sample_job import KernelRun, Work, hashes_check, tokens_check, work
+from examples.sample_job import KernelRun, Work, hashes_check, kernel_check, tokens_check, work
 from examples.stdlib_tokens import count_tokens
 
 
 def kernels(job: Work) -> list[dict[str, Any]]:
     """Each kernel with its warm-up and its repeats; its checksum as the swarm's kernels define it."""
-    return [{"name": run.name, "n": run.n, "seed": run.seed, "checksum": kernel(run)} for run in job.kernels]
+    return [kernel_check(run, kernel(run)) for run in job.kernels]
 
 
 def kernel(run: KernelRun) -> float:
     """One kernel task: inputs from the seed, uniform in [-0.5, 0.5); returns the sum of absolute values of the result."""
     import numpy as np
 
-    generator = np.random.default_rng(run.seed)
+    # The swarm's kernels draw the same numbers, whatever device they run on.
+    generator = np.random.Generator(np.random.PCG64(run.seed))
     count = 2 if run.name == "matmul" else 1
-    inputs: list[Any] = [generator.random((run.n, run.n)) - 0.5 for _ in range(count)]
+    inputs: list[Any] = [generator.random((run.n, run.n), dtype=run.dtype) - np.asarray(0.5, run.dtype) for _ in range(count)]
     compute: Callable[..., Any] = np.matmul if run.name == "matmul" else np.linalg.eigvals
     if run.backend == "torch":
         import torch
@@ -45,7 +46,7 @@ def kernel(run: KernelRun) -> float:
     result = None
     for _ in range(1 + run.repeat):
         result = compute(*inputs)
-    return float(np.abs(np.asarray(result)).sum())
+    return float(np.abs(np.asarray(result)).sum(dtype=np.float64))
 
 
 def tokens(job: Work) -> dict[str, int]:

@@ -8,7 +8,6 @@ Pure: values in, text out.
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections import Counter
@@ -16,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tmax_workers.kernels.tolerance import TOLERANCES, agree, difference, within
+
 KINDS = ("kernel", "python", "shell")
 AMOUNT = re.compile(r"-|[0-9.]+( [%a-zA-Z/]+)?")
 """What is set to the right in a table: a number with its unit, or none."""
-SAME = 1e-9
-"""Relative difference up to which two checksums of a kernel count as the same: threads add in another order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +111,15 @@ def figures_of(kind: str, records: Iterable[Record]) -> KindFigures:
 
 
 def same(ours: object, plain: object) -> bool:
-    """Return whether two checks agree: equal, except for numbers with a fraction, which may differ by SAME of their size."""
+    """Return whether two checks agree: equal, except for a kernel's checksum, which may differ by what is stated for it."""
     if isinstance(ours, Mapping) and isinstance(plain, Mapping):
-        return ours.keys() == plain.keys() and all(same(ours[key], plain[key]) for key in ours)
+        if ours.keys() != plain.keys():
+            return False
+        exact = [key for key in ours if key != "checksum"]
+        near = "checksum" not in ours or agree(ours["name"], ours["dtype"], ours["checksum"], plain["checksum"])
+        return near and all(same(ours[key], plain[key]) for key in exact)
     if isinstance(ours, list | tuple) and isinstance(plain, list | tuple):
         return len(ours) == len(plain) and all(map(same, ours, plain))
-    if isinstance(ours, float) and isinstance(plain, float):
-        return math.isclose(ours, plain, rel_tol=SAME)
     return ours == plain
 
 
@@ -173,11 +174,35 @@ def kind_rows(run: Run) -> list[list[str]]:
     for kind in KINDS:
         ours = figures_of(kind, run.records)
         plain_s = f"{run.plain['kinds'][kind]['seconds']:.2f} s" if run.plain else "-"
-        agrees = {True: "yes", False: "NO", None: "-"}[run.agrees(kind)]
+        agrees = {True: f"yes{stated(run.checks.get(kind))}", False: "NO", None: "-"}[run.agrees(kind)]
         share = f"{100 * ours.cpu_share(run.cores):.0f} %"
         amounts = [str(ours.tasks), str(ours.tasks - ours.done), f"{ours.seconds:.2f}", f"{ours.per_second:.1f}", share]
         rows.append([kind, *amounts, ", ".join(ours.devices) or "-", plain_s, agrees])
     return rows
+
+
+def checksums(check: object) -> list[Mapping[str, Any]]:
+    """Return the rows of a check that are kernels' checksums."""
+    return [row for row in check if isinstance(row, Mapping) and "checksum" in row] if isinstance(check, list | tuple) else []
+
+
+def stated(check: object) -> str:
+    """Return the widest difference that counts as the same in this check; empty when nothing but equal does."""
+    rows = checksums(check)
+    return f" (within {max(within(row['name'], row['dtype']) for row in rows):.0e})" if rows else ""
+
+
+def kernel_lines(run: Run) -> list[str]:
+    """Return, for each kernel and type, how far the two ways' checksums lie apart, how far they may, and why."""
+    if run.agrees("kernel") is None or run.plain is None:
+        return []
+    groups: dict[tuple[str, str], list[float]] = {}
+    for ours, plain in zip(checksums(run.checks["kernel"]), checksums(run.plain["kinds"]["kernel"]["check"]), strict=False):
+        groups.setdefault((ours["name"], ours["dtype"]), []).append(difference(ours["checksum"], plain["checksum"]))
+    return [
+        f"Checksums of {name} {dtype}: {f'at most {max(apart):.0e} apart' if any(apart) else 'equal'}; within {within(name, dtype):.0e} is the same ({TOLERANCES[name].reason})."
+        for (name, dtype), apart in groups.items()
+    ]
 
 
 def worker_rows(run: Run) -> list[list[str]]:
@@ -213,6 +238,7 @@ def closing(run: Run) -> list[str]:
         lines.append(f"One process (examples/plain.py): {run.plain['total_s']:.1f} s, of which {run.plain['import_s']:.1f} s are imports.")
     else:
         lines.append("One process (examples/plain.py): failed, so there is nothing to compare with.")
+    lines += kernel_lines(run)
     lines += [
         f"FAILED: task {one.id} ({one.kind}, {one.label[:60]}): {one.state}: {one.why or 'no reason was recorded'}"
         for one in run.failed[:10]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from examples.report import Record, Run, count, not_accepted, record_of, report
-from examples.sample_job import Work, hashes_check, tokens_check, work
+from examples.sample_job import Work, hashes_check, kernel_check, tokens_check, work
 from examples.stdlib_tokens import count_tokens
 from tmax import Swarm
 from tmax.control.client import Client, connect
@@ -127,7 +127,7 @@ def checks_of(job: Work, futures: Mapping[str, Sequence[Future[Any]]]) -> dict[s
     checks: dict[str, object] = {}
     if "kernel" in values:
         pairs = zip(job.kernels, reversed(values["kernel"]), strict=True)
-        checks["kernel"] = [{"name": run.name, "n": run.n, "seed": run.seed, "checksum": got["checksum"]} for run, got in pairs]
+        checks["kernel"] = [kernel_check(run, got["checksum"]) for run, got in pairs]
     if "python" in values:
         checks["python"] = tokens_check(values["python"])
     if "shell" in values:

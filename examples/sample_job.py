@@ -54,6 +54,11 @@ def work(with_torch: bool) -> Work:
     )
 
 
+def kernel_check(run: KernelRun, checksum: float | None) -> dict[str, Any]:
+    """What is compared of one kernel task: its checksum, and what says how near another one must be."""
+    return {"name": run.name, "n": run.n, "seed": run.seed, "dtype": run.dtype, "checksum": checksum}
+
+
 def hash_command(paths: Iterable[str]) -> tuple[str, ...]:
     """The command that prints one line with the SHA-256 of each file."""
     return ("sha256sum", "--", *paths)

@@ -9,6 +9,7 @@ import pytest
 
 from examples import run_sample
 from examples.report import KINDS, Record, Run, figures_of, kernel_rows, not_accepted, record_of, report, same, table
+from examples.sample_job import KernelRun, kernel_check
 from tmax.controller.views import whole_story
 from tmax.core.model import Outcome, Task, TaskState
 from tmax.outcomes import ExitStatus
@@ -38,7 +39,8 @@ RECORDS = (
     record(4, "shell", "w3", 105.0, 105.5, 0.1),
     record(5, "shell", "w3", 105.0, 105.25, 0.1),
 )
-CHECKS: dict[str, Any] = {"kernel": [{"n": 4, "checksum": 5.0}], "python": {"tokens": 7}, "shell": {"files": 2, "digest": "ab"}}
+MATMUL = KernelRun(name="matmul", n=4, backend="numpy", repeat=1)
+CHECKS: dict[str, Any] = {"kernel": [kernel_check(MATMUL, 5.0)], "python": {"tokens": 7}, "shell": {"files": 2, "digest": "ab"}}
 PLAIN: dict[str, Any] = {
     "import_s": 0.5,
     "total_s": 8.0,
@@ -67,7 +69,7 @@ def test_the_report_says_it_all() -> None:
         "Sample job on swarm 'default': 3 workers, 2 cores, Python 3.12.1\n"
         "\n"
         "kind    tasks  failed  seconds  tasks/s  CPU of 2 cores  device  one process  same results\n"
-        "kernel      2       0     4.00      0.5            75 %  cpu          2.00 s  yes\n"
+        "kernel      2       0     4.00      0.5            75 %  cpu          2.00 s  yes (within 1e-09)\n"
         "python      1       0     1.00      1.0            75 %  -            3.00 s  yes\n"
         "shell       2       0     0.50      4.0            20 %  -            4.00 s  yes\n"
         "\n"
@@ -81,6 +83,7 @@ def test_the_report_says_it_all() -> None:
         "\n"
         "The swarm: 5.5 s for all three, one kind after the other.\n"
         "One process (examples/plain.py): 8.0 s, of which 0.5 s are imports.\n"
+        "Checksums of matmul float64: equal; within 1e-09 is the same (sums in another order).\n"
     )
 
 
@@ -105,7 +108,7 @@ def test_a_different_result_is_told_and_the_run_is_not_ok() -> None:
     run = replace(RUN, checks={**CHECKS, "python": {"tokens": 8}})
     assert not run.ok
     assert "DIFFERENT: the results of kind python are not those of the plain process\n" in report(run)
-    assert [line.split()[-1] for line in report(run).splitlines()[3:6]] == ["yes", "NO", "yes"]
+    assert [line.split()[-1] for line in report(run).splitlines()[3:6]] == ["1e-09)", "NO", "yes"]
 
 
 def test_without_the_plain_process_nothing_is_claimed() -> None:
@@ -122,18 +125,43 @@ def test_many_failures_are_counted_not_listed() -> None:
     assert "FAILED: 3 more" in text
 
 
+def test_a_checksum_beyond_the_stated_difference_is_told_with_its_distance() -> None:
+    """As on a device that draws numbers of its own: near enough to be plausible, and not the same."""
+    run = replace(RUN, checks={**CHECKS, "kernel": [kernel_check(MATMUL, 5.001)]})
+    assert not run.ok
+    assert "Checksums of matmul float64: at most 2e-04 apart; within 1e-09 is the same" in report(run)
+    assert "DIFFERENT: the results of kind kernel are not those of the plain process\n" in report(run)
+    assert run.agrees("kernel") is False
+    assert replace(RUN, checks={**CHECKS, "kernel": [kernel_check(MATMUL, 5.0 + 4e-9)]}).ok
+
+
+def test_each_type_of_number_has_its_own_distance() -> None:
+    for dtype, apart in (("float64", 1e-7), ("float32", 1e-4), ("float16", 1e-2)):
+        run = replace(MATMUL, dtype=dtype)
+        assert not same([kernel_check(run, 1.0)], [kernel_check(run, 1.0 + apart)])
+        assert same([kernel_check(run, 1.0)], [kernel_check(run, 1.0 + apart / 1000)])
+    assert not same([kernel_check(MATMUL, 1.0)], [kernel_check(replace(MATMUL, dtype="float32"), 1.0)])
+
+
+def checked(checksum: float | None) -> dict[str, object]:
+    return kernel_check(MATMUL, checksum)
+
+
 @pytest.mark.parametrize(
     ("ours", "plain", "agree"),
     [
-        (1.0, 1.0 + 1e-12, True),
-        (1.0, 1.001, False),
+        (checked(1.0), checked(1.0 + 1e-12), True),
+        (checked(1.0), checked(1.001), False),
+        (checked(None), checked(None), False),
+        (checked(float("nan")), checked(float("nan")), False),
+        (checked(1.0), {"checksum": 1.0}, False),
         (7, 8, False),
-        ({"a": [1.0, 2]}, {"a": (1.0 + 1e-13, 2)}, True),
+        (1.0, 1.0 + 1e-12, False),
+        ({"a": [1.0, 2]}, {"a": (1.0, 2)}, True),
         ({"a": 1}, {"a": 1, "b": 2}, False),
         ([1], [1, 1], False),
         ("x", "x", True),
         (1.0, None, False),
-        (float("nan"), float("nan"), False),
     ],
 )
 def test_same(ours: object, plain: object, agree: bool) -> None:

@@ -1,6 +1,6 @@
 """Everything a worker needs, imported once by the zygote; and whether it may still be forked afterwards.
 
-threads of all libraries to 1 -> import what every worker needs -> import what was asked for -> look for a second thread
+threads of all libraries to 1 -> import what every worker needs -> import what was asked for -> look for a second thread, an open GPU
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from tmax_workers.shown import Shown, locate
 
 ALWAYS = ("cloudpickle", "ctypes", "subprocess", "tmax_workers.kinds.kernel", "tmax_workers.runtime")
 """What a worker imports, be it at its first task, besides what it is told to preload."""
+
+GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
+"""What the drivers of NVIDIA and AMD are reached by, from the first call that counts the devices on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ def load(wanted: Sequence[str]) -> Loaded:
         one = preload([name], 1)
         found += one.modules
         missing += one.missing
-        broken = broken or crowd(f"importing {name} started")
+        broken = broken or crowd(f"importing {name} started") or opened_gpu(name)
     shown = locate()
     if not shown.mark[1]:
         broken = broken or "its environment has no room for the mark of a worker"
@@ -59,6 +62,25 @@ def crowd(what: str) -> str:
     if not others:
         return ""
     return f"{what} {len(others)} more thread{'s' * (len(others) > 1)} ({', '.join(sorted({_thread_name(one) for one in others}))})"
+
+
+def opened_gpu(name: str) -> str:
+    """Return what is wrong when an import has opened a GPU, which no fork of the process could use; else empty."""
+    opened = gpus_in("/proc/self/fd")
+    return f"importing {name} opened {', '.join(opened)}, and a forked process cannot use a GPU that was opened before" if opened else ""
+
+
+def gpus_in(folder: str) -> list[str]:
+    """Return the GPU devices among the files that the links in ``folder`` lead to."""
+    found = set()
+    for number in os.listdir(folder):
+        try:
+            target = os.readlink(f"{folder}/{number}")
+        except OSError:  # the listing's own descriptor is closed by now
+            continue
+        if target.startswith(GPU_DEVICES):
+            found.add(target)
+    return sorted(found)
 
 
 def _thread_name(number: str) -> str:

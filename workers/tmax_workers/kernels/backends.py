@@ -1,12 +1,16 @@
 """The two libraries a kernel can run on, behind one small interface.
 
-NumPy works on the CPU; torch on the CPU and on GPUs. On the CPU both are given the same numbers (drawn by NumPy from the
-seed), so their checksums can be compared; on a GPU torch draws on the device, because filling it from here would take
-longer than the work.
+NumPy works on the CPU; torch on the CPU and on GPUs. The same seed, shapes and type give the same numbers everywhere: NumPy
+draws them on the CPU, piece by piece, and what is meant for another device is rounded on the CPU and copied there. So the
+checksums of two devices can be compared (``tolerance.py``), no device needs room for a second copy, and a cancel takes
+effect between two pieces.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from tmax_workers.device import Device, import_torch
@@ -19,6 +23,8 @@ Array: TypeAlias = Any
 
 BackendName: TypeAlias = Literal["numpy", "torch"]
 ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+PIECE = 1 << 20
+"""Numbers that are drawn, copied or added up in one call: a few milliseconds, and little memory beside the arrays."""
 
 
 class Backend(Protocol):
@@ -28,7 +34,7 @@ class Backend(Protocol):
     device: Device
 
     def draw(self, shapes: list[tuple[int, ...]], dtype: str, seed: int, low: float) -> list[Array]:
-        """Uniform numbers in [low, low + 1), the same for the same seed on the same device."""
+        """Uniform numbers in [low, low + 1): the same for the same seed with every library and on every device."""
         ...
 
     def matmul(self, a: Array, b: Array) -> Array:
@@ -44,7 +50,11 @@ class Backend(Protocol):
         ...
 
     def magnitude(self, a: Array) -> float:
-        """Sum of absolute values: one figure that shows whether two runs computed the same."""
+        """Sum of absolute values, added up in float64: one figure that shows whether two runs computed the same."""
+        ...
+
+    def full_precision(self) -> contextlib.AbstractContextManager[None]:
+        """Multiply float32 as float32 inside, whatever this process was set to; its settings hold again afterwards."""
         ...
 
     def synchronize(self) -> None:
@@ -80,7 +90,11 @@ class NumpyBackend:
         return a.sum()
 
     def magnitude(self, a: Array) -> float:
-        return float(self._np.abs(a).sum(dtype=self._np.float64))
+        flat = a.reshape(-1)
+        return sum(float(self._np.abs(flat[start : start + PIECE]).sum(dtype=self._np.float64)) for start in range(0, flat.size, PIECE))
+
+    def full_precision(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def synchronize(self) -> None:
         """Nothing to wait for: NumPy's calls return when they are done."""
@@ -102,13 +116,21 @@ class TorchBackend:
         self._torch = import_torch("backend torch")
 
     def draw(self, shapes: list[tuple[int, ...]], dtype: str, seed: int, low: float) -> list[Array]:
+        if self.device.kind == "cpu" and ITEM_BYTES[dtype] >= 4:
+            return [self._torch.from_numpy(array) for array in numpy_draw(shapes, dtype, seed, low)]
+        generator = stream(seed)
+        return [self._copied(generator, shape, dtype, low) for shape in shapes]
+
+    def _copied(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: str, low: float) -> Array:
         torch, wanted = self._torch, getattr(self._torch, dtype)
-        if self.device.kind == "cpu":
-            half = ITEM_BYTES[dtype] < 4
-            arrays = numpy_draw(shapes, "float32" if half else dtype, seed, low)
-            return [torch.from_numpy(array).to(wanted) for array in arrays]
-        generator = torch.Generator(device=self.device.kind).manual_seed(seed)
-        return [torch.rand(shape, dtype=wanted, device=self.device.kind, generator=generator).add_(low) for shape in shapes]
+        array = torch.empty(shape, dtype=wanted, device=self.device.kind)
+        flat = array.view(-1)
+        start = 0
+        for piece in pieces(generator, flat.numel(), dtype, low):
+            # Rounded here, not on the device: even half precision is the same everywhere.
+            flat[start : start + piece.size].copy_(torch.from_numpy(piece).to(wanted))
+            start += piece.size
+        return array
 
     def matmul(self, a: Array, b: Array) -> Array:
         return self._torch.matmul(a, b)
@@ -120,9 +142,34 @@ class TorchBackend:
         return a.sum(dtype=self._torch.float32) if a.element_size() < 4 else a.sum()
 
     def magnitude(self, a: Array) -> float:
-        # An Apple GPU has no float64.
-        wide = self._torch.float32 if self.device.kind == "mps" else self._torch.float64
-        return float(a.abs().sum(dtype=wide).item())
+        # In pieces: torch makes a whole float64 copy of what it adds up in float64.
+        flat, total = a.reshape(-1), 0.0
+        for start in range(0, flat.numel(), PIECE):
+            piece = flat[start : start + PIECE].abs()
+            # An Apple GPU has no float64.
+            total += float((piece.cpu() if self.device.kind == "mps" else piece).sum(dtype=self._torch.float64).item())
+        return total
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        torch = self._torch
+        places: list[Any] = [
+            place
+            for place in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+            if hasattr(place, "fp32_precision")  # torch 2.9 and later
+        ]
+        newer = [place.fp32_precision for place in places]
+        try:
+            older = torch.get_float32_matmul_precision()
+        except RuntimeError:  # it was set in the newer way; the older setting is then the default
+            older = "highest"
+        torch.set_float32_matmul_precision("highest")  # sets the newer ones too
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(older)
+            for place, before in zip(places, newer, strict=True):
+                place.fp32_precision = before
 
     def synchronize(self) -> None:
         if self.device.kind == "cuda":
@@ -134,17 +181,61 @@ class TorchBackend:
         return int(self._torch.get_num_threads()) if self.device.kind == "cpu" else None
 
 
+def stream(seed: int) -> np.random.Generator:
+    """Return the numbers of this seed, from the start; the generator is named, so that a new default changes nothing."""
+    import numpy as np
+
+    return np.random.Generator(np.random.PCG64(seed))
+
+
 def numpy_draw(shapes: list[tuple[int, ...]], dtype: str, seed: int, low: float) -> list[np.ndarray[Any, Any]]:
     """Uniform numbers in [low, low + 1) as float32 or float64, the same for the same seed on every machine."""
     import numpy as np
 
-    generator = np.random.default_rng(seed)
+    generator = stream(seed)
     arrays: list[np.ndarray[Any, Any]] = []
     for shape in shapes:
-        array = generator.random(shape, dtype=np.float32 if dtype == "float32" else np.float64)
-        array += low
+        array = np.empty(shape, dtype=dtype)
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, PIECE):
+            fill(generator, flat[start : start + PIECE], low)
         arrays.append(array)
     return arrays
+
+
+def pieces(generator: np.random.Generator, count: int, dtype: str, low: float) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield ``count`` numbers, at most PIECE at a time, in one buffer; for half precision as float32, to be rounded."""
+    import numpy as np
+
+    buffer = np.empty(min(count, PIECE), dtype=drawn_as(dtype))
+    for start in range(0, count, PIECE):
+        piece = buffer[: min(PIECE, count - start)]
+        fill(generator, piece, low)
+        yield piece
+
+
+def fill(generator: np.random.Generator, piece: np.ndarray[Any, Any], low: float) -> None:
+    """Draw into ``piece``; pieces one after the other hold what one whole draw would."""
+    generator.random(out=piece, dtype=piece.dtype.type)
+    piece += low
+
+
+def drawn_as(dtype: str) -> str:
+    """Return the type in which numbers of ``dtype`` are drawn."""
+    return "float32" if ITEM_BYTES[dtype] < 4 else dtype
+
+
+def draw_bytes(shapes: list[tuple[int, ...]], dtype: str, kind: str) -> int:
+    """Return host memory that drawing needs beside the arrays themselves, for a device of this kind."""
+    if kind == "cpu" and ITEM_BYTES[dtype] >= 4:
+        return 0  # drawn in place
+    rounded = ITEM_BYTES[dtype] if ITEM_BYTES[dtype] < 4 else 0
+    return min(PIECE, max(map(math.prod, shapes))) * (ITEM_BYTES[drawn_as(dtype)] + rounded)
+
+
+def sum_bytes(count: int) -> int:
+    """Return memory that ``magnitude`` of ``count`` numbers needs beside them: absolute values, and those as float64."""
+    return 16 * min(PIECE, count)
 
 
 def make(name: BackendName, device: Device) -> Backend:

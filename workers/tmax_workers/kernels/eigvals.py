@@ -66,4 +66,5 @@ KERNEL = Kernel(
     half=False,  # neither LAPACK nor cuSOLVER has it
     devices=frozenset({"cpu", "cuda"}),  # torch has no eigenvalues on Apple's GPU
     torch_is_faster=True,
+    host_copy=True,  # MAGMA, which most builds of torch use for it, takes the matrices from host memory
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmax_workers.errors import Refused
-from tmax_workers.kernels.backends import Array, Backend
+from tmax_workers.kernels.backends import Array, Backend, sum_bytes
 from tmax_workers.kernels.spec import Kernel, Shape, Sizes
 
 TAKES = "n (square), or m, k and n; batch for several at once"
@@ -37,11 +37,9 @@ def flops(sizes: Sizes, item_bytes: int) -> int:
 
 
 def memory_bytes(sizes: Sizes, item_bytes: int) -> int:
-    """Both factors, the product and, for the checksum, its absolute values; half precision is drawn as float32 first."""
-    m, k, n = sizes["m"], sizes["k"], sizes["n"]
-    factors = m * k + k * n
-    drawn = factors * 4 if item_bytes < 4 else 0
-    return sizes["batch"] * (factors * item_bytes + max(drawn, 2 * m * n * item_bytes))
+    """Both factors, the product, and what its checksum takes."""
+    m, k, n, batch = sizes["m"], sizes["k"], sizes["n"], sizes["batch"]
+    return batch * (m * k + k * n + m * n) * item_bytes + sum_bytes(batch * m * n)
 
 
 def run(backend: Backend, inputs: list[Array]) -> Array:

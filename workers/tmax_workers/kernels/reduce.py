@@ -27,8 +27,8 @@ def bytes_read(sizes: Sizes, item_bytes: int) -> int:
 
 
 def memory_bytes(sizes: Sizes, item_bytes: int) -> int:
-    """The vector; half precision is drawn as float32 first."""
-    return sizes["n"] * (item_bytes + 4 if item_bytes < 4 else item_bytes)
+    """The vector."""
+    return sizes["n"] * item_bytes
 
 
 def run(backend: Backend, inputs: list[Array]) -> Array:

@@ -29,7 +29,7 @@ class Kernel:
     """Cost of one run, in ``unit``; the second argument is the size of one element in bytes."""
     unit: Literal["flops", "bytes"]
     memory_bytes: Callable[[Sizes, int], int]
-    """The most that is held at one time: inputs, what the library copies, the result."""
+    """The most that is held at one time: inputs, what the library copies, the result, what the checksum takes."""
     run: Callable[[Backend, list[Array]], Array]
     checksum: Callable[[Backend, Array], float]
     low: float
@@ -39,3 +39,5 @@ class Kernel:
     devices: frozenset[str] = frozenset({"cpu", "cuda", "mps"})
     torch_is_faster: bool = False
     """On a CPU, measured: decides ``--backend auto`` when torch is loaded anyway."""
+    host_copy: bool = False
+    """True: on a GPU the library may work on a copy in host memory, as large as what is held on the device."""

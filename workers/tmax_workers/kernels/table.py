@@ -13,7 +13,7 @@ from tmax_pipes.jobs import KernelJob, KernelValue
 from tmax_workers.device import Device, available_bytes, choose
 from tmax_workers.errors import Refused
 from tmax_workers.kernels import eigvals, matmul, reduce
-from tmax_workers.kernels.backends import ITEM_BYTES, Backend, BackendName, make
+from tmax_workers.kernels.backends import ITEM_BYTES, Backend, BackendName, draw_bytes, make
 from tmax_workers.kernels.spec import Kernel, Sizes
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (matmul.KERNEL, eigvals.KERNEL, reduce.KERNEL)}
@@ -36,6 +36,7 @@ class Plan:
     repeat: int
     seed: int
     needed_bytes: int
+    """Memory of the device the job runs on."""
 
 
 def plan(job: KernelJob) -> Plan:
@@ -50,6 +51,12 @@ def plan(job: KernelJob) -> Plan:
     name = backend_name(kernel, job, device)
     check_dtype(kernel, job.dtype, name, device)
     needed = kernel.memory_bytes(sizes, ITEM_BYTES[job.dtype])
+    drawing = draw_bytes(kernel.shapes(sizes), job.dtype, device.kind)
+    if device.kind == "cpu":
+        needed += drawing
+    else:
+        on_host = drawing + (needed if kernel.host_copy else 0)
+        check_memory(kernel, on_host, Device(kind="cpu", name="", note="inputs are drawn there"))
     check_memory(kernel, needed, device)
     backend = make(name, device)
     return Plan(kernel=kernel, sizes=sizes, backend=backend, dtype=job.dtype, repeat=job.repeat, seed=job.seed, needed_bytes=needed)

@@ -43,13 +43,14 @@ def measure(checked: Plan) -> dict[str, Any]:
     """Draw, warm up once, time every run; the result of the last one gives the checksum."""
     kernel, backend = checked.kernel, checked.backend
     inputs = backend.draw(kernel.shapes(checked.sizes), checked.dtype, checked.seed, kernel.low)
-    _, warmup_s = timed(checked, inputs)
     seconds: list[float] = []
     result: Array = None
-    for _ in range(checked.repeat):
-        result = None  # the last result goes before the next one comes: memory was counted for one
-        result, took_s = timed(checked, inputs)
-        seconds.append(took_s)
+    with backend.full_precision():
+        _, warmup_s = timed(checked, inputs)
+        for _ in range(checked.repeat):
+            result = None  # the last result goes before the next one comes: memory was counted for one
+            result, took_s = timed(checked, inputs)
+            seconds.append(took_s)
     return figures_of(checked, seconds, warmup_s, kernel.checksum(backend, result))
 
 
