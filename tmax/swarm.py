@@ -26,7 +26,7 @@ import msgspec
 from tmax.config import load
 from tmax.control import unseen
 from tmax.control.courier import Courier
-from tmax.core.settings import Settings
+from tmax.core.settings import MAX_WORKERS, Settings
 from tmax.core.snapshot import Snapshot, WorkerView
 from tmax.door import Door
 from tmax.errors import NoSwarm, UsageError
@@ -67,8 +67,8 @@ class Swarm(Submits, _StandardExecutor):
     ) -> None:
         if rebuild.is_importing_main():
             raise RuntimeError("a swarm is made where the main module is imported by a worker: put it below `if __name__ == '__main__':`")
-        if workers is not None and workers < 1:
-            raise ValueError("workers must be at least 1")
+        if workers is not None and not 1 <= workers <= MAX_WORKERS:
+            raise ValueError(f"workers must be at least 1 and at most {MAX_WORKERS}")
         name = swarm or f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
         if not name.startswith(_TEMPORARY):
             raise UsageError(

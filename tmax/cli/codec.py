@@ -53,7 +53,8 @@ def decode(text: str) -> Any:
     trimmed = text.strip(_BLANK)
     try:
         value, end = _scan(trimmed, 0)
-    except StopIteration as error:
+    except (StopIteration, SystemError) as error:
+        # SystemError: the scanner knows what is wrong, and cannot say it unless ``json`` has been imported.
         raise ValueError("not JSON") from error
     if end != len(trimmed):
         raise ValueError("something stands behind the JSON value")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tmax.cli import say
 from tmax.cli.ask import NO_LIMIT, Lost, ask, silence_of, stream
-from tmax.errors import Exit, NoSwarm, TmaxError, WaitTimedOut
+from tmax.errors import Exit, NoSwarm, TmaxError, UsageError, WaitTimedOut
 from tmax.task_end import DONE, told
 
 TYPE_CHECKING = False
@@ -103,6 +103,8 @@ def result(common: say.Common, words: Sequence[str]) -> int:
     """Print the result of one task: JSON, or the ``repr`` of a Python value; 1 when it did not succeed, 75 when it has not ended."""
     try:
         found = ids_of(common, words)
+        if len(found) != 1:
+            raise UsageError(f"{' '.join(words)} means {len(found)} tasks", hint="result shows one")
         answer = ask(common.layout, "show", id=found[0])
     except NoSwarm as missing:
         from tmax.cli import offline

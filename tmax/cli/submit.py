@@ -52,7 +52,7 @@ def task_of(words: Sequence[str], *, py: str = "", split: bool = False, **settin
             raise UsageError("--split is for commands, not for --py")
         return {**python_task(py, words), **process_settings(), **settings}
     if not words:
-        raise UsageError("no command given", hint="tmax submit -- COMMAND [ARGUMENT ...], or: tmax submit --py MODULE:FUNCTION [JSON ...]")
+        raise UsageError("no command given", hint="write it behind --: -- COMMAND [ARGUMENT ...], or: --py MODULE:FUNCTION [JSON ...]")
     shell = {"kind": "shell", "argv": list(words), "split": split, "cwd": working_folder(), "env": environment()}
     return {**shell, **process_settings(), **settings}
 

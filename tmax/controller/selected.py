@@ -38,7 +38,7 @@ def wanted_ids(ask: Ask) -> list[int]:
     ids = ask.fields.get("ids")
     # In C, as there may be very many; a bool is not an int here.
     if not isinstance(ids, list) or not set(map(type, ids)) <= {int} or (ids and min(ids) <= 0):
-        raise UsageError("ids must be a list of task numbers")
+        raise UsageError("ids must be a list of task numbers", hint="task numbers begin at 1")
     return list(dict.fromkeys(ids))
 
 

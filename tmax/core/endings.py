@@ -8,7 +8,7 @@ from tmax.core.events import LifeEnded
 from tmax.core.model import Crash, Outcome, Task, TaskState
 from tmax.core.roster import Life
 from tmax.core.settings import TaskSettings
-from tmax_pipes.messages import Failure
+from tmax_pipes.messages import Failure, Report
 
 S = TaskState
 
@@ -34,9 +34,15 @@ class Verdict:
     delay_s: float = 0.0
 
 
-def outcome_of(failure: Failure) -> Outcome:
+def outcome_of(failure: Failure, report: Report | None = None) -> Outcome:
     """Return the outcome of a task that the controller, not a worker, ended."""
-    return Outcome(failure=failure)
+    return Outcome(failure=failure, report=report or Report())
+
+
+def _run_of(task: Task, wall: float) -> Report:
+    """Return what is known of a run whose worker did not live to report it: when it began, and how long it went on."""
+    began = task.lease.started_at if task.lease else 0.0
+    return Report(started_at=began, duration_s=max(0.0, wall - began)) if began else Report()
 
 
 def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall: float, leaving: bool) -> Verdict:
@@ -52,7 +58,7 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
         )
     if life.killed == "timeout" and culprit:
         message = f"did not end within its {task.timeout_s:g} s nor {task.grace_s:g} s after being asked; its worker was ended"
-        return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message)))
+        return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message), _run_of(task, wall)))
     if started and task.delivery == "at-most-once":
         return _interrupted(task, life, event, wall, leaving=leaving)
     if not culprit or leaving or event.whole:
@@ -62,7 +68,9 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
         return Verdict(to=S.READY, crashes=crashes, solo=True)
     message = f"{len(crashes)} workers died under it; the last one: {event.cause}"
     return Verdict(
-        to=S.DEAD, crashes=crashes, outcome=outcome_of(Failure(kind="signal", message=message, signal=event.signal, hint=_hint(event)))
+        to=S.DEAD,
+        crashes=crashes,
+        outcome=outcome_of(Failure(kind="signal", message=message, signal=event.signal, hint=_hint(event)), _run_of(task, wall)),
     )
 
 
@@ -73,11 +81,11 @@ def _hint(event: LifeEnded) -> str:
 
 def _interrupted(task: Task, life: Life, event: LifeEnded, wall: float, *, leaving: bool) -> Verdict:
     if leaving:
-        return Verdict(to=S.INTERRUPTED, crashes=task.crashes, outcome=outcome_of(TAKEN_DOWN))
+        return Verdict(to=S.INTERRUPTED, crashes=task.crashes, outcome=outcome_of(TAKEN_DOWN, _run_of(task, wall)))
     message = f"its worker {life.name} ended while it ran ({event.cause}); {NOT_AGAIN}"
     hint = AGAIN if life.killed or not _hint(event) else f"{_hint(event)}; {AGAIN}"
     failure = Failure(kind="signal", message=message, signal=event.signal, hint=hint)
-    return Verdict(to=S.INTERRUPTED, crashes=(*task.crashes, _crash(life, event, wall)), outcome=outcome_of(failure))
+    return Verdict(to=S.INTERRUPTED, crashes=(*task.crashes, _crash(life, event, wall)), outcome=outcome_of(failure, _run_of(task, wall)))
 
 
 def _crash(life: Life, event: LifeEnded, wall: float) -> Crash:

@@ -13,7 +13,8 @@ import msgspec
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[int, msgspec.Meta(ge=0)]
-Workers = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+MAX_WORKERS = 4096
+Workers = Annotated[int, msgspec.Meta(ge=0, le=MAX_WORKERS)]
 """Each is a process and a tmux session: a number mistyped must not take the machine down."""
 
 

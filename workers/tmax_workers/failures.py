@@ -20,7 +20,7 @@ from tmax_workers.process_context import InitializerRaised
 
 MESSAGE_CHARS = 4000
 TRACEBACK_CHARS = 32_000
-_OWN = __name__.partition(".")[0]
+_OWN = frozenset({__name__.partition(".")[0], blobs.__name__.partition(".")[0]})
 
 
 def failure_of(error: BaseException, blob_folder: str) -> Failure:
@@ -111,11 +111,10 @@ def _told(error: BaseException | None) -> str:
 
 
 def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from where our code calls theirs; all of it when it never left ours."""
-    whole = trace
-    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == _OWN:
+    """The traceback from where our code calls theirs; none when it never left ours: a wrong argument, or a function written in C."""
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _OWN:
         trace = trace.tb_next
-    return trace if trace is not None else whole
+    return trace
 
 
 def _packed(error: BaseException, blob_folder: str) -> Body | None:
