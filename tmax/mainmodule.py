@@ -31,6 +31,47 @@ def main_mark(file: str) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
+_PLAIN_CALLS = frozenset(
+    {"Condition", "Decimal", "Event", "Fraction", "Lock", "NewType", "ParamSpec", "Path", "RLock", "Semaphore", "TypeVar", "cache", "compile",
+     "dict", "float", "frozenset", "getLogger", "int", "len", "list", "namedtuple", "object", "partial", "range", "set", "str", "timedelta",
+     "tuple"}
+)  # fmt: skip
+"""What is often called for a name at the top of a module, and changes nothing else."""
+
+
+@functools.cache
+def sets_up(file: str) -> bool:
+    """Return whether the top level of the main module does more than to import, to define and to name values.
+
+    Only then its workers import it before the first task: it costs each of them what the program's own start costs.
+    """
+    try:
+        with open(file, "rb") as source:
+            tree = ast.parse(source.read())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(map(_acts, tree.body))
+
+
+def _acts(node: ast.stmt) -> bool:
+    if isinstance(node, ast.If):
+        return not _is_guard(node) and any(map(_acts, [*node.body, *node.orelse]))
+    if isinstance(node, ast.Try):
+        return any(map(_acts, [*node.body, *node.orelse, *node.finalbody])) or any(_acts(one) for way in node.handlers for one in way.body)
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return not all(isinstance(target, ast.Name) for target in targets) or _calls(node.value)
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass, ast.Delete, ast.Raise)
+    return not isinstance(node, kept)
+
+
+def _calls(value: ast.expr | None) -> bool:
+    calls = [one.func for one in ast.walk(value) if isinstance(one, ast.Call)] if value is not None else []
+    return any(getattr(called, "attr", getattr(called, "id", "")) not in _PLAIN_CALLS for called in calls)
+
+
 def about_of(name: str) -> About:
     """Return what is sent of a module whose functions are sent by value."""
     module = sys.modules[name]

@@ -19,7 +19,7 @@ from typing import Any
 
 from tmax.bodies import Bodies
 from tmax.calls import PYTHON
-from tmax.mainmodule import main_mark, main_to_import
+from tmax.mainmodule import main_mark, main_to_import, sets_up
 from tmax.searchpath import SearchPath
 from tmax_pipes import rebuild
 from tmax_pipes.jobs import Body, Context, Surroundings, encode_context, encode_surroundings
@@ -99,6 +99,8 @@ class Submitter:
 
     def _own_context(self, path: tuple[str, ...]) -> Context:
         main_file, main_module = main_to_import()
+        if not sets_up(main_file):
+            main_file = main_module = ""  # what a function needs of it travels with the function, or is imported then
         is_own = bool(self._initializer or self._max_tasks)
         return Context(
             python=PYTHON,
