@@ -43,6 +43,8 @@ def script(box: Box, text: str, timeout_s: float = 60) -> subprocess.CompletedPr
 def start(box: Box, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     """Begin a ``run`` that goes on."""
     options.setdefault("stdin", subprocess.DEVNULL)
+    # Whoever started the tests may ignore SIGHUP (nohup), and what is ignored stays so.
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     return subprocess.Popen(
         box.command("run", *words), env=box.env, cwd=box.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )

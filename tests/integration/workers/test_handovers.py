@@ -18,7 +18,7 @@ from tmax_pipes.messages import Done, Recalled, Stored
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-LIMITS = {resource.RLIMIT_FSIZE: (100, -1), resource.RLIMIT_NOFILE: (60, 60)}
+LIMITS = {resource.RLIMIT_FSIZE: (100, -1), resource.RLIMIT_NOFILE: (200, 200)}
 
 
 def limited(job: Job) -> Job:
@@ -29,7 +29,7 @@ def limited(job: Job) -> Job:
 
 def test_a_command_and_its_log_have_no_limits_and_no_variables_of_the_task_before(worker: Bench):
     worker.say(run(1, limited(call(resource.getrlimit, resource.RLIMIT_NOFILE))), run(2, sh("ulimit -S -n; echo ${MARK:-none}; seq 10000")))
-    assert value_of(worker, 1) == (60, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert value_of(worker, 1) == (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     assert worker.done(2).report.output_bytes > 40_000
     lines = (worker.state / "logs/2.log").read_text().splitlines()
     assert lines[:3] == [str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), "none", "1"]
