@@ -76,7 +76,8 @@ def works(box: Box) -> None:
     wait_until(lambda: pids(box).get(name) not in {None, 0, pid}, story=box.story)
     wait_until(lambda: all(worker["state"] == "idle" for worker in box.workers()), story=box.story)
     assert set(before) <= set(box.tmux("list-sessions", "-F", "#{session_name}").split())
-    assert len(servers(box, "tmax_workers.zygote")) == 1, box.processes()
+    # A worker that has just been forked has the command line of its zygote for a moment.
+    wait_until(lambda: len(servers(box, "tmax_workers.zygote")) == 1, story=lambda: str(box.processes()))
     assert len(tmux_servers(box)) == 1, box.processes()
 
 
@@ -148,7 +149,7 @@ def test_a_verb_that_comes_while_nothing_is_there_waits_for_it(box: Box) -> None
         box.tmax("wait", str(number))
         remove_all(box)
         assert "already running" in box.tmax("init").stdout
-    assert len(servers(box, "tmax_workers.zygote")) == 1
+    wait_until(lambda: len(servers(box, "tmax_workers.zygote")) == 1)
 
 
 @pytest.mark.parametrize("what", ["everything", "its files"])

@@ -65,8 +65,9 @@ def test_real_futures_for_wait_and_as_completed(make: Made) -> None:
 
 def test_many_submits_share_messages_and_keep_their_order(make: Made, swarm: Toy) -> None:
     courier = make()
-    may_answer = threading.Event()
-    swarm.reactor.call_soon(lambda: may_answer.wait(20))  # as long as it answers nothing, what is submitted gathers
+    waits, may_answer = threading.Event(), threading.Event()
+    swarm.reactor.call_soon(lambda: (waits.set(), may_answer.wait(20)))  # as long as it answers nothing, what is submitted gathers
+    assert waits.wait(20)
     futures = [send(courier, operator.pos, number) for number in range(5000)]
     may_answer.set()
     assert [future.result(20) for future in futures] == list(range(5000))

@@ -63,7 +63,7 @@ print(len(left), descendants.end_all(), descendants.has_children(), time.monoton
 
 def test_a_deaf_one_is_killed_after_the_grace_and_one_that_is_stopped_too() -> None:
     code = """
-sh("(trap '' TERM; while :; do sleep 0.05; done) & (kill -STOP $(exec sh -c 'echo $PPID')) &")
+sh("f=$(mktemp -u); (trap '' TERM; : > $f; while :; do sleep 0.05; done) & while ! test -e $f; do sleep 0.01; done; rm $f; (kill -STOP $(exec sh -c 'echo $PPID')) &")
 began = time.monotonic()
 print(descendants.end_all(0.3), descendants.has_children(), 0.25 < time.monotonic() - began < 20)
 """
