@@ -102,10 +102,10 @@ def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
     except BaseException:
         os.close(process)
         raise
-    from tmax_pipes.inotify import IN_CREATE, FolderWatch, Inotify  # imports ctypes, for this alone
+    from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify  # imports ctypes, for this alone
 
     inotify = Inotify()
-    watch = FolderWatch(inotify, layout.runtime, IN_CREATE)
+    watch = FolderWatch(inotify, layout.runtime, IN_CREATE | IN_MOVED_TO)
     end_s = time.monotonic() + HEAL_LIMIT_S
     try:
         while (left_s := end_s - time.monotonic()) > 0:

@@ -77,7 +77,7 @@ def works(box: Box) -> None:
     wait_until(lambda: all(worker["state"] == "idle" for worker in box.workers()), story=box.story)
     assert set(before) <= set(box.tmux("list-sessions", "-F", "#{session_name}").split())
     # A worker that has just been forked has the command line of its zygote for a moment.
-    wait_until(lambda: len(servers(box, "tmax_workers.zygote")) == 1, story=lambda: str(box.processes()))
+    wait_until(lambda: len(servers(box, "tmax_workers.zygote")) == 1, story=lambda: f"{box.processes()}\n{box.story()}")
     assert len(tmux_servers(box)) == 1, box.processes()
 
 

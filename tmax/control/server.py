@@ -31,6 +31,7 @@ from tmax.control.protocol import BULK_MARK, MAX_LINE_BYTES, BulkRefused, BulkRe
 from tmax.errors import FolderError, TmaxError, UsageError
 from tmax.layout import SUN_PATH_BYTES, private_folder
 from tmax.reactor import Reactor
+from tmax_pipes.listening import listen_at
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A peer that has not read so much is dropped; a client of ours connects again and asks for what it missed."""
@@ -449,15 +450,9 @@ def _clear_way(path: str) -> None:
 
 
 def _bound(path: str) -> tuple[socket.socket, int]:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = listen_at(path, _BACKLOG)
     try:
-        # Not chmod after bind: a client that looked in between would refuse a socket open to others.
-        before = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-        sock.listen(_BACKLOG)
+        sock.setblocking(False)
         return sock, os.lstat(path).st_ino
     except OSError:
         sock.close()

@@ -19,6 +19,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ KEPT = "TMAX_KEEP"
 """In the environment of what a Python task with ``keep_background`` starts, in the place of the mark."""
 _LOOK_AGAIN_S = 0.002
 _UNSURE_ROUNDS = 5
-RECALL_LIMIT_S = 1.0
-"""For a server to make its socket again."""
+RECALL_LIMIT_S = 5.0
+"""For a server to make its socket again: so long only where it is stopped, or the machine is."""
 
 
 def mark_prefix(layout: Layout) -> str:
@@ -281,7 +282,7 @@ def recall_servers(layout: Layout, paths: Iterable[str]) -> None:
     For the start of a controller: without it there would soon be two of each.  A tmux server that does not make its socket
     again (it is stopped) is ended, its workers live on; a zygote that does not forks no more, and ends with its last child.
     """
-    missing = {path for path in paths if not os.path.lexists(path)}
+    missing = {path for path in paths if not _listens(path)}
     if not missing or not os.path.lexists(layout.database):
         return  # all is there, or this is the first start
     found = [(path, fd) for path, fd in _servers(layout) if path in missing]
@@ -291,7 +292,7 @@ def recall_servers(layout: Layout, paths: Iterable[str]) -> None:
         _send(fd, signal.SIGUSR1)
     _await(found)
     for path, fd in found:
-        if path == layout.tmux and not os.path.lexists(path):
+        if path == layout.tmux and not _listens(path):
             LOG.warning("the tmux server does not make its socket again: it is ended")
             kill(fd)
             has_ended(fd, RECALL_LIMIT_S)
@@ -299,23 +300,37 @@ def recall_servers(layout: Layout, paths: Iterable[str]) -> None:
 
 
 def _await(found: list[tuple[str, int]]) -> None:
-    """Wait until each of these processes has made its socket or has ended, at most for RECALL_LIMIT_S."""
+    """Wait until each of these processes listens again or has ended, at most for RECALL_LIMIT_S."""
     if not found:
         return
-    from tmax_pipes.inotify import IN_CREATE, Inotify  # imports ctypes, which no other start shall wait for
+    from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, Inotify  # imports ctypes, which no other start shall wait for
 
     inotify = Inotify()
-    inotify.watch(os.path.dirname(found[0][0]), IN_CREATE)
+    inotify.watch(os.path.dirname(found[0][0]), IN_CREATE | IN_MOVED_TO)
     end = time.monotonic() + RECALL_LIMIT_S
     while (left_s := end - time.monotonic()) > 0:
-        waiting = [fd for path, fd in found if not os.path.lexists(path) and not has_ended(fd)]
+        waiting = {path: fd for path, fd in found if not _listens(path) and not has_ended(fd)}
         if not waiting:
             break
-        # Without inotify (a user's instances can be used up) we look from time to time.
-        select.select([*waiting, *([inotify.fd] if inotify.fd >= 0 else [])], [], [], left_s if inotify.fd >= 0 else _LOOK_AGAIN_S)
+        # Without inotify (a user's instances can be used up) we look from time to time; nothing tells when a socket begins to listen.
+        wakes = inotify.fd >= 0 and not any(map(os.path.lexists, waiting))
+        watched = [*waiting.values(), *([inotify.fd] if inotify.fd >= 0 else [])]
+        select.select(watched, [], [], left_s if wakes else _LOOK_AGAIN_S)
         if inotify.fd >= 0:
             inotify.read()
     inotify.close()
+
+
+def _listens(path: str) -> bool:
+    """Whether a process listens at this socket: one between its ``bind`` and its ``listen`` does not yet."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            return True  # its queue is full
+        except OSError:
+            return False
+    return True
 
 
 def _servers(layout: Layout) -> Iterator[tuple[str, int]]:

@@ -33,7 +33,20 @@ def start(
     layout: Layout, listener: socket.socket, *, python: str, preload: Sequence[str], orphan_ttl_s: float, env: Mapping[str, str]
 ) -> int:
     """Start a zygote that serves ``listener``; return its pid, which is ours to wait for.  OSError when that is impossible."""
-    argv = [python, "-P", "-m", "tmax_workers.zygote", "--fd", str(_FD), "--swarm", layout.swarm, "--state", layout.state]
+    argv = [
+        python,
+        "-P",
+        "-m",
+        "tmax_workers.zygote",
+        "--fd",
+        str(_FD),
+        "--socket",
+        layout.zygote,
+        "--swarm",
+        layout.swarm,
+        "--state",
+        layout.state,
+    ]
     argv += ["--orphan-ttl-s", f"{orphan_ttl_s:g}", *(["--preload", ",".join(preload)] if preload else [])]
     log = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     actions = [

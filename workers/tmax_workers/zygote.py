@@ -58,7 +58,7 @@ from tmax_workers.zygote_wire import (
     to_zygote,
 )
 
-USAGE = "python -P -m tmax_workers.zygote --fd N --swarm NAME --state FOLDER [--preload a,b] [--orphan-ttl-s S]"
+USAGE = "python -P -m tmax_workers.zygote --fd N --socket PATH --swarm NAME --state FOLDER [--preload a,b] [--orphan-ttl-s S]"
 
 
 # -- serving --------------------------------------------------------------------------------------
@@ -82,7 +82,8 @@ class _Worker:
 class Zygote:
     """Forks, waits, and tells."""
 
-    def __init__(self, listener: socket.socket, loaded: Loaded, *, orphan_ttl_s: float) -> None:
+    def __init__(self, listener: socket.socket, path: str, loaded: Loaded, *, orphan_ttl_s: float) -> None:
+        """``path``: where ``listener`` is found, to be made again when it is removed."""
         self._loaded = loaded
         self._broken = loaded.broken
         self._orphan_ttl_s = orphan_ttl_s
@@ -100,7 +101,7 @@ class Zygote:
         self._alone_since: float | None = None
         listener.setblocking(False)
         self._listener = listener
-        self._path = str(listener.getsockname())
+        self._path = path
         self._loop.add(listener.fileno(), self._connecting)
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._loop.add(self._wake[0], lambda _events: self._signalled())
@@ -373,12 +374,21 @@ def _life_of(request: Request) -> int:
 def main(args: Sequence[str]) -> int:
     """Be the zygote; in a forked child, be the worker.  64 when the command line is wrong."""
     given = dict(zip(args[::2], args[1::2], strict=False))
-    if len(args) % 2 or "--fd" not in given or given.keys() - {"--fd", "--swarm", "--state", "--preload", "--orphan-ttl-s"}:
+    if (
+        len(args) % 2
+        or not given.keys() >= {"--fd", "--socket"}
+        or given.keys() - {"--fd", "--socket", "--swarm", "--state", "--preload", "--orphan-ttl-s"}
+    ):
         print(f"error: not a zygote's command line\nhint: it is started by the controller: {USAGE}", file=sys.stderr)
         return 64
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listener = _only(int(given["--fd"]))
-    zygote = _prepare(listener, [name for name in given.get("--preload", "").split(",") if name], float(given.get("--orphan-ttl-s", "900")))
+    zygote = _prepare(
+        listener,
+        given["--socket"],
+        [name for name in given.get("--preload", "").split(",") if name],
+        float(given.get("--orphan-ttl-s", "900")),
+    )
     birth = zygote.serve()
     del zygote
     return 0 if birth is None else zygote_child.live(birth)
@@ -396,14 +406,14 @@ def _only(fd: int) -> socket.socket:
     return socket.socket(fileno=fd)
 
 
-def _prepare(listener: socket.socket, wanted: Sequence[str], orphan_ttl_s: float) -> Zygote:
+def _prepare(listener: socket.socket, path: str, wanted: Sequence[str], orphan_ttl_s: float) -> Zygote:
     begun = time.monotonic()
     loaded = load(wanted)
     for missing in loaded.missing:
         _log(f"not imported: {missing}")
     if loaded.broken:
         _log(f"cannot fork workers: {loaded.broken}")
-    zygote = Zygote(listener, loaded, orphan_ttl_s=orphan_ttl_s)
+    zygote = Zygote(listener, path, loaded, orphan_ttl_s=orphan_ttl_s)
     # A collection in a child would write to every page it looks at, and so copy it: what is here now is not looked at.
     gc.collect()
     gc.freeze()

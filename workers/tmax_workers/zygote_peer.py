@@ -9,8 +9,10 @@ import os
 import socket
 import struct
 
+from tmax_pipes.listening import listen_at
 from tmax_workers.zygote_wire import DESCRIPTORS, BadRequest, Request, request_in
 
+_BACKLOG = 4096
 _READ_BYTES = 256 * 1024
 _LINE_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
@@ -18,19 +20,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 def listen(path: str) -> socket.socket:
     """Return a socket that listens at ``path`` (0600), in place of what was there.  OSError when that is impossible."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass  # nobody has listened here
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(4096)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    return listen_at(path, _BACKLOG)
 
 
 class Peer:

@@ -66,10 +66,12 @@ def test_real_futures_for_wait_and_as_completed(make: Made) -> None:
 def test_many_submits_share_messages_and_keep_their_order(make: Made, swarm: Toy) -> None:
     courier = make()
     waits, may_answer = threading.Event(), threading.Event()
-    swarm.reactor.call_soon(lambda: (waits.set(), may_answer.wait(20)))  # as long as it answers nothing, what is submitted gathers
+    swarm.reactor.call_soon(lambda: (waits.set(), may_answer.wait()))  # as long as it answers nothing, what is submitted gathers
     assert waits.wait(20)
-    futures = [send(courier, operator.pos, number) for number in range(5000)]
-    may_answer.set()
+    try:
+        futures = [send(courier, operator.pos, number) for number in range(5000)]
+    finally:
+        may_answer.set()
     assert [future.result(20) for future in futures] == list(range(5000))
     assert [future.task_id for future in futures] == list(range(1, 5001))
     assert swarm.messages < 100
