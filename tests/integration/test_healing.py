@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -81,8 +82,22 @@ def works(box: Box) -> None:
     assert len(tmux_servers(box)) == 1, box.processes()
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a folder in which others make and rename files meanwhile."""
+    for _ in range(100):
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+                raise
+            if path.exists():
+                continue
+        return
+    raise AssertionError(f"{path} cannot be removed")
+
+
 def remove_all(box: Box) -> None:
-    shutil.rmtree(box.root / "run" / "tmax")
+    remove_tree(box.root / "run" / "tmax")
 
 
 def remove_old_files(box: Box) -> None:
@@ -96,7 +111,7 @@ def remove_one(name: str) -> Callable[[Box], None]:
     def remove(box: Box) -> None:
         path = box.runtime / name
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink()
 
@@ -213,7 +228,7 @@ def test_a_link_in_its_place_is_not_followed(box: Box) -> None:
     number = slow_task(box)
     target = box.root / "target"
     target.mkdir(mode=0o700)
-    shutil.rmtree(box.runtime)
+    remove_tree(box.runtime)
     box.runtime.symlink_to(target)
     wait_until(lambda: "a link is not accepted here" in (box.state / "controller.log").read_text(), story=box.story)
     told = box.tmax("init", ok=False)
@@ -229,7 +244,7 @@ def test_a_link_in_its_place_is_not_followed(box: Box) -> None:
 def test_a_folder_open_to_others_in_its_place_is_not_used(box: Box) -> None:
     box.init(1)
     number = slow_task(box)
-    shutil.rmtree(box.runtime)
+    remove_tree(box.runtime)
     box.runtime.mkdir()
     box.runtime.chmod(0o777)
     wait_until(lambda: "is open to others" in (box.state / "controller.log").read_text(), story=box.story)

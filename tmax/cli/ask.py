@@ -31,6 +31,8 @@ NO_LIMIT = 0.0
 WAITS = ("wait", "ready", "down")
 """Verbs whose answer comes when something has happened in the swarm; how long that takes is the user's affair."""
 _READ_BYTES = 64 * 1024
+_REMOVED_TRIES = 5
+"""The socket may be removed as often while a connection is made."""
 
 
 class Lost(NoSwarm):
@@ -50,12 +52,7 @@ class Line:
         self.swarm = layout.swarm
         self._silence_s = silence_s
         self._inbox = bytearray()
-        try:
-            self._sock = dial(layout, SILENCE_S)
-        except NoSwarm:
-            if not _heals(layout):
-                raise
-            self._sock = dial(layout, SILENCE_S)
+        self._sock = _dialled(layout)
         self._limit(silence_s)
 
     def _limit(self, silence_s: float) -> None:
@@ -109,6 +106,16 @@ class Line:
     def close(self) -> None:
         """End the connection; twice is harmless."""
         self._sock.close()
+
+
+def _dialled(layout: Layout) -> _socket.socket:
+    for _ in range(_REMOVED_TRIES):
+        try:
+            return dial(layout, SILENCE_S)
+        except NoSwarm:
+            if not _heals(layout):
+                raise
+    return dial(layout, SILENCE_S)
 
 
 def _heals(layout: Layout) -> bool:
