@@ -130,6 +130,8 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
 
     Empty: the terminal, or ``/dev/null`` where there is none.
     """
+    terminal_size: tuple[int, int] | None = None
+    """Rows and columns of the submitter's terminal, for the program's own; None: those of the pane, also when they change."""
 
 
 KernelValue: TypeAlias = int | float | str | bool

@@ -1,9 +1,9 @@
 """``run``: submit, show the output as it comes, leave with the command's own exit code.
 
 its stdin    ours (input.py)
-its stdout   ours   } a terminal of its own where both of ours are terminals, else two pipes
+its stdout   ours   } a terminal of its own, as large as ours, where both of ours are terminals, else two pipes
 its stderr   ours   }
-TERM, HUP, INT of ours, or nobody reads what it prints: it is cancelled, what it still prints is shown, exit 128 + n
+TERM, HUP, INT, QUIT of ours, or nobody reads what it prints: it is cancelled, what it still prints is shown, exit 128 + n
 a second one: we leave at once; the task still ends
 """
 
@@ -44,11 +44,22 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
         # A terminal only where a person has one for all it prints: a pager or colours would be wrong in a pipe, and one terminal makes one stream.
         task["split"] = task["split"] or not (os.isatty(1) and os.isatty(2))
         task["stdin"] = source.path
+        if not task["split"]:
+            task["terminal_size"] = _terminal_size()
     job = _Job(common, source)
     try:
         return job.run(task, request_id or new_request_id())
     finally:
         job.close()
+
+
+def _terminal_size() -> list[int] | None:
+    """Return rows and columns of our terminal; None when it does not tell."""
+    try:
+        columns, rows = os.get_terminal_size(1)
+    except OSError:
+        return None
+    return [rows, columns] if rows and columns else None
 
 
 class _Job:

@@ -1,4 +1,4 @@
-"""TERM, HUP and INT of ``run``: the first one is something to poll for, the second one leaves at once.
+"""TERM, HUP, INT and QUIT of ``run``: the first one is something to poll for, the second one leaves at once.
 
 An exception would come between any two steps: between printing a piece and noting that it was printed, or after a task
 was accepted and before its number is known.
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Signals:

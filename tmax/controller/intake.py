@@ -25,6 +25,8 @@ MAX_COUNT = 2**31
 
 _MAX_UMASK = 0o777
 _LIMIT_DIGITS = 3
+_MAX_CELLS = 0xFFFF
+"""Rows or columns of a terminal: the kernel keeps 16 bits of each."""
 
 
 def _raw(value: object, what: str) -> bytes:
@@ -90,6 +92,15 @@ def _stdin(value: object) -> bytes:
     return path
 
 
+def _terminal_size(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise UsageError("terminal_size must be [rows, columns]")
+    rows, columns = (_whole(one, "a terminal's rows or columns", least=1, most=_MAX_CELLS) for one in value)
+    return rows, columns
+
+
 def _shell(given: Mapping[str, Any]) -> ShellJob:
     argv = given.get("argv")
     if not isinstance(argv, list) or not argv or argv[0] == "":
@@ -100,6 +111,7 @@ def _shell(given: Mapping[str, Any]) -> ShellJob:
         env=_environment(given.get("env", {})),
         split=_flag(given, "split"),
         stdin=_stdin(given.get("stdin", "")),
+        terminal_size=_terminal_size(given.get("terminal_size")),
         **_options(given),
     )
 

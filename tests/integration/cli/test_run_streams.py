@@ -7,6 +7,7 @@ import pty
 import signal
 import socket
 import subprocess
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,34 @@ def script(box: Box, text: str, timeout_s: float = 60) -> subprocess.CompletedPr
 def start(box: Box, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     """Begin a ``run`` that goes on."""
     options.setdefault("stdin", subprocess.DEVNULL)
-    # Whoever started the tests may ignore SIGHUP (nohup), and what is ignored stays so.
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+    options.setdefault("preexec_fn", hear_signals)
     return subprocess.Popen(
         box.command("run", *words), env=box.env, cwd=box.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )
+
+
+def hear_signals() -> None:
+    """Whoever started the tests may ignore SIGHUP (nohup) or SIGQUIT (a job in the background), and what is ignored stays so."""
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def code_of(running: subprocess.Popen[bytes]) -> int:
     """Wait for its end and return its exit code."""
     running.communicate(timeout=30)
     return running.returncode
+
+
+def all_shown(terminal: int) -> bytes:
+    """Return what was written to a terminal whose other end nobody holds any more, and close it."""
+    shown = b""
+    try:
+        while data := os.read(terminal, 4096):
+            shown += data
+    except OSError:
+        pass  # nobody holds the other end
+    os.close(terminal)
+    return shown
 
 
 def states(box: Box) -> list[str]:
@@ -122,14 +140,20 @@ def test_it_has_a_terminal_where_both_of_ours_are_one_and_no_pager_there(swarm: 
     swarm.env["PAGER"] = "more"
     running = subprocess.Popen(swarm.command("run", "-q", "--", "sh", "-c", text), env=swarm.env, cwd=swarm.root, **ends)
     os.close(theirs)
-    shown = running.communicate(timeout=30)[0] or b""
-    try:
-        while data := os.read(ours, 4096):
-            shown += data
-    except OSError:
-        pass  # nobody holds the other end
-    os.close(ours)
+    shown = (running.communicate(timeout=30)[0] or b"") + all_shown(ours)
     assert shown.split() == ([b"none", b"more"] if redirected else [b"tty", b"cat"])
+
+
+@pytest.mark.parametrize("rows", [37, 0])
+def test_its_terminal_is_as_large_as_ours(swarm: Box, rows: int) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (rows, 91))
+    words = ("run", "-q", "--", "sh", "-c", "stty size; tput cols")
+    running = subprocess.Popen(swarm.command(*words), env=swarm.env, cwd=swarm.root, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    assert running.wait(timeout=30) == 0
+    shown = all_shown(ours).split()
+    assert shown == [b"37", b"91", b"91"] if rows else shown[1] == shown[2] != b"91", "one that does not tell its size leaves the pane's"
 
 
 def test_a_reader_that_leaves_ends_the_command(swarm: Box) -> None:
@@ -275,7 +299,7 @@ def test_many_at_once_each_read_their_own(swarm: Box) -> None:
 # -- signals ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_cancels_the_command_shows_its_last_words_and_is_the_exit_code(swarm: Box, number: signal.Signals) -> None:
     running = start(swarm, "--grace", "20", "--", "sh", "-c", "trap 'echo asked; exit 5' TERM; echo up; while :; do sleep 0.05; done")
     assert running.stdout is not None

@@ -227,3 +227,16 @@ def test_window_size_follows_the_pane(worker: Bench):
     fcntl.ioctl(worker.master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
     worker.done(1)
     worker.wait_screen("33 111")
+
+
+def test_a_size_of_its_submitter_stays_whatever_the_pane_does(worker: Bench, folder: Path):
+    import termios
+
+    text = f"trap 'echo changed' WINCH; stty size; while [ ! -e {folder}/go ]; do sleep 0.05; done; stty size"
+    worker.say(run(1, sh(text, terminal_size=(40, 91))))
+    worker.wait_screen("\n40 91\n")
+    termios.tcsetwinsize(worker.master, (33, 111))
+    os.kill(worker.pid, signal.SIGWINCH)
+    worker.type(b"\r")
+    (folder / "go").touch()
+    assert tail(worker, 1).split() == ["40", "91", "40", "91"]

@@ -24,6 +24,14 @@ def test_arguments_that_are_not_utf8_are_kept_byte_for_byte() -> None:
     assert task.job == ShellJob(argv=(b"echo", b"caf\xe9"), env={b"X": b"\xff"}, cwd=b"/tmp/\x80")
 
 
+def test_the_size_of_a_terminal_is_kept_and_checked() -> None:
+    assert made(kind="shell", argv=["x"], terminal_size=[40, 91]).job.terminal_size == (40, 91)
+    assert made(kind="shell", argv=["x"]).job.terminal_size is None
+    for wrong in ([40], "ab", [0, 80], [80, 65536], [80.0, True]):
+        with pytest.raises(UsageError):
+            made(kind="shell", argv=["x"], terminal_size=wrong)
+
+
 def test_python_and_kernel_tasks() -> None:
     task = made(kind="python", target="a.b:c.d", args=[1], kwargs={"x": 2})
     context = encode_context(Context())

@@ -146,8 +146,8 @@ class ShellRun:
                 pass  # its input is full, or it has closed it
 
     def resize(self, size: tuple[int, int]) -> None:
-        """The pane has another size."""
-        if self._keys >= 0:
+        """The pane has another size; a program with its submitter's keeps that."""
+        if self._keys >= 0 and self._job.terminal_size is None:
             _set_size(self._keys, size)
 
     def sample(self) -> None:
@@ -216,7 +216,7 @@ class ShellRun:
         self._on_start()
 
     def _spawn(self, command: Command) -> int:
-        theirs = self._open_pipes() if self._job.split else self._open_terminal(self._place.size)
+        theirs = self._open_pipes() if self._job.split else self._open_terminal(self._job.terminal_size or self._place.size)
         if self._stdin is not None:
             theirs[0] = self._stdin.taken()
         try:
