@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Literal, Never, ParamSpec, TypeVar, cast, get_args
 
 from msgspec.structs import replace
 
@@ -21,7 +21,7 @@ from tmax.failures import initializer_failed
 from tmax.outcomes import ExitStatus
 from tmax.searchpath import SearchPath
 from tmax.submitter import Submitter
-from tmax_pipes.jobs import Job, KernelJob, KernelValue, ShellJob
+from tmax_pipes.jobs import Backend, Device, Job, KernelJob, KernelValue, ShellJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,8 +119,8 @@ class Submits:
         self,
         name: str,
         *,
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-        backend: Literal["auto", "numpy", "torch"] = "auto",
+        device: Device = "auto",
+        backend: Backend = "auto",
         dtype: str = "float64",
         repeat: int = 1,
         seed: int = 0,
@@ -129,8 +129,10 @@ class Submits:
         """Run a numeric kernel (``matmul``, ``eigvals``, ``reduce``); the result says its time, device and rate.
 
         ``params``: its sizes, for example ``n=2048``.  What cannot be run (shape, memory, device) fails the future with TaskFailed.
+        Raises UsageError for a value that no kernel takes.
         """
         job = KernelJob(name=name, params=params, device=device, backend=backend, dtype=dtype, repeat=repeat, seed=seed)
+        _check_kernel(job)
         return cast("TaskFuture[dict[str, Any]]", self._hand_over(job, "kernel"))
 
     def shell(
@@ -184,6 +186,7 @@ class Submits:
         grace: float | None = None,
         fresh: bool | None = None,
         keep_background: bool | None = None,
+        **unknown: Never,
     ) -> View:
         """Return a view of this swarm whose tasks have these options; what is None stays as it is here.
 
@@ -192,6 +195,8 @@ class Submits:
         when its worker dies.  ``grace``: seconds between asking it to end and killing it.  ``fresh``: in a worker process that has run nothing before, and runs nothing after it.
         ``keep_background``: processes that a task leaves running go on; else they end with it.  Raises UsageError for a wrong value.
         """
+        if unknown:
+            raise TypeError(f"there is no option {next(iter(unknown))!r}; options: {', '.join(_OPTIONS)}")
         delivery = None if idempotent is None else ("at-least-once" if idempotent else "at-most-once")
         given = {
             "name": name,
@@ -205,7 +210,8 @@ class Submits:
         wants = {key: value for key, value in given.items() if value is not None}
         _check_wants(wants)
         flags = {"fresh": fresh, "keep_background": keep_background}
-        job_wants = {key: bool(value) for key, value in flags.items() if value is not None}
+        _check_flags({**flags, "idempotent": idempotent})
+        job_wants = {key: value for key, value in flags.items() if value is not None}
         return View(self._outbox, {**self._wants, **wants}, {**self._job_wants, **job_wants})
 
 
@@ -218,13 +224,45 @@ class View(Submits):
         self._job_wants = job_wants
 
 
+_OPTIONS = tuple(Submits.options.__kwdefaults__ or ())
+
+
+def _check_flags(flags: Mapping[str, Any]) -> None:
+    for key, value in flags.items():
+        if value is not None and not isinstance(value, bool):
+            raise UsageError(f"{key} must be True or False, not {value!r}")
+
+
+def _check_kernel(job: KernelJob) -> None:
+    """Refuse what is no kernel's; what this kernel, library or device does not take is for the worker to say."""
+    for key, known in (("device", get_args(Device)), ("backend", get_args(Backend))):
+        if getattr(job, key) not in known:
+            raise UsageError(f"{key} {getattr(job, key)!r} is not known", hint=f"one of: {' '.join(known)}")
+    _check_whole("repeat", job.repeat, 1)
+    _check_whole("seed", job.seed, 0)
+    for key in ("name", "dtype"):
+        if not isinstance(getattr(job, key), str):
+            raise UsageError(f"{key} must be text, not {getattr(job, key)!r}")
+    for key, value in job.params.items():
+        if not isinstance(value, int | float | str):
+            raise UsageError(f"{key} must be a number, text or boolean, not {value!r}")
+
+
+def _check_whole(key: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{key} must be a whole number from {least}, not {value!r}")
+
+
 def _check_wants(wants: Mapping[str, Any]) -> None:
-    if wants.get("priority", "normal") not in PRIORITIES:
-        raise UsageError(f"priority {wants['priority']!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
-    for key, least in (("timeout_s", 0), ("retries", 0), ("deliveries", 1), ("grace_s", 0)):
-        value = wants.get(key, least)
-        if not isinstance(value, int | float) or not least <= value < float("inf"):
-            raise UsageError(f"{key.removesuffix('_s')} must be a number from {least}, not {value!r}")
+    priority = wants.get("priority", "normal")
+    if not isinstance(priority, str) or priority not in PRIORITIES:
+        raise UsageError(f"priority {priority!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
+    for key in ("timeout_s", "grace_s"):
+        value = wants.get(key, 0)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+            raise UsageError(f"{key.removesuffix('_s')} must be a number of seconds from 0, not {value!r}")
+    for key, least in (("retries", 0), ("deliveries", 1)):
+        _check_whole(key, wants.get(key, least), least)
     name = wants.get("name")
     if name is not None and not isinstance(name, str):
         raise UsageError(f"a task's name must be text, not {name!r}")

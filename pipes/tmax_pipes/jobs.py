@@ -135,6 +135,8 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
 
 
 KernelValue: TypeAlias = int | float | str | bool
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Backend: TypeAlias = Literal["auto", "numpy", "torch"]
 
 
 class KernelJob(JobOptions, frozen=True, tag="kernel", omit_defaults=True):
@@ -144,8 +146,8 @@ class KernelJob(JobOptions, frozen=True, tag="kernel", omit_defaults=True):
     """``matmul``, ``eigvals`` or ``reduce``."""
     params: dict[str, KernelValue] = {}
     """Sizes of the kernel, for example ``{"n": 2048}`` or ``{"n": 100, "batch": 8}``."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    backend: Literal["auto", "numpy", "torch"] = "auto"
+    device: Device = "auto"
+    backend: Backend = "auto"
     dtype: str = "float64"
     repeat: int = 1
     seed: int = 0

@@ -140,7 +140,10 @@ def test_numbers_that_no_task_has_are_named_some_of_them(box: Box) -> None:
     box.init(1)
     done = box.tmax("wait", *map(str, range(1000, 1500)), ok=False)
     assert done.returncode == 4
-    assert done.stderr == "error: no task 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009 and 490 more\n"
+    assert (
+        done.stderr
+        == "error: no task 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009 and 490 more\nhint: tmax ps --all lists tasks\n"
+    )
     assert box.tmax("cancel", *map(str, range(1000, 1500)), ok=False).stderr == done.stderr
 
 

@@ -15,6 +15,9 @@ KERNELS = ("eigvals", "matmul", "reduce")
 
 device = options.one_of("auto", "cpu", "cuda", "mps")
 backend = options.one_of("auto", "numpy", "torch")
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+"""As the workers know them; not every library and device has all, which is for the worker to say."""
+dtype = options.one_of(*DTYPES)
 
 
 def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int, seed: int, **chosen: Any) -> int:

@@ -60,6 +60,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """Return a whole number from 1.  Raises UsageError."""
+    if not (text.isascii() and text.isdigit()) or not text.strip("0"):
+        raise UsageError(f"{text!r} is not a whole number from 1")
+    return count(text)
+
+
 def task_name(text: str) -> str:
     """Return a name that a task may have.  Raises UsageError."""
     from tmax.core.names import check_task_name  # only who names a task pays for it

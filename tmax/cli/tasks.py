@@ -127,7 +127,7 @@ def _run(
     """Submit, show the output as it comes, and leave with the command's own exit code (128 + n for signal n).
 
     Standard input, output and error are yours.  The command has a terminal only where output and error both are one; its pagers are cat.
-    TERM, HUP and Ctrl-C cancel it.
+    Ctrl-C, TERM, HUP and QUIT cancel it.
     """
     settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
     settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
@@ -147,12 +147,13 @@ def _run(
 def _kernel(
     common: Common,
     kernel_name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
-    n: Annotated[int | None, typer.Option("--n", parser=options.count, metavar="N", help="Size.")] = None,
-    m: Annotated[int | None, typer.Option("--m", parser=options.count, metavar="N", help="Rows, where they differ.")] = None,
-    k: Annotated[int | None, typer.Option("--k", parser=options.count, metavar="N", help="Inner size of a product.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", parser=options.count, metavar="N", help="How many at once.")] = None,
+    n: Annotated[int | None, typer.Option("--n", parser=options.positive, metavar="N", help="Size.")] = None,
+    m: Annotated[int | None, typer.Option("--m", parser=options.positive, metavar="N", help="Rows, where they differ.")] = None,
+    k: Annotated[int | None, typer.Option("--k", parser=options.positive, metavar="N", help="Inner size of a product.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", parser=options.positive, metavar="N", help="How many at once.")] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="T", help="float64, float32, float16, bfloat16 [default: float64].")
+        str | None,
+        typer.Option("--dtype", parser=kernel.dtype, metavar="T", help="float64, float32, float16, bfloat16 [default: float64]."),
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", parser=kernel.device, metavar="D", help="auto, cpu, cuda or mps [default: auto].")
@@ -160,7 +161,7 @@ def _kernel(
     backend: Annotated[
         str | None, typer.Option("--backend", parser=kernel.backend, metavar="B", help="auto, numpy or torch [default: auto].")
     ] = None,
-    repeat: Annotated[int | None, typer.Option("--repeat", parser=options.count, metavar="K", help="Timed runs [default: 1].")] = None,
+    repeat: Annotated[int | None, typer.Option("--repeat", parser=options.positive, metavar="K", help="Timed runs [default: 1].")] = None,
     seed: Annotated[int | None, typer.Option("--seed", parser=options.count, metavar="N", help="Of the inputs [default: 0].")] = None,
     timeout_s: Timeout = None,
     priority: Priority = None,

@@ -13,6 +13,8 @@ MAX_SECONDS = 1e9
 """About 30 years: longer than any swarm lives, short enough for every clock call."""
 MAX_NUMBER = 2**63 - 1
 """SQLite's integers end here."""
+TASKS_HINT = "tmax ps --all lists tasks"
+"""For a task that is not there."""
 
 
 def seconds(value: Any, what: str = "timeout_s") -> float | None:
@@ -45,5 +47,5 @@ def task_number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UsageError("a task number is needed")
     if not 0 < value <= MAX_NUMBER:
-        raise NotFound("no task has such a number")
+        raise NotFound("no task has such a number", hint=TASKS_HINT)
     return value

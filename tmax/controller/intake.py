@@ -103,8 +103,10 @@ def _terminal_size(value: object) -> tuple[int, int] | None:
 
 def _shell(given: Mapping[str, Any]) -> ShellJob:
     argv = given.get("argv")
-    if not isinstance(argv, list) or not argv or argv[0] == "":
-        raise UsageError("no command given", hint="tmax submit -- COMMAND [ARGUMENT ...]")
+    if not isinstance(argv, list) or not argv:
+        raise UsageError("no command given", hint="write it behind --: -- COMMAND [ARGUMENT ...]")
+    if argv[0] == "":
+        raise UsageError("the command is empty", hint="its first word is the program; a variable that stands there is perhaps not set")
     return ShellJob(
         argv=tuple(_raw(part, "an argument") for part in argv),
         cwd=_raw(given.get("cwd", ""), "cwd"),
@@ -218,7 +220,7 @@ def _writable(job: Job, *texts: str) -> None:
 
 def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
-    if not isinstance(given, dict) or given.get("kind") not in _KINDS:
+    if not isinstance(given, dict) or not isinstance(given.get("kind"), str) or given["kind"] not in _KINDS:
         raise UsageError("a task needs a kind: shell, python or kernel")
     job = with_defaults(_KINDS[given["kind"]](given), defaults)
     name, priority = given.get("name", ""), given.get("priority", "normal")

@@ -14,6 +14,7 @@ import msgspec
 from tmax.control.protocol import BulkEnd, BulkEnded
 from tmax.control.server import Ask, Peer
 from tmax.controller.clients import NAMED, Waiter, bulk_end
+from tmax.controller.fields import TASKS_HINT
 from tmax.controller.listing import PAGE
 from tmax.controller.pieces import BEHIND_BYTES, Pieces
 from tmax.controller.selectors import select
@@ -37,15 +38,18 @@ def wanted_ids(ask: Ask) -> list[int]:
     """Return the field ``ids``, each number once, or raise UsageError."""
     ids = ask.fields.get("ids")
     # In C, as there may be very many; a bool is not an int here.
-    if not isinstance(ids, list) or not set(map(type, ids)) <= {int} or (ids and min(ids) <= 0):
-        raise UsageError("ids must be a list of task numbers", hint="task numbers begin at 1")
+    if not isinstance(ids, list) or not set(map(type, ids)) <= {int}:
+        raise UsageError("ids must be a list of task numbers")
+    if ids and min(ids) <= 0:
+        raise UsageError(f"{min(ids)} is not the number of a task: they begin at 1", hint=TASKS_HINT)
     return list(dict.fromkeys(ids))
 
 
 def no_task(unknown: Sequence[int]) -> NotFound:
     """Return the error for numbers that no task has."""
     named = ", ".join(map(str, unknown[:NAMED]))
-    return NotFound(f"no task {named}" + (f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""))
+    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    return NotFound(f"no task {named}{more}", hint=TASKS_HINT)
 
 
 def _parts(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tmax.controller.fields import TASKS_HINT
 from tmax.core.names import MAX_CHARACTERS
 from tmax.errors import NotFound, TmaxError, UsageError
 
@@ -36,7 +37,7 @@ def select(words: Sequence[str], last: int, reader: Reader) -> list[int] | TmaxE
 def _ids(word: str, last: int, reader: Reader) -> list[int]:
     if word.isascii() and word.isdigit():
         if len(word) > MAX_DIGITS:
-            raise NotFound("no task has such a number")
+            raise NotFound("no task has such a number", hint=TASKS_HINT)
         return [int(word)]
     span = _RANGE.fullmatch(word)
     if span:
@@ -45,16 +46,16 @@ def _ids(word: str, last: int, reader: Reader) -> list[int]:
             raise UsageError(f"{word}: a range goes from a lower to a higher number, over at most {MAX_RANGE} tasks")
         ids = [number for number in range(first, min(end, last) + 1) if number > 0]
         if not ids:
-            raise NotFound(f"no task in {word}")
+            raise NotFound(f"no task in {word}", hint=TASKS_HINT)
         return ids
     from_last = _LAST.fullmatch(word)
     if from_last:
         number = last - int(from_last[1] or 0)
         if number < 1:
-            raise NotFound(f"no task {word}: {last} tasks were submitted so far")
+            raise NotFound(f"no task {word}: {last} tasks were submitted so far", hint=TASKS_HINT)
         return [number]
     named = reader.named(word)
     if not named:
         shown = word if len(word) <= MAX_CHARACTERS else f"{word[:40]}..."
-        raise NotFound(f"no task named {shown!r}", hint="tmax ps --all lists tasks")
+        raise NotFound(f"no task named {shown!r}", hint=TASKS_HINT)
     return [named]

@@ -235,7 +235,7 @@ class Verbs:
 
         def found(task: Task | None) -> None:
             if task is None:
-                ask.fail(NotFound(f"no task {wanted}"))
+                ask.fail(NotFound(f"no task {wanted}", hint=fields.TASKS_HINT))
             else:
                 then(task)
 

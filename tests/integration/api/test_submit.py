@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.integration.api import work
@@ -223,6 +224,13 @@ def test_kernels_give_their_figures_and_refusals(swarm: Swarm) -> None:
         swarm.kernel("matmulx", n=3).result(20)
 
 
+def test_kernels_are_checked_before_they_are_sent(swarm: Swarm) -> None:
+    for wrong in ({"device": "gpu"}, {"backend": "jax"}, {"repeat": 0}, {"seed": "x"}, {"n": None}, {"n": np.int64(8)}, {"dtype": 8}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            swarm.kernel("matmul", **wrong)
+    assert swarm.submit(work.double, 2).result(20) == 4
+
+
 def test_options_are_checked_where_they_are_said_and_views_stack(swarm: Swarm) -> None:
     for wrong in (
         {"priority": "urgent"},
@@ -231,9 +239,16 @@ def test_options_are_checked_where_they_are_said_and_views_stack(swarm: Swarm) -
         {"deliveries": 0},
         {"grace": float("nan")},
         {"name": "x" * 201},
+        {"priority": ["high"]},
+        {"retries": 1.5},
+        {"timeout": True},
+        {"fresh": "no"},
+        {"idempotent": 0},
     ):
         with pytest.raises(UsageError):
             swarm.options(**wrong)
+    with pytest.raises(TypeError, match="no option 'bogus'; options: name, priority, timeout, "):
+        swarm.options(bogus=1)  # type: ignore[arg-type]
     view = swarm.options(name="one", retries=2).options(priority="high")
     assert view._wants == {"name": "one", "retries": 2, "priority": "high"}
     assert view.submit(work.double, 2).result(20) == 4

@@ -157,6 +157,28 @@ def test_kernel_names_are_those_the_workers_know() -> None:
     assert set(KERNELS) == set(KNOWN)
 
 
+def test_dtypes_are_those_the_workers_know() -> None:
+    from tmax.cli.kernel import DTYPES
+    from tmax_workers.kernels.backends import ITEM_BYTES
+
+    assert tuple(ITEM_BYTES) == DTYPES
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ("--dtype f8", "'f8' is not one of: float64, float32"),
+        ("--n -1", "'-1' is not a whole number from 1"),
+        ("--n 0", "'0' is not a whole number from 1"),
+    ],
+)
+def test_a_kernel_that_no_worker_could_run_costs_no_place_in_the_queue(line: str, told: str) -> None:
+    from typer.testing import CliRunner
+
+    done = CliRunner().invoke(app, ["kernel", "matmul", *line.split()])
+    assert told in str(done.exception) or told in done.output
+
+
 def test_states_are_those_of_the_model() -> None:
     from tmax.core.model import TaskState
 

@@ -24,6 +24,13 @@ def test_arguments_that_are_not_utf8_are_kept_byte_for_byte() -> None:
     assert task.job == ShellJob(argv=(b"echo", b"caf\xe9"), env={b"X": b"\xff"}, cwd=b"/tmp/\x80")
 
 
+def test_an_empty_command_and_a_kind_that_is_no_text_are_refused() -> None:
+    with pytest.raises(UsageError, match="the command is empty"):
+        made(kind="shell", argv=["", "x"])
+    with pytest.raises(UsageError, match="needs a kind"):
+        made(kind=["shell"])
+
+
 def test_the_size_of_a_terminal_is_kept_and_checked() -> None:
     assert made(kind="shell", argv=["x"], terminal_size=[40, 91]).job.terminal_size == (40, 91)
     assert made(kind="shell", argv=["x"]).job.terminal_size is None
