@@ -207,6 +207,7 @@ def _spawn(layout: Layout, ready_fd: int, module: str) -> int:
     """Start the controller; return the size its log had before."""
     try:
         log = os.open(layout.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.fchmod(log, 0o600)  # whatever our umask is
     except OSError as error:
         raise FolderError(layout.log, f"cannot be written: {error.strerror}") from error
     where = ["--swarm", layout.swarm, "--state", layout.state, "--runtime", layout.runtime]

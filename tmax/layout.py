@@ -199,13 +199,25 @@ def private_folder(path: str) -> None:
 
 def _make(path: str) -> None:
     above = os.path.dirname(path)
-    os.makedirs(above, mode=0o700, exist_ok=True)
+    _make_above(above)
     if _anybody_writes(os.path.dirname(above)):
         _check_above(above)
     try:
         os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)  # whatever our umask is
     except FileExistsError:
         pass
+
+
+def _make_above(path: str) -> None:
+    if path and not os.path.isdir(path):
+        _make_above(os.path.dirname(path))
+        try:
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):  # another one made it meanwhile
+                raise
 
 
 def _anybody_writes(folder: str) -> bool:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob, Body
+from tmax_pipes.private import open_private
 
 _HEX = frozenset("0123456789abcdef")
 _UNFINISHED = ".new-"
@@ -141,7 +142,7 @@ def _check(path: Path, found: os.stat_result, blob: Blob) -> None:
 
 def _write(folder: Path, digest: str, data: bytes) -> None:
     new = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with open(fd, "wb") as file:
             file.write(data)

@@ -33,6 +33,7 @@ from pathlib import Path
 
 from tmax_pipes.errors import ConnectionEnded, PipeError
 from tmax_pipes.places import FIFO_NAMES, Place, folder_of, publish, remove, scan, start_ticks
+from tmax_pipes.private import make_private
 from tmax_pipes.transport import Lane
 
 __all__ = ["ControllerFifos", "Place", "WorkerFifos", "scan"]
@@ -166,11 +167,12 @@ class WorkerFifos(_Fifos):
         Raises FileExistsError when that connection was made before, and OSError when the folder cannot be used.
         """
         folder = folder_of(runtime, life, n)
-        folder.mkdir(mode=0o700)
+        make_private(folder)
         reading: dict[Lane, int] = {}
         try:
             for name in FIFO_NAMES:
                 os.mkfifo(folder / name, 0o600)
+                os.chmod(folder / name, 0o600)
             reading["control"] = _open(folder / "control", os.O_RDONLY)
             reading["tasks"] = _open(folder / "tasks", os.O_RDONLY)
             fifos = cls(folder, reading, {})

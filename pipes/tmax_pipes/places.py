@@ -19,6 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from tmax_pipes.private import open_private
+
 FIFO_NAMES = ("tasks", "control", "results")
 
 _NOT_OURS = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO}
@@ -60,7 +62,7 @@ def publish(runtime: str | Path, place: Place) -> None:
     """
     new = Path(runtime) / f".life-{place.life}.{place.n}"
     told = msgspec.structs.replace(place, folder=Path(place.folder).name)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "wb") as file:
         file.write(msgspec.json.encode(told))
     new.rename(_record_of(runtime, place.life))

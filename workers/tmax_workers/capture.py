@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from fcntl import F_GETSIG, F_SETSIG, fcntl
 from io import BufferedWriter, FileIO, TextIOWrapper
 from os import SEEK_END, close, dup2, fstat, ftruncate, link, lseek, pread, unlink
-from os import open as open_fd
 from os.path import exists
 from threading import Thread
 from typing import Any
 
 from tmax_pipes.messages import TAIL_BYTES
+from tmax_pipes.private import open_private
 
 LOOK_BYTES = 128 * 1024
 """At most so much of what was printed is copied to the pane at once; the log always has all of it."""
@@ -68,7 +68,7 @@ def log_of(logs: str, task: int) -> str:
 
 def append_to_log(logs: str, task: int, data: bytes) -> None:
     """Make what a task printed part of its log.  Raises OSError."""
-    fd = os.open(log_of(logs, task), _FLAGS, 0o600)
+    fd = open_private(log_of(logs, task), _FLAGS)
     with open(fd, "wb") as file:
         file.write(data)
 
@@ -205,7 +205,7 @@ class Capture:
     def _append_to(self, log: str) -> None:
         with self._lock:
             self._appended = self._fd
-            self._fd = open_fd(log, _FLAGS, 0o600)
+            self._fd = open_private(log, _FLAGS)
             self._base = self._shown = fstat(self._fd).st_size
             self._linked = True
             self._take_descriptors()
@@ -217,7 +217,7 @@ class Capture:
         self._take_descriptors()
 
     def _open_scratch(self, *, fresh: bool) -> None:
-        self._fd = open_fd(self._scratch, _FLAGS | (os.O_TRUNC if fresh else os.O_EXCL), 0o600)
+        self._fd = open_private(self._scratch, _FLAGS | (os.O_TRUNC if fresh else os.O_EXCL))
         self._take_descriptors()
         self._watch(self._scratch)
 

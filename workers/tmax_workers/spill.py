@@ -14,6 +14,7 @@ from pathlib import Path
 from tmax_pipes.errors import FrameError
 from tmax_pipes.frame import Decoder, encode_many
 from tmax_pipes.messages import Done, Failed
+from tmax_pipes.private import open_private
 
 
 def path_of(state: str, life: int) -> str:
@@ -24,7 +25,7 @@ def path_of(state: str, life: int) -> str:
 def write(state: str, life: int, results: Sequence[Done | Failed]) -> None:
     """Keep ``results`` for the next controller.  Raises OSError when they cannot be written."""
     path = path_of(state, life)
-    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = open_private(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "wb") as file:
         file.write(encode_many(results, 0))
         file.flush()

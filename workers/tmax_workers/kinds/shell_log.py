@@ -15,6 +15,7 @@ import os
 import struct
 
 from tmax_pipes.messages import TAIL_BYTES
+from tmax_pipes.private import open_private
 
 PART = struct.Struct("<QQ")  # little-endian, whatever the machine
 """Offset and length of a part of the log that is stderr."""
@@ -76,7 +77,7 @@ class ShellLog:
         self._fd = self._index_fd = -1
 
     def _open(self) -> None:
-        fd = os.open(self._path, _FLAGS, 0o600)
+        fd = open_private(self._path, _FLAGS)
         self._at = os.fstat(fd).st_size
         self._earlier = self._at > 0
         if self._index_path and not self._earlier:
@@ -88,7 +89,7 @@ class ShellLog:
 
     def _write_part(self, data: bytes) -> None:
         if self._index_fd < 0:
-            self._index_fd = os.open(self._index_path, _FLAGS, 0o600)
+            self._index_fd = open_private(self._index_path, _FLAGS)
         known = os.fstat(self._index_fd).st_size
         before = self._at
         try:
