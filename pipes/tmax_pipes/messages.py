@@ -164,6 +164,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     strategy: str = ""
     stderr: tuple[tuple[int, int], ...] = ()
     """Which parts of ``tail`` are stderr, as offset and length; those of a log stand beside it.  Empty where the two are one."""
+    lost_bytes: int = 0
+    """Output for which the log had no room (a full disk, a limit); counted in ``output_bytes``."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -175,6 +175,10 @@ class _Follower:
         if answer["file"]:
             self._close_file()
             self._show_new()
+            if answer.get("lost_bytes"):
+                from tmax.cli.logs import say_lost
+
+                say_lost(answer)
             return
         tail = a2b_base64(answer["tail"])
         if self._printed_bytes > len(tail) or not tail.startswith(self._head):

@@ -39,6 +39,7 @@ def logs(common: say.Common, words: Sequence[str], *, follow: bool = False) -> i
         say.out(answer["text"].rstrip("\n") + "\n")
     else:
         print_output(answer)
+        say_lost(answer)
     return 0
 
 
@@ -88,6 +89,12 @@ def output_of(answer: dict[str, Any]) -> Any:
                 yield data
     except FileNotFoundError:
         yield a2b_base64(answer["tail"])  # it was short, and has moved into the row meanwhile
+
+
+def say_lost(answer: dict[str, Any]) -> None:
+    """Say how much of the output is nowhere."""
+    if answer.get("lost_bytes"):
+        say.warn(f"note: {answer['lost_bytes']} bytes that the task printed are not in its log: there was no room")
 
 
 def print_output(answer: dict[str, Any]) -> None:

@@ -151,5 +151,6 @@ def logs(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str
         "worker": task.ran_on,
         "file": path if os.path.exists(path) else None,
         "tail": base64.b64encode(tail).decode(),
+        "lost_bytes": task.outcome.report.lost_bytes if task.outcome else 0,
         "live": False,
     }

@@ -25,6 +25,7 @@ from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
 from tmax.storage.trouble import full
 from tmax.version import __version__
+from tmax_pipes.messages import Report
 
 if TYPE_CHECKING:
     from tmax.controller.house import Controller
@@ -255,15 +256,16 @@ class Verbs:
 
     def _task_logs(self, ask: Ask, task: Task) -> None:
         path = f"{self._house.layout.logs}/{task.id}.log"
-        tail = task.outcome.report.tail if task.outcome else b""
+        report = task.outcome.report if task.outcome else Report()
         ask.answer(
             task=task.id,
             state=task.state.value,
             worker=task.lease.worker if task.lease else task.ran_on,
             file=path if os.path.exists(path) else None,
             wanted_file=path,
-            tail=base64.b64encode(tail).decode(),
-            stderr=task.outcome.report.stderr if task.outcome else (),
+            tail=base64.b64encode(report.tail).decode(),
+            stderr=report.stderr,
+            lost_bytes=report.lost_bytes,
             live=not task.ended,
         )
 

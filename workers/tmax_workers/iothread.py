@@ -287,6 +287,8 @@ class IoThread:
 
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
+        if outcome.report.lost_bytes:
+            self._pane.say(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no room")
         self._signalled()  # a TERM that is here already came first, and may be what ended the command too
         self._desk.arrived(JobEnded(outcome))
 

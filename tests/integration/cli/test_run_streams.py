@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import resource
 import signal
 import socket
 import subprocess
@@ -169,6 +171,23 @@ def test_output_that_cannot_be_written_ends_the_command(swarm: Box, where: str) 
     done = script(swarm, f"tmax run -- sh -c '{text}' {where} | cat >/dev/null; echo ${{PIPESTATUS[0]}}")
     assert done.stdout != b"0\n"
     assert states(swarm) == ["cancelled"]
+
+
+def test_output_that_its_log_has_no_room_for_is_told(swarm: Box) -> None:
+    text = "echo up; until [ -e go ]; do sleep 0.05; done; seq 20000; echo $? >code"
+    running = start(swarm, "--", "sh", "-c", text)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"up\n"
+    worker = next(one for one in swarm.workers() if one["task"])
+    resource.prlimit(worker["pid"], resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+    (swarm.root / "go").touch()
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, (swarm.root / "code").read_text()) == (0, "0\n"), "the command does not suffer from it"
+    lost_bytes = len("up\n") + sum(len(f"{number}\n") for number in range(1, 20001)) - 8192
+    note = f"note: {lost_bytes} bytes that the task printed are not in its log: there was no room\n"
+    assert (len(out), err.decode()) == (8192 - len("up\n"), note)
+    assert swarm.tmax("logs", "1").stderr == note
+    assert json.loads(swarm.tmax("logs", "1", "--json").stdout)["lost_bytes"] == lost_bytes
 
 
 # -- input -----------------------------------------------------------------------------------------

@@ -355,7 +355,7 @@ class ShellRun:
         assert outcome is not None
         size_bytes, tail, parts = self._log.finish()
         self._let_go()
-        report = msgspec.structs.replace(outcome.report, output_bytes=size_bytes, tail=tail, stderr=parts)
+        report = msgspec.structs.replace(outcome.report, output_bytes=size_bytes, tail=tail, stderr=parts, lost_bytes=self._log.lost_bytes)
         if self._cancelled:
             report = msgspec.structs.replace(
                 report, duration_s=time.monotonic() - self._began

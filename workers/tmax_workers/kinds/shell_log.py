@@ -36,8 +36,8 @@ class ShellLog:
         self._size_bytes = 0
         self._tail = bytearray()
         self._spans: list[tuple[int, int]] = []
-        self.lost = 0
-        """The error that cost a part of the log; 0: none.  The program is not to suffer from it."""
+        self.lost_bytes = 0
+        """Output for which the log had no room.  The program is not to suffer from it; whoever reads the log is told."""
 
     def write(self, data: bytes, *, stderr: bool = False) -> None:
         """Append what was printed."""
@@ -46,9 +46,11 @@ class ShellLog:
                 self._note_span(len(self._tail), len(data))
             self._tail += data
         self._size_bytes += len(data)
+        before = self._at
         try:
             if self._fd < 0:
                 self._open()
+                before = self._at
             if stderr and self._index_path:
                 self._write_part(data)
             else:
@@ -56,7 +58,7 @@ class ShellLog:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            self.lost = error.errno or 0
+            self.lost_bytes += len(data) - (self._at - before)
 
     def finish(self) -> tuple[int, bytes, tuple[tuple[int, int], ...]]:
         """Return how much was printed, and all of it when it is short and no earlier attempt's log holds it too, with its stderr parts."""
@@ -67,6 +69,8 @@ class ShellLog:
             if self._index_fd >= 0:
                 os.unlink(self._index_path)
         self.close()
+        if fits:
+            self.lost_bytes = 0
         return (self._size_bytes, bytes(self._tail), tuple(self._spans)) if fits else (self._size_bytes, b"", ())
 
     def close(self) -> None:
