@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from tests.wait import wait_until
 from tmax import Swarm
 
 PROGRAM = """
+import os
 import sys
 import time
 from tmax import Swarm
@@ -32,6 +34,11 @@ def tree(depth):
         return 1
     swarm = Swarm.connect()
     return sum(swarm.map(tree, [depth - 1] * 2))
+
+def late_child(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+    return one_child(4)
 
 def one_child(number):
     return Swarm.connect().submit(leaf, number).result()
@@ -71,6 +78,37 @@ def test_a_polite_down_finishes_what_a_running_task_has_submitted_and_waits_for(
     one.tmax("submit", "--", "true")
     assert one.tmax("down", timeout_s=60).stdout.endswith("; 1 task kept in the queue, the next tmax init goes on with it\n")
     assert one.tmax("result", "1").stdout == "15\n"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_running_task_may_submit_what_it_waits_for_while_a_polite_down_waits_for_it(one: Box, held: bool) -> None:
+    gate = one.root / "gate"
+    one.tmax("submit", "--py", "nested_work:late_child", str(gate))
+    wait_until(lambda: one.task(1)["state"] == "running")
+    if held:
+        one.tmax("hold")
+    down = subprocess.Popen(one.command("down"), env=one.env, cwd=one.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: one.status()["draining"])
+    assert "is going down" in one.tmax("submit", "--", "true", ok=False).stderr
+    gate.touch()
+    _, told = down.communicate(timeout=60)
+    assert down.returncode == 0, told
+    if held:
+        assert "the swarm is going down" in one.tmax("result", "1", ok=False).stderr, "it would wait for ever"
+    else:
+        assert one.tmax("result", "1").stdout == "40\n"
+
+
+def test_a_running_command_may_run_another_while_a_polite_down_waits_for_it(one: Box) -> None:
+    inner = f"{sys.executable} -m tmax run -- echo inside"
+    one.submit("--", "sh", "-c", f"until [ -e gate ]; do sleep 0.02; done; {inner} && echo done")
+    wait_until(lambda: one.task(1)["state"] == "running")
+    down = subprocess.Popen(one.command("down"), env=one.env, cwd=one.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: one.status()["draining"])
+    (one.root / "gate").touch()
+    _, told = down.communicate(timeout=60)
+    assert down.returncode == 0, told
+    assert one.tmax("logs", "1").stdout.endswith("inside\ndone\n")
 
 
 @pytest.mark.parametrize("how", ["run -- echo inside", "wait $(tmax submit -q -- echo inside)"])

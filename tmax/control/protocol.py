@@ -32,12 +32,13 @@ Labels and reasons in a TaskView have at most 4,096 characters; one that was cut
 | ``down`` | ``now`` | streams ``{"phase", ...}``; ends with ``{"queued": N, "running": N}`` when everything has stopped |
 | ``announce`` | ``life place`` | (workers) none; the connection stays open while the worker lives |
 
-A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split", "stdin"}``,
+A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split", "stdin", "terminal_size"}``,
 ``{"kind": "python", "target", "args", "kwargs", "cwd", "env", "path", "python"}``,
 ``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
 ``name priority timeout_s retries deliveries delivery grace_s parent`` (``parent``: the task that submits it from inside), ``fresh keep_background`` (booleans), ``umask`` (a number) and
 ``limits`` (``{"7": [soft, hard]}``: ``RLIMIT_*`` numbers, -1 for none) of the submitter.  ``stdin``: an absolute path, or ``@NAME`` of an
 abstract socket: the worker connects to it when the command begins and is sent a descriptor (SCM_RIGHTS), or a line that says why not.
+``terminal_size``: ``[rows, columns]`` of the submitter's terminal; without it the program's is as large as the pane.
 
 **Bulk frames** (the Python API).  Each is ``0xC1``, a u32 length (little-endian), and a msgpack body of the
 unions below.  0xC1 is the one byte that begins neither JSON text nor a msgpack value.

@@ -18,7 +18,7 @@ from tmax.controller.listing import Listing
 from tmax.controller.selected import LOOKED_UP, Selected, wanted_ids
 from tmax.controller.slices import Steps
 from tmax.controller.views import explain, to_plain, whole_story
-from tmax.core import tables
+from tmax.core import nesting, tables
 from tmax.core.events import HoldSet, Submitted
 from tmax.core.model import NewTask, Task
 from tmax.core.snapshot import SCHEMA_VERSION
@@ -175,14 +175,16 @@ class Verbs:
         tasks = [
             new_task(one, defaults, f"{request_id}:{place}" if request_id and place else request_id) for place, one in enumerate(described)
         ]
-        self._check_open()
+        self._check_open(tasks)
         self._take_in(tasks, lambda ids: ask.answer(ids=list(ids)), ask.fail)
 
-    def _check_open(self) -> None:
+    def _check_open(self, tasks: Sequence[NewTask]) -> None:
+        """Raise TmaxError when these cannot be accepted now; going down, only what running tasks need to end is."""
         if self._house.store.full:
             error = full(self._house.layout)
             raise StorageFull(f"{error.message}; nothing new is accepted", hint=error.hint)
-        if self._house.scheduler.desk.leaving is not None:
+        desk = self._house.scheduler.desk
+        if desk.leaving is not None and not all(nesting.can_follow(desk, task.job.parent) for task in tasks):
             raise TmaxError("the swarm is going down; nothing new is accepted", hint="tmax init, then submit again")
 
     def _take_in(self, tasks: Sequence[NewTask], accepted: Callable[[tuple[int, ...]], None], refused: Callable[[TmaxError], None]) -> None:
@@ -190,6 +192,11 @@ class Verbs:
         named = [task.request_id for task in tasks if task.request_id]
 
         def go(known: dict[str, int]) -> None:
+            try:
+                self._check_open(tasks)  # once more: what submits them may have ended while they were looked up
+            except TmaxError as error:
+                refused(error)
+                return
             token = self._house.clients.expect_accepted(accepted)
             self._house.emit(Submitted(token=token, tasks=tuple(tasks), known=known))
 
@@ -310,8 +317,8 @@ class Verbs:
             self._bulk_watch(peer, ids)
 
         try:
-            self._check_open()
             tasks = [new_task_of_bulk(request.client, task, self._house.settings.tasks) for task in request.tasks]
+            self._check_open(tasks)
         except TmaxError as error:
             refused(error)
             return

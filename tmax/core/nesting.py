@@ -35,6 +35,12 @@ def parent_of(desk: Desk, task: Task) -> Task | None:
     return parent if parent is not None and parent.lease is not None else None
 
 
+def can_follow(desk: Desk, parent: int) -> bool:
+    """Return whether a task that ``parent`` submits would still be run at ``down``, so that the parent does not wait for it in vain."""
+    task = desk.ledger.tasks.get(parent)
+    return desk.starts and desk.settings.swarm.nested_workers > 0 and task is not None and task.lease is not None
+
+
 def waits(desk: Desk, life: Life) -> bool:
     """Return whether this worker has a task that may be waiting for tasks that it submitted: nothing may be put behind it."""
     return desk.ledger.family.waits(life.held)
