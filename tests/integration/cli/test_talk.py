@@ -205,9 +205,10 @@ def test_an_end_is_not_said_twice(toy: Toy, capfd: Capture, state: str, why: str
 
 def test_zero_is_a_value(toy: Toy) -> None:
     toy.replies["submit"] = {"ok": True, "ids": [7]}
-    fast.main(["kernel", "matmul", "--n", "0"])
-    asked = next(request for request in toy.asked if request["verb"] == "submit")
-    assert asked["tasks"][0]["params"] == {"n": 0}, "the kernel says what is wrong with it"
+    assert fast.main(["kernel", "matmul", "--n", "0"]) == 2, "refused, not taken for one that was not given"
+    fast.main(["submit", "--retries", "0", "--", "true"])
+    [asked] = [request for request in toy.asked if request["verb"] == "submit"]
+    assert asked["tasks"][0]["retries"] == 0
 
 
 def test_logs_of_neither_a_worker_nor_a_task_says_both(toy: Toy, capfd: Capture) -> None:
