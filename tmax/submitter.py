@@ -13,8 +13,8 @@ from __future__ import annotations
 import _locale
 import _thread
 import os
-import resource
 import sys
+from time import monotonic
 from typing import Any
 
 from tmax.bodies import Bodies
@@ -23,9 +23,12 @@ from tmax.mainmodule import main_mark, main_to_import, sets_up
 from tmax.searchpath import SearchPath
 from tmax_pipes import rebuild
 from tmax_pipes.jobs import Body, Context, Surroundings, encode_context, encode_surroundings
+from tmax_pipes.resource_limits import NUMBERS, limits_now, may_change
 
 _INLINE_BYTES = 0
-_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_") and isinstance(value, int)})
+_LIMITS_S = 1.0
+"""Limits that another process may have set are looked at as often; those of a program that has ``resource``, each time."""
+_MANY = 100
 _DELETED = " (deleted)"
 
 
@@ -44,20 +47,29 @@ class Submitter:
         self._env: dict[bytes, bytes] = {}
         self._seen: tuple[Any, ...] = ()
         self._umask = own_umask()
+        self._looks = 0
+        self._limits: tuple[tuple[int, int], ...] = ()
+        self._limits_at = -_LIMITS_S
         self._where: tuple[Body, bytes] = (b"", b"")
         self._ordered: tuple[str, ...] | None = None
         self._whose: tuple[Body, bytes] = (b"", b"")
         self._lock = _thread.RLock()
         """Held while it is looked: a thread that came between would send its task with what was true before, or with nothing."""
 
+    def names(self) -> tuple[Body, Body]:
+        """Return the names of what every task of this program finds around it, and of the context of its functions, as they are now."""
+        with self._lock:
+            return self._surroundings(), self._context()
+
     def surroundings(self) -> Body:
-        """Return the name of what every task of this program finds around it, as it is now."""
+        """Return the first of ``names``: for a task that is no function."""
         with self._lock:
             return self._surroundings()
 
     def _surroundings(self) -> Body:
         env = _environ()
-        seen = (_cwd(), self._umask_now(), tuple(map(resource.getrlimit, _LIMITS)), _locale.setlocale(_locale.LC_ALL, None))
+        self._looks += 1
+        seen = (_cwd(self._looks), self._umask_now(), self._limits_now(), _locale.setlocale(_locale.LC_ALL, None))
         here = (*seen, tuple(map(str, sys.argv)), sys.getrecursionlimit())
         if here != self._seen or env != self._env:
             self._env, self._seen = env.copy(), here
@@ -70,7 +82,7 @@ class Submitter:
             cwd=cwd,
             env={name: value for name, value in self._env.items() if not name.startswith(b"TMUX")},
             umask=umask,
-            limits=dict(zip(_LIMITS, limits, strict=True)),
+            limits=dict(zip(NUMBERS, limits, strict=True)),
             locale=locale,
             argv=tuple(word for word in map(str, sys.argv) if _is_text(word)) if all(map(_is_text, map(str, sys.argv))) else (),
             recursion_limit=sys.getrecursionlimit(),
@@ -84,10 +96,12 @@ class Submitter:
             self._umask = found
         return found
 
-    def context(self) -> Body:
-        """Return the name of the context of this program's functions, as it is now."""
-        with self._lock:
-            return self._context()
+    def _limits_now(self) -> tuple[tuple[int, int], ...]:
+        """A program that changes its own limits has imported ``resource``; fifteen calls cost more than all the rest here."""
+        now = monotonic()
+        if may_change() or now - self._limits_at >= _LIMITS_S:
+            self._limits, self._limits_at = limits_now(), now
+        return self._limits
 
     def _context(self) -> Body:
         ordered = self._path.ordered()
@@ -127,8 +141,13 @@ def own_umask() -> int:
     return 0o022
 
 
-def _cwd() -> bytes:
-    """Where we are; a folder that was removed as /proc shows it."""
+def _cwd(looks: int) -> bytes:
+    """Where we are; a folder that was removed as /proc shows it.  ``looks``: how often it was asked before."""
+    if looks > _MANY:
+        from tmax_pipes.brief_calls import working_folder  # imports ctypes, which few submits are not worth
+
+        if found := working_folder():
+            return found
     try:
         return os.getcwdb()
     except FileNotFoundError:

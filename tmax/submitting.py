@@ -73,7 +73,7 @@ class Submits:
     ) -> TaskFuture[Any]:
         outbox = self._open_outbox()
         try:
-            where, whose = outbox.submitter.surroundings(), outbox.submitter.context()
+            where, whose = outbox.submitter.names()
             job = outbox.functions.call(fn, args, kwargs, context=whose, surroundings=where)
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
 from tests.bench.figures import Figure
-from tests.box import REPOSITORY, Box
+
+if TYPE_CHECKING:
+    from tests.box import Box
 
 TITLE = "tasks (2 workers, durable)"
 TASKS = 10_000
@@ -55,6 +58,8 @@ def main() -> None:
 
 def measured(engine: str, box: Box) -> dict[str, float]:
     """Measure one engine in a process of its own."""
+    from tests.box import REPOSITORY  # not above: the program that is measured imports what a program needs, and no more
+
     env = {**box.env, "PYTHONPATH": f"{REPOSITORY}:{box.env['PYTHONPATH']}"}
     command = [sys.executable, "-m", "tests.bench.bench_tasks", engine]
     told = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=True)
@@ -64,6 +69,8 @@ def measured(engine: str, box: Box) -> dict[str, float]:
 
 def run() -> list[Figure]:
     """Take both in turn; return the medians beside each other."""
+    from tests.box import Box
+
     box = Box()
     try:
         box.init(2)

@@ -10,6 +10,7 @@ The checkpoint is called here, not left to SQLite, which would run it before COM
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ MEND_S = 10.0
 """How often at most a full store looks whether there is room again."""
 TRIM_AT_ONCE = 1000
 """Tasks forgotten in one transaction, so that commits behind it do not wait long."""
+_AT_ONCE = 32
+"""Rows of one INSERT.  SQLite takes 32,766 values from version 3.32 on, 999 before it: a task has 13."""
 DEAD_LIVES_KEPT = 1000
 
 
@@ -188,8 +191,8 @@ class Writer:
     def _put(self, batch: rows.Batch) -> None:
         run = self._connection.executemany
         if batch.new_tasks:
-            run(rows.INSERT_TASK, batch.new_tasks)
-            run(rows.INSERT_SPEC, batch.specs)
+            self._insert(rows.INSERT_TASK, batch.new_tasks)
+            self._insert(rows.INSERT_SPEC, batch.specs)
         if batch.tasks and (found := run(rows.UPDATE_TASK, batch.tasks).rowcount) != len(batch.tasks):
             raise StoreError(f"{len(batch.tasks) - found} of {len(batch.tasks)} changed tasks are not in the store")
         if batch.lives:
@@ -198,6 +201,12 @@ class Writer:
             run(rows.REPLACE_META, batch.meta)
         if batch.blobs:
             run(rows.INSERT_BLOB, batch.blobs)
+
+    def _insert(self, statement: str, given: list[rows.Row]) -> None:
+        whole = len(given) - len(given) % _AT_ONCE
+        for at in range(0, whole, _AT_ONCE):
+            self._connection.execute(rows.several(statement, _AT_ONCE), [*itertools.chain.from_iterable(given[at : at + _AT_ONCE])])
+        self._connection.executemany(statement, given[whole:])
 
     def _forget(self, beyond: list[tuple[int, str]]) -> None:
         run = self._connection.executemany

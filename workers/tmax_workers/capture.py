@@ -22,13 +22,14 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from fcntl import F_GETSIG, F_SETSIG, fcntl
+from fcntl import F_SETSIG, fcntl
 from io import BufferedWriter, FileIO, TextIOWrapper
-from os import SEEK_END, close, dup2, fstat, ftruncate, link, lseek, pread, unlink
+from os import close, dup2, fstat, ftruncate, link, pread, unlink
 from os.path import exists
 from threading import Thread
 from typing import Any
 
+from tmax_pipes.brief_calls import io_signal, seek_to_end
 from tmax_pipes.messages import TAIL_BYTES
 from tmax_pipes.private import open_private
 
@@ -131,7 +132,7 @@ class Capture:
         self._flush()
         if not self._has_descriptors():
             self._take_descriptors()
-        size = lseek(self._fd, 0, SEEK_END)  # what is written is appended, wherever that leaves the position
+        size = seek_to_end(self._fd)  # what is written is appended, wherever that leaves the position
         if size == self._base and self._appended < 0 and not self._blocked:
             self._task = 0
             return NOTHING
@@ -159,10 +160,7 @@ class Capture:
 
     def _has_descriptors(self) -> bool:
         """Whether 1 and 2 still are the file that was opened here; False when the task closed or redirected them."""
-        try:
-            return fcntl(1, F_GETSIG) == _MARK == fcntl(2, F_GETSIG)
-        except OSError:
-            return False
+        return io_signal(1) == _MARK == io_signal(2)
 
     def _settle(self, size: int) -> Printed:
         unshown, dropped = self._unshown(size)

@@ -18,7 +18,7 @@ functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, so
 timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.8
 child processes: one read of ``/proc``; threads: one counter                                            0.45
 context: one copy                                                                                       0.1
-resource limits: nothing until something has imported ``resource``, then one read of ``/proc``          3.0
+resource limits: nothing until something has imported ``resource``, then a call for each              6.4
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
@@ -86,7 +86,6 @@ class Isolation:
 
     def close(self) -> None:
         """Let go of the descriptors, for an owner whose process lives on."""
-        self._limits.close()
         if self._children_fd >= 0:
             os.close(self._children_fd)
 

@@ -9,7 +9,7 @@ import os
 from os import getpid
 from typing import NamedTuple
 
-from tmax_workers.limits import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from tmax_pipes.resource_limits import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SLACK_BYTES = 4 * 1024 * 1024

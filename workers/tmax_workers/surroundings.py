@@ -20,9 +20,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from tmax_pipes import blobs
+from tmax_pipes.brief_calls import working_folder
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
+from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
 from tmax_workers.errors import Refused
-from tmax_workers.limits import LIMITS, getrlimit, setrlimit
 from tmax_workers.memory import own_size_bytes
 from tmax_workers.threads import VARIABLES
 
@@ -89,7 +90,10 @@ class TaskEnvironment:
         for name, value in marks.items():
             env[name] = self._env[name] = value  # they stay until the next task: taking them away would cost as much again
         if wanted.cwd:
-            change_folder(wanted.cwd)
+            if working_folder() != wanted.cwd:
+                change_folder(wanted.cwd)
+        else:
+            self.go_home()
         return changed
 
     def _wanted(self, job: Job) -> Surroundings:
@@ -156,7 +160,7 @@ class TaskEnvironment:
             self._has_own_limits = True
 
     def go_home(self) -> None:
-        """Go back to the folder this worker began in."""
+        """Go back to the folder this worker began in: a task's own could not be removed from under it, or unmounted, otherwise."""
         try:
             fchdir(self._home)
         except OSError:
@@ -164,7 +168,6 @@ class TaskEnvironment:
 
     def leave(self) -> None:
         """Put everything back, whatever the task did."""
-        self.go_home()
         umask(self._umask)
         if _environ() != self._env:
             self._restore_env()

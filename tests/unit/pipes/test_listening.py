@@ -30,12 +30,8 @@ def test_whoever_finds_the_name_can_connect(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=connect)
     thread.start()
-    held: list[socket.socket] = []
-    for _ in range(2000):
-        # The former one listens on: only the new one's name can refuse.
-        held.append(listen_at(path, 64))
-        if len(held) > 50:
-            held.pop(0).close()
+    # The former ones listen on: only a name whose socket does not listen yet can refuse.
+    held = [listen_at(path, 4096) for _ in range(500)]
     stop.set()
     thread.join()
     for one in held:

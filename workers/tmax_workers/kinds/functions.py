@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,11 +20,15 @@ class FunctionCache:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, rebuild.Shipped, int]] = OrderedDict()
+        self._named: dict[Body, tuple[dict[str, Any], str, Any]] = {}
         self._bytes = 0
         rebuild.host()
 
     def load(self, body: Body, blob_folder: str) -> Callable[..., Any]:
         """Return the function of this body; its program's main module is ``__main__`` from now on.  Raises what unpickling raises."""
+        named = self._named.get(body)
+        if named is not None and named[0].get(named[1]) is named[2]:
+            return cast("Callable[..., Any]", named[2])
         kept = self._kept.get(body)
         if kept is not None and kept[2].is_current():  # else a task of the same program has other values of its globals
             self._kept.move_to_end(body)
@@ -33,7 +38,17 @@ class FunctionCache:
         function, shipped = rebuild.load(data)
         if isinstance(body, Blob) or _BY_VALUE in data:  # what goes by name alone is looked up each time: that is as quick
             self._keep(body, function, shipped, len(data))
+        else:
+            self._note_name(body, function)
         return cast("Callable[..., Any]", function)
+
+    def _note_name(self, body: Body, function: Any) -> None:
+        names = getattr(sys.modules.get(getattr(function, "__module__", None) or ""), "__dict__", {})
+        name = getattr(function, "__qualname__", "")
+        if names.get(name) is function:
+            if len(self._named) >= _KEPT:
+                self._named.clear()
+            self._named[body] = names, name, function
 
     def _keep(self, body: Body, function: Callable[..., Any], shipped: rebuild.Shipped, size_bytes: int) -> None:
         if body in self._kept:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tmax_pipes import blobs
 from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import Body, Limits, ShellJob, Surroundings, decode_surroundings
 from tmax_pipes.messages import Failure, Run
+from tmax_pipes.resource_limits import LIMITS, getrlimit, prlimit, setrlimit
 from tmax_workers.errors import Refused
 from tmax_workers.surroundings import USUAL_UMASK, change_folder
 from tmax_workers.threads import VARIABLES
@@ -39,7 +39,7 @@ _GATE = b'read -r _ <&3; exec 3<&-; unset _; exec "$@"'
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU)
 
 # Lowered for a moment in this very process they would end it, or keep it from starting anything.
-_OWN_DANGER = frozenset({resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_NPROC, resource.RLIMIT_STACK})
+_OWN_DANGER = frozenset({LIMITS["RLIMIT_CPU"], LIMITS["RLIMIT_AS"], LIMITS["RLIMIT_DATA"], LIMITS["RLIMIT_NPROC"], LIMITS["RLIMIT_STACK"]})
 
 Ends = Mapping[int, int | str]
 """Descriptors of the program: one of ours, or a path it opens itself."""
@@ -140,12 +140,12 @@ def _start(command: Command, path: bytes, ends: Ends) -> int:
         if others:
             return _start_limited(command, path, ends, {**soft, **others})
         for number, (wanted, hard) in soft.items():
-            lowered[number] = resource.getrlimit(number)
-            resource.setrlimit(number, (wanted, hard))
+            lowered[number] = getrlimit(number)
+            setrlimit(number, (wanted, hard))
         return _spawn_or_sh(path, command.argv, command.env, ends)
     finally:
         for number, limit in lowered.items():
-            resource.setrlimit(number, limit)
+            setrlimit(number, limit)
         os.umask(before)
 
 
@@ -156,7 +156,7 @@ def _differing(limits: Limits) -> tuple[Limits, Limits]:
     may_raise = os.geteuid() == 0
     for number, (wanted_soft, wanted_hard) in limits.items():
         try:
-            now_soft, now_hard = resource.getrlimit(number)
+            now_soft, now_hard = getrlimit(number)
         except ValueError:
             continue  # another kernel's
         hard = wanted_hard if may_raise else _least(wanted_hard, now_hard)
@@ -183,10 +183,10 @@ def _start_limited(command: Command, path: bytes, ends: Ends, limits: Limits) ->
         pid = _spawn(b"/bin/sh", argv, command.env, {**ends, _GATE_FD: read_end})
         for number, limit in limits.items():
             try:
-                resource.prlimit(pid, number, limit)
+                prlimit(pid, number, limit)
             except PermissionError:
-                own_hard = resource.getrlimit(number)[1]
-                resource.prlimit(pid, number, (_least(limit[0], own_hard), own_hard))
+                own_hard = getrlimit(number)[1]
+                prlimit(pid, number, (_least(limit[0], own_hard), own_hard))
         return pid
     finally:
         os.close(read_end)
@@ -322,7 +322,7 @@ def _too_big(command: Command) -> tuple[str, str]:
             "put it into a file, or give it on standard input",
         )
     size_bytes = sum(len(one) + 9 for one in command.argv) + sum(len(key) + len(value) + 10 for key, value in command.env.items())
-    soft = command.limits.get(resource.RLIMIT_STACK, resource.getrlimit(resource.RLIMIT_STACK))[0]
+    soft = command.limits.get(LIMITS["RLIMIT_STACK"], getrlimit(LIMITS["RLIMIT_STACK"]))[0]
     most = 6 * 1024 * 1024 if soft == -1 else max(_LONGEST_ARGUMENT, min(soft // 4, 6 * 1024 * 1024))
     return (
         f"arguments and environment have {size_bytes} bytes, and the system takes at most {most} (a quarter of ulimit -s)",

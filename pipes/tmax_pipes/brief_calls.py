@@ -1,0 +1,44 @@
+"""System calls that never wait, made without letting go of the interpreter.
+
+The standard library's own release the global lock around each call.  A second thread that has work takes it then, and the caller
+waits until that thread sleeps: 7 us for an ``os.getcwd`` of 0.5 us, measured in a client whose reader thread hears of results.
+None of these is for a file that can block.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+
+_libc = ctypes.PyDLL(None)
+_PATH_BYTES = 4096
+_SEEK_END = 2
+
+_getcwd = _libc.getcwd
+_getcwd.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_getcwd.restype = ctypes.c_void_p
+_fcntl = _libc.fcntl
+_fcntl.argtypes = (ctypes.c_int, ctypes.c_int)
+_lseek = _libc.lseek
+_lseek.argtypes = (ctypes.c_int, ctypes.c_ssize_t, ctypes.c_int)
+_lseek.restype = ctypes.c_ssize_t
+_F_GETSIG = fcntl.F_GETSIG
+
+_path = ctypes.create_string_buffer(_PATH_BYTES)
+_path_at = ctypes.addressof(_path)
+
+
+def working_folder() -> bytes:
+    """Return the path of the working directory; empty where the kernel has none (it was removed, or is too long)."""
+    # No other thread comes between the call and the copy.
+    return _path.value if _getcwd(_path_at, _PATH_BYTES) else b""
+
+
+def io_signal(fd: int) -> int:
+    """Return what ``F_SETSIG`` set on this open file; -1 for a closed descriptor."""
+    return int(_fcntl(fd, _F_GETSIG))
+
+
+def seek_to_end(fd: int) -> int:
+    """Return the size of a regular file, and go there; -1 when that is impossible."""
+    return int(_lseek(fd, 0, _SEEK_END))
