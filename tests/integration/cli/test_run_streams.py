@@ -150,6 +150,8 @@ def test_it_has_a_terminal_where_both_of_ours_are_one_and_no_pager_there(swarm: 
 def test_its_terminal_is_as_large_as_ours(swarm: Box, rows: int) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (rows, 91))
+    for name in ("LINES", "COLUMNS"):  # tput believes these before the terminal
+        swarm.env.pop(name, None)
     words = ("run", "-q", "--", "sh", "-c", "stty size; tput cols")
     running = subprocess.Popen(swarm.command(*words), env=swarm.env, cwd=swarm.root, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
