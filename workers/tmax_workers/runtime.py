@@ -208,12 +208,7 @@ class Worker:
                 if not isinstance(outcome, Done) or outcome.form == "none":
                     self._io.take_signals()
                 stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
-                is_home = not desk.state.queue  # before the end is said: its submitter may remove or unmount the folder then
-                if is_home:
-                    self._surroundings.go_home()
                 run = desk.ended(outcome, printed.unshown, stale=stale, used_up=self._isolation.used_up)
-                if run is None and not is_home:
-                    self._surroundings.go_home()
                 follows = True
                 self._do_chores()
 

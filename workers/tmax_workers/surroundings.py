@@ -20,7 +20,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from tmax_pipes import blobs
-from tmax_pipes.brief_calls import working_folder
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
 from tmax_workers.errors import Refused
@@ -90,10 +89,7 @@ class TaskEnvironment:
         for name, value in marks.items():
             env[name] = self._env[name] = value  # they stay until the next task: taking them away would cost as much again
         if wanted.cwd:
-            if working_folder() != wanted.cwd:
-                change_folder(wanted.cwd)
-        else:
-            self.go_home()
+            change_folder(wanted.cwd)
         return changed
 
     def _wanted(self, job: Job) -> Surroundings:
@@ -160,7 +156,7 @@ class TaskEnvironment:
             self._has_own_limits = True
 
     def go_home(self) -> None:
-        """Go back to the folder this worker began in: a task's own could not be removed from under it, or unmounted, otherwise."""
+        """Go back to the folder this worker began in: before the end is told, as the task's own may be unmounted then, and before the IO thread starts a command from here."""
         try:
             fchdir(self._home)
         except OSError:
@@ -168,6 +164,7 @@ class TaskEnvironment:
 
     def leave(self) -> None:
         """Put everything back, whatever the task did."""
+        self.go_home()
         umask(self._umask)
         if _environ() != self._env:
             self._restore_env()
