@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, cast
 
 from tmax_pipes import blobs, rebuild
@@ -15,20 +16,44 @@ _KEPT_BYTES = 512 * 1024 * 1024
 _BY_VALUE = rebuild.__name__.encode()
 
 
+class _Named:
+    """A global of a module that was imported here: good as long as a look by its name would find the same one."""
+
+    __slots__ = ("_module", "_module_name", "_name", "function")
+
+    def __init__(self, function: Callable[..., Any], module: Any) -> None:
+        self.function = function
+        self._name = function.__qualname__
+        self._module_name = function.__module__
+        self._module = module
+
+    @classmethod
+    def of(cls, function: Any) -> _Named | None:
+        """Return None for what is no function, or no longer found by its name."""
+        if not isinstance(function, FunctionType):
+            return None
+        named = cls(function, sys.modules.get(function.__module__))
+        return named if named.is_good() else None
+
+    def is_good(self) -> bool:
+        module = self._module
+        return module is not None and sys.modules.get(self._module_name) is module and module.__dict__.get(self._name) is self.function
+
+
 class FunctionCache:
     """Those of this process.  Main thread alone."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, rebuild.Shipped, int]] = OrderedDict()
-        self._named: dict[Body, tuple[dict[str, Any], str, Any]] = {}
+        self._named: dict[Body, _Named] = {}
         self._bytes = 0
         rebuild.host()
 
     def load(self, body: Body, blob_folder: str) -> Callable[..., Any]:
         """Return the function of this body; its program's main module is ``__main__`` from now on.  Raises what unpickling raises."""
         named = self._named.get(body)
-        if named is not None and named[0].get(named[1]) is named[2]:
-            return cast("Callable[..., Any]", named[2])
+        if named is not None and named.is_good():
+            return named.function
         kept = self._kept.get(body)
         if kept is not None and kept[2].is_current():  # else a task of the same program has other values of its globals
             self._kept.move_to_end(body)
@@ -43,12 +68,11 @@ class FunctionCache:
         return cast("Callable[..., Any]", function)
 
     def _note_name(self, body: Body, function: Any) -> None:
-        names = getattr(sys.modules.get(getattr(function, "__module__", None) or ""), "__dict__", {})
-        name = getattr(function, "__qualname__", "")
-        if names.get(name) is function:
+        named = _Named.of(function)
+        if named is not None:
             if len(self._named) >= _KEPT:
                 self._named.clear()
-            self._named[body] = names, name, function
+            self._named[body] = named
 
     def _keep(self, body: Body, function: Callable[..., Any], shipped: rebuild.Shipped, size_bytes: int) -> None:
         if body in self._kept:
