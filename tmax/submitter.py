@@ -29,6 +29,7 @@ _INLINE_BYTES = 0
 _LIMITS_S = 1.0
 """Limits that another process may have set are looked at as often; those of a program that has ``resource``, each time."""
 _MANY = 100
+"""Looks after which the working directory is asked for without letting go of the interpreter."""
 _DELETED = " (deleted)"
 
 
