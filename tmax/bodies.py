@@ -26,10 +26,10 @@ class Bodies:
             return data
         return self.again(Blob(digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data)), data)
 
-    def again(self, body: Body, data: bytes) -> Body:
-        """Return ``body``, the name of ``data``; see to it that it is kept for some time to come."""
+    def again(self, body: Body, data: bytes, now: float = 0.0) -> Body:
+        """Return ``body``, the name of ``data``; see to it that it is kept for some time to come.  ``now``: monotonic seconds, 0: look."""
         if isinstance(body, Blob):
-            now = time.monotonic()
+            now = now or time.monotonic()
             if now - self._put.get(body.digest, -PUT_AGAIN_S) >= PUT_AGAIN_S:
                 blobs.put(self.folder, data)
                 self._put[body.digest] = now

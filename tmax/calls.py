@@ -234,10 +234,11 @@ def _sent_by_value(path: SearchPath) -> _Names:
 def _has_registered() -> bool:
     """Return whether the program registered a way of its own to pickle a class with ``multiprocessing``."""
     pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)  # None, too, while a thread imports it
-    return pickler is not None and len(pickler._extra_reducers) != _known_reducers()  # noqa: SLF001
+    return pickler is not None and len(pickler._extra_reducers) != _counting()()  # noqa: SLF001
 
 
-def _known_reducers() -> int:
-    from tmax.reducers import known
+@functools.cache
+def _counting() -> Callable[[], int]:
+    from tmax.reducers import known  # once: an import in a function costs a microsecond each time
 
-    return known()
+    return known

@@ -14,6 +14,7 @@ import _locale
 import _thread
 import os
 import sys
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -29,7 +30,7 @@ _INLINE_BYTES = 0
 _LIMITS_S = 1.0
 """Limits that another process may have set are looked at as often; those of a program that has ``resource``, each time."""
 _MANY = 100
-"""Looks after which the working directory is asked for without letting go of the interpreter."""
+"""Looks after which the working directory and the locale are asked for without letting go of the interpreter."""
 _DELETED = " (deleted)"
 
 
@@ -47,8 +48,9 @@ class Submitter:
         self._max_tasks = max_tasks
         self._env: dict[bytes, bytes] = {}
         self._seen: tuple[Any, ...] = ()
+        self._argv: list[Any] = []
         self._umask = own_umask()
-        self._looks = 0
+        self._looks = _Looks()
         self._limits: tuple[tuple[int, int], ...] = ()
         self._limits_at = -_LIMITS_S
         self._where: tuple[Body, bytes] = (b"", b"")
@@ -60,33 +62,34 @@ class Submitter:
     def names(self) -> tuple[Body, Body]:
         """Return the names of what every task of this program finds around it, and of the context of its functions, as they are now."""
         with self._lock:
-            return self._surroundings(), self._context()
+            now = monotonic()
+            return self._surroundings(now), self._context(now)
 
     def surroundings(self) -> Body:
         """Return the first of ``names``: for a task that is no function."""
         with self._lock:
-            return self._surroundings()
+            return self._surroundings(monotonic())
 
-    def _surroundings(self) -> Body:
-        env = _environ()
-        self._looks += 1
-        seen = (_cwd(self._looks), self._umask_now(), self._limits_now(), _locale.setlocale(_locale.LC_ALL, None))
-        here = (*seen, tuple(map(str, sys.argv)), sys.getrecursionlimit())
-        if here != self._seen or env != self._env:
-            self._env, self._seen = env.copy(), here
+    def _surroundings(self, now: float) -> Body:
+        env, argv = _environ(), getattr(sys, "argv", self._argv)
+        folder, locale = self._looks.folder_and_locale()
+        seen = (folder, self._umask_now(), self._limits_now(now), locale, sys.getrecursionlimit())
+        if seen != self._seen or argv != self._argv or env != self._env:
+            self._env, self._argv, self._seen = env.copy(), list(argv), seen
             data = encode_surroundings(self._described(*seen))
             self._where = (self._bodies.of(data, _INLINE_BYTES), data)
-        return self._bodies.again(*self._where)
+        return self._bodies.again(*self._where, now)
 
-    def _described(self, cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: str) -> Surroundings:
+    def _described(self, cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: bytes, recursion_limit: int) -> Surroundings:
+        argv = tuple(map(str, self._argv))
         return Surroundings(
             cwd=cwd,
             env={name: value for name, value in self._env.items() if not name.startswith(b"TMUX")},
             umask=umask,
             limits=dict(zip(NUMBERS, limits, strict=True)),
-            locale=locale,
-            argv=tuple(word for word in map(str, sys.argv) if _is_text(word)) if all(map(_is_text, map(str, sys.argv))) else (),
-            recursion_limit=sys.getrecursionlimit(),
+            locale=locale.decode("utf-8", "replace"),
+            argv=argv if all(map(_is_text, argv)) else (),
+            recursion_limit=recursion_limit,
         )
 
     def _umask_now(self) -> int:
@@ -97,20 +100,19 @@ class Submitter:
             self._umask = found
         return found
 
-    def _limits_now(self) -> tuple[tuple[int, int], ...]:
+    def _limits_now(self, now: float) -> tuple[tuple[int, int], ...]:
         """A program that changes its own limits has imported ``resource``; fifteen calls cost more than all the rest here."""
-        now = monotonic()
         if may_change() or now - self._limits_at >= _LIMITS_S:
             self._limits, self._limits_at = limits_now(), now
         return self._limits
 
-    def _context(self) -> Body:
+    def _context(self, now: float) -> Body:
         ordered = self._path.ordered()
         if ordered is not self._ordered:
             self._ordered = ordered
             data = encode_context(self._own_context(ordered))
             self._whose = (self._bodies.of(data, _INLINE_BYTES), data)
-        return self._bodies.again(*self._whose)
+        return self._bodies.again(*self._whose, now)
 
     def _own_context(self, path: tuple[str, ...]) -> Context:
         main_file, main_module = main_to_import()
@@ -142,13 +144,30 @@ def own_umask() -> int:
     return 0o022
 
 
-def _cwd(looks: int) -> bytes:
-    """Where we are; a folder that was removed as /proc shows it.  ``looks``: how often it was asked before."""
-    if looks > _MANY:
-        from tmax_pipes.brief_calls import working_folder  # imports ctypes, which few submits are not worth
+class _Looks:
+    """Looks at what only the C library and the kernel know; after _MANY of them without letting go of the interpreter."""
 
-        if found := working_folder():
-            return found
+    def __init__(self) -> None:
+        self._left = _MANY
+        self._folder: Callable[[], bytes] = _cwd
+        self._locale: Callable[[], bytes] = _locale_now
+
+    def folder_and_locale(self) -> tuple[bytes, bytes]:
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                from tmax_pipes import brief_calls  # imports ctypes, which few submits are not worth
+
+                self._folder, self._locale = brief_calls.working_folder, brief_calls.locale_now
+        return self._folder() or _cwd(), self._locale()
+
+
+def _locale_now() -> bytes:
+    return _locale.setlocale(_locale.LC_ALL, None).encode()
+
+
+def _cwd() -> bytes:
+    """Where we are; a folder that was removed as /proc shows it."""
     try:
         return os.getcwdb()
     except FileNotFoundError:

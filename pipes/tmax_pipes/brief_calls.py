@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+from _locale import LC_ALL
 
 _libc = ctypes.PyDLL(None)
 _PATH_BYTES = 4096
@@ -22,6 +23,9 @@ _fcntl.argtypes = (ctypes.c_int, ctypes.c_int)
 _lseek = _libc.lseek
 _lseek.argtypes = (ctypes.c_int, ctypes.c_ssize_t, ctypes.c_int)
 _lseek.restype = ctypes.c_ssize_t
+_setlocale = _libc.setlocale
+_setlocale.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_setlocale.restype = ctypes.c_char_p
 _F_GETSIG = fcntl.F_GETSIG
 
 _path = ctypes.create_string_buffer(_PATH_BYTES)
@@ -32,6 +36,11 @@ def working_folder() -> bytes:
     """Return the path of the working directory; empty where the kernel has none (it was removed, or is too long)."""
     # No other thread comes between the call and the copy.
     return _path.value if _getcwd(_path_at, _PATH_BYTES) else b""
+
+
+def locale_now() -> bytes:
+    """Return the whole locale as ``setlocale(LC_ALL, NULL)`` names it."""
+    return _setlocale(LC_ALL, None) or b"C"
 
 
 def io_signal(fd: int) -> int:

@@ -21,6 +21,8 @@ one (the worker was renamed) crosses with Runs on their way, which are not lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tmax_pipes.messages import (
     Done,
     Failed,
@@ -35,6 +37,8 @@ from tmax_pipes.messages import (
     Stop,
     Stored,
 )
+
+_ENDED = (Done, Failed)
 
 
 class ControllerLink:
@@ -58,10 +62,14 @@ class ControllerLink:
         elif isinstance(message, (Run, Go, Recall, Stop)):
             self._open.setdefault((message.task, message.attempt), {})[type(message)] = message
 
+    def forget(self, key: Key) -> None:
+        """The worker does not have this attempt any more: nothing is to be said of it again."""
+        self._open.pop(key, None)
+
     def heard(self, message: Message) -> None:
         """Forget what ``message`` acknowledges; unknown keys and other messages are harmless."""
         if isinstance(message, (Recalled, Done, Failed)):
-            self._open.pop((message.task, message.attempt), None)
+            self.forget((message.task, message.attempt))
         elif isinstance(message, Started):
             said = self._open.get((message.task, message.attempt), {})
             said.pop(Run, None)
@@ -106,6 +114,21 @@ def _wishes(said: dict[type[Message], Message], state: str) -> list[Message]:
     if state == "asked":
         kinds.append(Go)
     return [message for kind, message in said.items() if kind in kinds]
+
+
+def without_overtaken(messages: Sequence[Message]) -> list[Message]:
+    """Return what a worker said without each ``Started`` that the end of the same attempt follows at once: that end says as much.
+
+    Of short tasks most arrive like this.
+    """
+    kept: list[Message] = []
+    last: Message | None = None
+    for message in messages:
+        if isinstance(last, Started) and isinstance(message, _ENDED) and (last.task, last.attempt) == (message.task, message.attempt):
+            kept.pop()
+        kept.append(message)
+        last = message
+    return kept
 
 
 class WorkerLink:

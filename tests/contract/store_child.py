@@ -58,7 +58,11 @@ def main() -> None:
                 say(line)
             answers.put(result)
 
-        store.commit(changes, done)
+        at_once = store.commit_now(changes)
+        if at_once is None:
+            store.commit(changes, done)
+        else:
+            done(at_once)
         result = answers.get()
         if isinstance(result.error, StorageFull):
             say("full")

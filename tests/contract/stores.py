@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from tests.wait import wait_until
 from tmax.core.events import Changes
 from tmax.core.model import Crash, Lease, LifeRecord, Outcome, Task, TaskState
 from tmax.core.settings import StoreSettings
@@ -82,6 +83,12 @@ def life(number: int, **fields: Any) -> LifeRecord:
 
 def commit(store: TaskStore, **changes: Any) -> CommitResult:
     return wait_for(lambda done: store.commit(Changes(**{k: v if k == "meta" else tuple(v) for k, v in changes.items()}), done))
+
+
+def commit_now(store: TaskStore, **changes: Any) -> CommitResult:
+    """A commit on this very thread, as soon as the store's own has nothing to do and the disk was quick."""
+    made = Changes(**{k: v if k == "meta" else tuple(v) for k, v in changes.items()})
+    return wait_until(lambda: store.commit_now(made))
 
 
 def put(store: TaskStore, *tasks: Task) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import fields, replace
 
-from tests.contract.stores import ask, commit, ended, life, new, open_store, place, put, rich, sent, trim
+from tests.contract.stores import ask, commit, commit_now, ended, life, new, open_store, place, put, rich, sent, trim
 from tmax.core.model import ENDS, Outcome, Task, TaskState
 from tmax.errors import StorageFull, StoreError
 from tmax.storage.base import TaskStore
@@ -119,6 +119,18 @@ def test_answers_come_in_the_order_of_the_questions(store: TaskStore) -> None:
     store.read(lambda reader: None, lambda _: last.set())
     assert last.wait(30)
     assert seen == [x for number in range(1, 30) for x in (True, [number])]
+
+
+def test_a_commit_at_once_is_as_good(store: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tmax.storage.store.NOW_S", 60.0)
+    result = commit_now(store, new_tasks=[new(1)], meta={"epoch": "3"})
+    assert result.ok and result.seconds >= 0
+    assert ask(store, lambda reader: reader.task(1)) == new(1)
+    twice = commit_now(store, new_tasks=[new(1)])
+    assert not twice.ok and isinstance(twice.error, StoreError)
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        commit_now(store, meta={"epoch": "4"})
 
 
 def test_requests_are_found(store: TaskStore) -> None:

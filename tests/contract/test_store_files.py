@@ -9,11 +9,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.contract.stores import QUIET, all_tasks, ask, commit, copies, ended, new, open_store, place, put, sent, trim
+from tests.contract.stores import QUIET, all_tasks, ask, commit, commit_now, copies, ended, new, open_store, place, put, sent, trim
+from tmax.core.events import Changes
 from tmax.core.settings import StoreSettings
 from tmax.errors import Exit, NoSwarm, StoreError
 from tmax.files import atomic_write
@@ -130,8 +132,6 @@ def test_a_snapshot_that_cannot_be_made_is_told_and_the_store_is_closed(layout: 
 
 
 def test_an_owner_that_fails_on_an_answer_hears_of_it(layout: Layout) -> None:
-    from tmax.core.events import Changes
-
     store = open_store(layout)
 
     def fail(_: object) -> None:
@@ -142,6 +142,37 @@ def test_an_owner_that_fails_on_an_answer_hears_of_it(layout: Layout) -> None:
     assert not result.ok and "no loop any more" in str(result.error)
     store.close()
     assert list(all_tasks(layout)) == [1]
+
+
+def test_no_commit_is_made_at_once_before_what_was_asked_for_first(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tmax.storage.store.NOW_S", 60.0)
+    store = open_store(layout)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def query(_: object) -> None:
+        asked.set()
+        assert go_on.wait(30)
+
+    store.read(query, lambda _: None)
+    assert asked.wait(30)
+    assert store.commit_now(Changes(new_tasks=(new(1),))) is None
+    go_on.set()
+    assert commit_now(store, new_tasks=[new(1)]).ok
+    store.close()
+    assert list(all_tasks(layout)) == [1]
+
+
+def test_no_commit_is_made_at_once_on_a_disk_that_was_slow(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(layout)
+    monkeypatch.setattr("tmax.storage.store.NOW_S", 1e-9)  # every disk is slower than that
+    assert commit_now(store, new_tasks=[new(1)]).ok
+    assert store.commit_now(Changes(new_tasks=(new(2),))) is None
+    assert commit(store, new_tasks=[new(2)]).ok
+    assert store.commit_now(Changes(new_tasks=(new(3),))) is None
+    monkeypatch.setattr("tmax.storage.store.NOW_S", 60.0)
+    assert commit_now(store, new_tasks=[new(3)]).ok
+    store.close()
+    assert list(all_tasks(layout)) == [1, 2, 3]
 
 
 def test_a_value_that_cannot_be_written_is_refused_alone(layout: Layout) -> None:

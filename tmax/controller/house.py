@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from tmax.config import read as read_settings
 from tmax.control.server import Server
-from tmax.controller.clients import Clients
+from tmax.controller.clients import LOOKED_AT, Clients
 from tmax.controller.healing import Healer
 from tmax.controller.monitor import Monitor
 from tmax.controller.picture import RECENT, Painter
@@ -57,6 +57,7 @@ from tmax.reactor import Reactor, Timer
 from tmax.storage.lock import ControllerLock, controller_lock
 from tmax.storage.store import CommitResult, Reader, Store
 from tmax_pipes import blobs
+from tmax_pipes.jobs import shared_digests
 
 T = TypeVar("T")
 
@@ -245,7 +246,11 @@ class Controller:
 
     def _commit(self, turn: Turn) -> None:
         self._committing = True
-        self.store.commit(turn.changes, lambda result: self.reactor.call_soon(lambda: self._committed(turn, result)))
+        result = self.store.commit_now(turn.changes)
+        if result is None:
+            self.store.commit(turn.changes, lambda result: self.reactor.call_soon(lambda: self._committed(turn, result)))
+        else:
+            self._committed(turn, result)
 
     def _committed(self, turn: Turn, result: CommitResult) -> None:
         if isinstance(result.error, StorageFull):
@@ -319,8 +324,16 @@ class Controller:
                     os.unlink(f"{self.layout.logs}/{task}.{kind}")
                 except FileNotFoundError:
                     pass  # it printed little or nothing
+        self.slicer.run(self._look_for_bodies(), lambda error: LOG.error("bodies that no task names could not be looked for: %s", error))
+
+    def _look_for_bodies(self) -> Steps[None]:
+        """Find what no task names; what a task that comes meanwhile shares with others is young, and spared as well."""
         bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
-        shared = self.scheduler.desk.ledger.shared_digests  # what is shared later is young, and spared as well
+        shared: set[str] = set()
+        for place, task in enumerate(list(self.scheduler.desk.ledger.tasks.values()) if bodies else ()):
+            shared.update(shared_digests(task.job))
+            if place % LOOKED_AT == 0:
+                yield None
         if bodies:
             self.store.read(lambda reader: reader.unreferenced(bodies), lambda free: self._sweep(bodies, free, shared))
 

@@ -202,12 +202,13 @@ def _size_bytes(job: Job) -> int:
     """Return about how long the message that carries this job is."""
     if isinstance(job, KernelJob):
         return sum(len(key) + len(str(value)) for key, value in job.params.items())
-    size_bytes = len(job.cwd) + sum(len(key) + len(text) for key, text in job.env.items())
+    size_bytes = len(job.cwd)
+    if job.env:
+        size_bytes += sum(len(key) + len(text) for key, text in job.env.items())
     if isinstance(job, ShellJob):
         return size_bytes + sum(map(len, job.argv))
-    inline = job.call if isinstance(job.call, bytes) else b""
-    context = job.context if isinstance(job.context, bytes) else b""
-    return size_bytes + len(inline) + len(context) + sum(map(len, job.path))
+    size_bytes += sum(len(body) for body in (job.call, job.context, job.function) if isinstance(body, bytes))
+    return size_bytes + sum(map(len, job.path)) if job.path else size_bytes
 
 
 def _writable(job: Job, *texts: str) -> None:

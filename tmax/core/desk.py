@@ -20,7 +20,7 @@ from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax.core.stats import Stats
 from tmax_pipes.jobs import PythonJob
-from tmax_pipes.messages import Message, Recalled, Run, Stop, Stored, ToWorker
+from tmax_pipes.messages import Message, Run, Stop, Stored, ToWorker
 
 PROOF = PythonJob(call=b"[[], {}]", label="ready?", target="builtins:bool")
 """The no-op that must return through a worker's FIFOs before it is ready; it runs as task 0 and is never recorded."""
@@ -108,7 +108,7 @@ class Desk:
 
     def leave(self, life: Life, task: Task) -> None:
         """This life does not have the task any more."""
-        life.link.heard(Recalled(task=task.id, attempt=task.attempt))
+        life.link.forget((task.id, task.attempt))
         del life.held[task.id]
         life.recalled.discard(task.id)
         if life.running == task.id:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from tmax.core.model import LifeRecord, NewTask, Task
 from tmax_pipes.messages import FromWorker, Hello, ToWorker
 
@@ -75,9 +77,8 @@ class LifeGreeted:
     """Number of the connection; what is said because of this greeting names it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifeSaid:
-    """A worker said something (anything but Hello)."""
+class LifeSaid(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker said something (anything but Hello).  Two a task: made in a fifth of the time of a frozen dataclass."""
 
     life: int
     message: FromWorker

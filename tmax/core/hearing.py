@@ -7,6 +7,8 @@ and changes nothing.  First commit wins.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -24,14 +26,14 @@ def on_said(desk: Desk, life: Life, message: FromWorker) -> None:
     """Take one message (anything but Hello) of a live worker."""
     life.heard_at = desk.now
     life.link.heard(message)
-    if isinstance(message, Done | Failed):
-        on_end(desk, life, message)
-    elif isinstance(message, Started):
-        on_started(desk, life, message)
-    elif isinstance(message, Recalled):
-        on_recalled(desk, life, message)
-    elif isinstance(message, Beat):
-        life.beat_rss_bytes, life.beat_cpu_s = message.rss_bytes, message.cpu_s
+    rule = _RULES.get(type(message))
+    if rule is not None:
+        rule(desk, life, message)
+
+
+def on_beat(_: Desk, life: Life, message: Beat) -> None:
+    """It lives, and needs so much."""
+    life.beat_rss_bytes, life.beat_cpu_s = message.rss_bytes, message.cpu_s
 
 
 def leased_to(desk: Desk, life: Life, number: int, attempt: int) -> Task | None:
@@ -125,3 +127,12 @@ def prove(desk: Desk, life: Life) -> None:
     """Send the no-op that must come back before the worker is ready."""
     life.state = WorkerState.PROVING
     desk.tell(life.id, Run(task=0, attempt=life.id, job=PROOF))
+
+
+_RULES: dict[type[Any], Callable[[Desk, Life, Any], None]] = {
+    Done: on_end,
+    Failed: on_end,
+    Started: on_started,
+    Recalled: on_recalled,
+    Beat: on_beat,
+}

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from tmax.core.events import Changes
 from tmax.core.family import Family
 from tmax.core.model import ENDS, LifeRecord, Task, TaskState
-from tmax_pipes.jobs import shared_digests
 
 S = TaskState
 
@@ -53,44 +52,30 @@ class Ledger:
         self.counts: Counter[str] = Counter({state.value: 0 for state in TaskState})
         self.counts.update(ended or {})
         self.counts.update(task.state.value for task in self.tasks.values())
-        self._shared = Counter(digest for task in self.tasks.values() for digest in shared_digests(task.job))
         self._recent: deque[str] = deque()
         self._new: dict[int, Task] = {}
         self._moved: dict[int, Task] = {}
         self._ended: list[Task] = []
         self._lives: dict[int, LifeRecord] = {}
         self._meta: dict[str, str] = {}
-        self._story: deque[tuple[int, str]] = deque(maxlen=2000)
+        self._story: deque[tuple[int, TaskState, TaskState]] = deque(maxlen=2000)
 
     def add(self, task: Task) -> None:
         """Take in a new task; its id is ``next_task``."""
         self.tasks[task.id] = self._new[task.id] = task
         self.family.add(task)
         self.next_task = task.id + 1
-        self.counts[task.state.value] += 1
-        for digest in shared_digests(task.job):
-            self._shared[digest] += 1
+        self.counts[task.state] += 1
         if task.request_id:
             self.requests[task.request_id] = task.id
-
-    @property
-    def shared_digests(self) -> set[str]:
-        """Blobs that tasks which have not ended share with others: functions, contexts, surroundings."""
-        return set(self._shared)
-
-    def _unshare(self, task: Task) -> None:
-        for digest in shared_digests(task.job):
-            self._shared[digest] -= 1
-            if not self._shared[digest]:
-                del self._shared[digest]
 
     def move(self, task: Task, to: TaskState, *, keep: bool = True, **changes: Any) -> Task:
         """Return the task in its new state.  With ``keep=False`` the move is not written (it can be learnt again from the worker)."""
         if to not in MOVES[task.state]:
-            raise IllegalMove(task, to, (what for number, what in self._story if number == task.id))
-        self._story.append((task.id, f"{task.state}->{to}"))
-        self.counts[task.state.value] -= 1
-        self.counts[to.value] += 1
+            raise IllegalMove(task, to, (f"{was}->{then}" for number, was, then in self._story if number == task.id))
+        self._story.append((task.id, task.state, to))
+        self.counts[task.state] -= 1
+        self.counts[to] += 1
         return self._put(replace(task, state=to, **changes), keep=keep)
 
     def note(self, task: Task, *, keep: bool = True, **changes: Any) -> Task:
@@ -104,7 +89,6 @@ class Ledger:
             self._moved[task.id] = task
         if task.state in ENDS:
             del self.tasks[task.id]
-            self._unshare(task)
             self._ended.append(task)
             self.family.ended(task)
             if task.request_id:

@@ -22,6 +22,7 @@ from tmax.engines.lives import Life
 from tmax.reactor import Reactor
 from tmax_pipes import places
 from tmax_pipes.errors import PipeError
+from tmax_pipes.link import without_overtaken
 from tmax_pipes.messages import Hello, Message, Who
 from tmax_pipes.places import Place
 
@@ -102,7 +103,7 @@ class Contact:
 
     def heard(self, life: Life, messages: list[Message]) -> None:
         """Take in what a worker said."""
-        for message in messages:
+        for message in without_overtaken(messages):
             if isinstance(message, Hello):
                 self._greeted(life, message)
             elif life.connection is not None and life.connection.greeted:

@@ -55,7 +55,7 @@ class Life:
             if message.group:
                 ticks = start_ticks(message.group)
                 self.groups[message.task, message.attempt] = Group(group=message.group, ticks=ticks, since_ticks=self.ticks)
-        elif isinstance(message, Done | Failed | Recalled):
+        elif isinstance(message, (Done, Failed, Recalled)):
             self.groups.pop((message.task, message.attempt), None)
             if self.running == message.task:
                 self.running = 0

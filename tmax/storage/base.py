@@ -87,6 +87,9 @@ class TaskStore(Protocol):
     def load(self) -> Loaded:
         """What is kept, now. Raises StoreError."""
 
+    def commit_now(self, changes: Changes) -> CommitResult | None:
+        """Write all of it or nothing before it returns; None: it would have to wait for something, and nothing was written."""
+
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
         """Write all of it or nothing; then call ``done``."""
 

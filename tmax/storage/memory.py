@@ -99,15 +99,19 @@ class MemoryStore:
         """What is kept, now."""
         return self._reader.loaded()
 
-    def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
-        """Keep all of it or nothing, then call ``done``."""
+    def commit_now(self, changes: Changes) -> CommitResult:
+        """Keep all of it or nothing."""
         self._check_open()
         error = self._broken = self._broken or self._wrong(changes)
         if error is None:
             self._reader.kept.update((task.id, task) for task in (*changes.new_tasks, *changes.tasks))
             self._reader.lives.update((life.life, life) for life in changes.lives)
             self._reader.meta.update(changes.meta)
-        done(CommitResult(ok=error is None, error=error))
+        return CommitResult(ok=error is None, error=error)
+
+    def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
+        """Keep all of it or nothing, then call ``done``."""
+        done(self.commit_now(changes))
 
     def read(self, query: Callable[[Reader], T], done: Callable[[T | StoreError], None]) -> None:
         """Answer ``query``."""

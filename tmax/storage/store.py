@@ -1,6 +1,7 @@
-"""The task store: one SQLite file, one process, one connection, one thread that touches it.
+"""The task store: one SQLite file, one process, one connection, one thread at a time that touches it.
 
     controller                          writer thread (writer.py)
+    commit_now(changes)    ------------ BEGIN, rows, COMMIT (fsync) on the controller's thread, when the other has nothing to do
     commit(changes, done)  --queue-->   BEGIN, rows, COMMIT (fsync) -> done(result) -> checkpoint, ballast
     read(query, done)      --queue-->   query(reader) -> done(answer)
     trim(keep, done)       --queue-->   BEGIN, DELETE, COMMIT -> done(ids)
@@ -33,6 +34,9 @@ __all__ = ["CommitResult", "Loaded", "Reader", "Store", "open_for_reading"]
 
 T = TypeVar("T")
 
+NOW_S = 0.005
+"""A commit is made on the caller's thread as long as the one before took less: on a slow disk its loop must go on meanwhile."""
+
 
 class Store:
     """``tmax.storage.base.TaskStore`` over SQLite. Made by ``open``; its methods are called from one thread, the controller's."""
@@ -40,6 +44,11 @@ class Store:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._asked = 0
+        """Jobs for the thread; written by the caller alone, as ``_finished`` is by the thread."""
+        self._finished = 0
+        self._last_s = 0.0
+        """How long the last commit took."""
         self._closed = False
         # A daemon: a controller that dies of an error must not hang on the way out; what was acknowledged is on disk.
         self._thread = threading.Thread(target=self._work, name="tmax-store", daemon=True)
@@ -65,7 +74,7 @@ class Store:
         writer = self._writer
         if writer.full and not self._closed and time.monotonic() >= writer.mend_at:
             writer.mend_at = time.monotonic() + MEND_S  # one look at a time, however often it is asked
-            self._jobs.put(writer.mend)
+            self._put(writer.mend)
         return writer.full
 
     def load(self) -> Loaded:
@@ -77,11 +86,28 @@ class Store:
             raise answer
         return answer
 
+    def commit_now(self, changes: Changes) -> CommitResult | None:
+        """Write all of it or nothing before it returns, when that is quick and nothing else was asked for; else return None, nothing written.
+
+        It saves two hand-overs between threads. Raises StoreError when closed.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        if self._finished != self._asked or self._last_s >= NOW_S:
+            return None
+        result = self._writer.commit(changes)
+        self._last_s = result.seconds
+        if self._writer.wants_rest:
+            self._put(self._writer.rest)
+        return result
+
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
         """Write all of it or nothing, in the order asked for; then call ``done`` on the writer thread. Raises StoreError when closed."""
 
         def job() -> None:
-            done(self._writer.commit(changes))
+            result = self._writer.commit(changes)
+            self._last_s = result.seconds
+            done(result)
             self._writer.rest()
 
         self._put(job)
@@ -141,6 +167,7 @@ class Store:
     def _put(self, job: Callable[[], None]) -> None:
         if self._closed:
             raise StoreError("the store is closed")
+        self._asked += 1
         self._jobs.put(job)
 
     def _work(self) -> None:
@@ -149,6 +176,7 @@ class Store:
                 job()
             except Exception as error:  # any: without this thread every client would wait for ever; so the next commit says it
                 self._writer.stop(StoreError(f"the store's owner failed on an answer: {error!r}"))
+            self._finished += 1
 
 
 @contextmanager

@@ -99,6 +99,11 @@ class Writer:
             self._weight_bytes += 4096 * len(beyond)
         return [number for number, _ in beyond]
 
+    @property
+    def wants_rest(self) -> bool:
+        """Whether ``rest`` has something to do."""
+        return (self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES) or (self.full and time.monotonic() >= self.mend_at)
+
     def rest(self) -> None:
         """What has time until after an acknowledgement: the checkpoint, and the ballast of a store that was full."""
         if self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmax_pipes.jobs import KernelJob
-from tmax_pipes.link import ControllerLink, WorkerLink
+from tmax_pipes.link import ControllerLink, WorkerLink, without_overtaken
 from tmax_pipes.messages import (
     Beat,
     Done,
@@ -63,6 +63,16 @@ def told(*messages: Message) -> ControllerLink:
     for message in messages:
         link.sent(message)
     return link
+
+
+@pytest.mark.parametrize("end", [done(2), Failed(task=2, attempt=1, report=Report(), failure=Failure(kind="exit", message=""))])
+def test_a_start_whose_end_follows_at_once_says_nothing_new(end: Message) -> None:
+    start = Started(task=2, attempt=1)
+    assert without_overtaken([done(1), start, end, Started(task=3, attempt=1)]) == [done(1), end, Started(task=3, attempt=1)]
+    assert without_overtaken([start]) == [start]
+    assert without_overtaken([start, done(1)]) == [start, done(1)]
+    assert without_overtaken([start, done(2, 2)]) == [start, done(2, 2)]
+    assert without_overtaken([start, Started(task=2, attempt=1, group=7), end]) == [start, end]
 
 
 # -- the controller's side -------------------------------------------------------------------------
