@@ -103,7 +103,11 @@ class Isolation:
         try:
             return context.run(function, *args, **kwargs)
         finally:
-            if self._functions.differs():
+            try:
+                changed = self._functions.changed()
+            except BaseException:  # a name was deleted
+                changed = True
+            if changed:
                 self._functions.put_back()
             self._inside = False
 
@@ -111,32 +115,36 @@ class Isolation:
 
     def disarm(self) -> None:
         """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
-        try:
-            self._disarm()
-        except BaseException:  # the task's handler of a timer that had run out
-            self._disarm()
-
-    def _disarm(self) -> None:
-        _alarm(0)
-        if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
-            _setitimer(_VIRTUAL, 0)
-            _setitimer(_PROFILING, 0)
-        _cancel_dump()
-        _unregister_dump(_USR1)  # it would take the signal that cancels
-        if self._inside:
-            self._functions.put_back()
-            self._inside = False
+        for _ in ("at once", "again, as the task's handler of a timer that had run out has raised"):
+            try:
+                _alarm(0)
+                if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
+                    _setitimer(_VIRTUAL, 0)
+                    _setitimer(_PROFILING, 0)
+                _cancel_dump()
+                _unregister_dump(_USR1)  # it would take the signal that cancels
+                if self._inside:
+                    self._functions.put_back()
+                    self._inside = False
+                return
+            except BaseException:
+                continue
 
     def leave(self, *, keep_background: bool) -> None:
         """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
         try:
-            if self._limits.differ():  # the first: with little memory left nothing else could be done
+            if "resource" in _modules and self._limits.differ():  # the first: with little memory left nothing else could be done
                 self._use_up_by(self._limits.put_back())
-            if self._values.differs() or len(_modules) != self._count:
+            try:
+                changed = len(_modules) != self._count or self._values.changed()
+            except BaseException:  # a name was deleted, or the comparison of an object of the task's raised
+                changed = True
+            if changed:
                 self._put_values_back()
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
-            if self._read_children() != self._children:
+            fd = self._children_fd
+            if (pread(fd, _CHILDREN_BYTES, 0) if fd >= 0 else self._read_children()) != self._children:
                 self._look_at_children(keep=keep_background)
         except Exception as error:  # the task may have left anything in our way
             self.use_up(f"cannot be looked at: {type(error).__name__}: {error}"[:200])

@@ -160,25 +160,29 @@ class Baseline:
         self._read: Callable[[], tuple[Any, ...]] = tuple
         self._originals: tuple[Any, ...] = ()
         self._before: tuple[Any, ...] = ()
+        self._names: dict[str, Any] = {}
+        self.changed: Callable[[], bool] = bool
+        """``differs`` in one expression, for each task.  May raise anything; then something differs."""
         self.retake()
 
     def retake(self) -> None:
         """What is now is what is to be after each task."""
         self._compile()
         self._originals = self._read()
-        self._before = tuple(map(_copy, self._originals))
+        self._set_before(tuple(map(_copy, self._originals)))
 
     def extend(self) -> None:
         """Modules were imported by the task itself: take up their rows, with what an import gives them; ``put_back`` then has the rest."""
         known = dict(zip(self._rows, zip(self._originals, self._before, strict=True), strict=True))
         self._compile()
         pairs = [known.get(row) or _pair_of(row, read) for row, read in zip(self._rows, self._one_by_one, strict=True)]
-        self._originals, self._before = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+        self._originals = tuple(pair[0] for pair in pairs)
+        self._set_before(tuple(pair[1] for pair in pairs))
 
     def differs(self) -> bool:
         """Whether anything is not as it was."""
         try:
-            return self._read() != self._before
+            return self.changed()
         except BaseException:  # a name was deleted, or the comparison of an object of the task's raised: look row by row
             return True
 
@@ -207,20 +211,31 @@ class Baseline:
             return
         self._modules = modules
         found = [(row, module) for row, module in zip(self._table, modules, strict=True) if isinstance(module, ModuleType)]
-        readable = [(row, module, read) for row, module in found if _works(read := _reader([row], [module]))]
+        readable = [(row, module, read) for row, module in found if _works(read := _reader(row, module))]
         self._rows = tuple(row for row, _, _ in readable)
         self._one_by_one = tuple(read for _, _, read in readable)
-        self._read = _reader(self._rows, [module for _, module, _ in readable], whole=True)
+        whole, self._names = _expression(self._rows, [module for _, module, _ in readable])
+        self._read = eval(f"lambda: ({whole},)", self._names)  # noqa: S307  # of the table above
+        self.changed = eval(f"lambda: ({whole},) != before", self._names)  # noqa: S307
+
+    def _set_before(self, values: tuple[Any, ...]) -> None:
+        self._before = self._names["before"] = values
 
 
-def _reader(rows: Iterable[Row], modules: Iterable[ModuleType], *, whole: bool = False) -> Callable[[], Any]:
+def _expression(rows: Iterable[Row], modules: Iterable[ModuleType]) -> tuple[str, dict[str, Any]]:
+    """Return what reads these rows, separated by commas, and the names in it."""
     names: dict[str, Any] = {"locale": _libc_setlocale, "priority": getpriority, "affinity": sched_getaffinity}
     parts = []
     for row, module in zip(rows, modules, strict=True):
         name = f"m_{row.module.replace('.', '_')}"
         names[name] = module
         parts.append(_MODULE.sub(name, row.read))
-    read: Callable[[], Any] = eval(f"lambda: ({', '.join(parts)}{',' if whole else ''})", names)  # noqa: S307  # of the table above
+    return ", ".join(parts), names
+
+
+def _reader(row: Row, module: ModuleType) -> Callable[[], Any]:
+    text, names = _expression([row], [module])
+    read: Callable[[], Any] = eval(f"lambda: ({text})", names)  # noqa: S307  # of the table above
     return read
 
 
