@@ -149,6 +149,25 @@ def test_without_nested_workers_ps_and_status_say_who_waits_for_whom(limited: Bo
     assert limited.tmax("wait", str(parent), ok=False).returncode == 1
 
 
+def test_a_program_whose_tasks_wait_for_each_other_is_told(limited: Box) -> None:
+    program = "from tmax import Swarm; import nested_work; print(Swarm.connect().submit(nested_work.one_child, 4).result())"
+    (limited.root / "nested_work.py").write_text(PROGRAM)
+    words = [sys.executable, "-c", program]
+    waiting = subprocess.Popen(words, env=limited.env, cwd=limited.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert waiting.stderr is not None
+    told = "stuck: 1 running task waits for tasks they submitted, and no worker may be started for these: raise swarm.nested_workers"
+    assert told in waiting.stderr.readline()
+    down = subprocess.Popen(limited.command("down"), env=limited.env, cwd=limited.root, stderr=subprocess.PIPE, text=True)
+    assert down.stderr is not None
+    assert down.stderr.readline().startswith("finishing 1 task running")
+    assert down.stderr.readline().startswith(told)
+    limited.tmax("cancel", "2")  # the child fails in its parent, which then ends
+    _, rest = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1 and "CancelledError" in rest
+    down.communicate(timeout=60)
+    assert down.returncode == 0
+
+
 def test_a_worker_that_keeps_its_connection_sends_the_task_of_the_moment(one: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in one.env.items():
         monkeypatch.setenv(name, value)

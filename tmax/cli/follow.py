@@ -34,6 +34,8 @@ _HEAD_BYTES = 4096
 """So much of what was printed is remembered: output that short moves into the task's row."""
 _PART_BYTES = 16
 """Of a record of the file that says which parts of a log are stderr."""
+_NOTE_MS = 3000
+"""A person who has seen nothing for so long is told what the task waits for."""
 _BLIND_MS = 200
 """Without inotify (a user's instances can be used up) we look this often."""
 
@@ -73,6 +75,7 @@ class _Follower:
         self._task = task
         self._tries_left = TRIES
         self._printed_bytes = 0
+        self._notes = True
         self._head = b""
         self._file = -1
         self._identity: tuple[int, int] | None = None
@@ -109,7 +112,10 @@ class _Follower:
                 poll.register(fd, select.POLLIN)
         while True:
             self._show_new()
-            ready = {fd for fd, _ in poll.poll(None if self._ears.fd >= 0 else _BLIND_MS)}
+            limit_ms = _NOTE_MS if self._notes else None
+            ready = {fd for fd, _ in poll.poll(limit_ms if self._ears.fd >= 0 else _BLIND_MS)}
+            if self._notes and not ready:
+                self._say_why()
             if self._ears.fd in ready:
                 self._ears.drain()
             for fd, call in self._watched.items():
@@ -118,6 +124,13 @@ class _Follower:
             if self._line.fileno() in ready:
                 view: dict[str, Any] = self._line.receive()["tasks"][0]
                 return view
+
+    def _say_why(self) -> None:
+        """Nothing has happened for a while: tell why, if it has not begun."""
+        self._notes = False
+        task = ask_again(self._common, "show", id=self._task)["task"]
+        if task["state"] in {"ready", "waiting"} and task["why"]:
+            self._common.talk(f"task {self._task} waits: {task['why']}")
 
     def _show_new(self) -> None:
         while self._file >= 0 or self._open():

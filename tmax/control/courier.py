@@ -33,7 +33,18 @@ from tmax.control import unseen
 from tmax.control.bulk import Frames, decode_reply, encode
 from tmax.control.client import Client
 from tmax.control.future import TaskFuture
-from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkReply, BulkSubmit, BulkTask, BulkWatch
+from tmax.control.protocol import (
+    BulkAccepted,
+    BulkCancel,
+    BulkEnd,
+    BulkEnded,
+    BulkNotice,
+    BulkRefused,
+    BulkReply,
+    BulkSubmit,
+    BulkTask,
+    BulkWatch,
+)
 from tmax.control.withdrawals import Withdrawals
 from tmax.errors import TmaxError, from_wire
 from tmax.failures import SwarmGone
@@ -232,9 +243,12 @@ class Courier(Withdrawals):
     def _hear(self, replies: Sequence[BulkReply]) -> None:
         ended: list[tuple[TaskFuture[Any], BulkEnd]] = []
         refused: list[tuple[TaskFuture[Any], TmaxError]] = []
+        notices: list[str] = []
         with self._lock:
             for reply in replies:
-                if isinstance(reply, BulkAccepted):
+                if isinstance(reply, BulkNotice):
+                    notices.append(reply.text)
+                elif isinstance(reply, BulkAccepted):
                     self._take_accepted(reply)
                 elif isinstance(reply, BulkEnded):
                     ended += [(future, end) for end in reply.ends if (future := self._accepted.pop(end.id, None)) is not None]
@@ -244,6 +258,8 @@ class Courier(Withdrawals):
             self._flush()
             self._write()
             self._changed.notify_all()
+        for text in notices:
+            _say(f"note: swarm {self._swarm!r}: {text}\n")
         for future, end in ended:
             self._settle(future, end)
         for future, error in refused:

@@ -131,5 +131,11 @@ class BulkEnded(msgspec.Struct, frozen=True, tag="ended"):
     ends: tuple[BulkEnd, ...]
 
 
+class BulkNotice(msgspec.Struct, frozen=True, tag="notice"):
+    """Why tasks of this connection do not go on, for a person; said once each time it begins."""
+
+    text: str
+
+
 BulkRequest: TypeAlias = BulkSubmit | BulkWatch | BulkCancel
-BulkReply: TypeAlias = BulkAccepted | BulkRefused | BulkEnded
+BulkReply: TypeAlias = BulkAccepted | BulkRefused | BulkEnded | BulkNotice

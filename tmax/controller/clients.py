@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from tmax.control.protocol import BulkEnd, BulkEnded
+from tmax.control.protocol import BulkEnd, BulkEnded, BulkNotice
 from tmax.control.server import Ask, Peer
 from tmax.controller.pieces import Pieces
 from tmax.controller.slices import Steps
@@ -138,6 +138,7 @@ class Clients:
         self._waiting: dict[Peer, Waiter] = {}
         self._watching: dict[int, set[Peer]] = {}
         self._watchers: set[Peer] = set()
+        self._told_held: set[Peer] = set()
         self._phases: list[tuple[str, float]] = []
         self._ready: list[Ask] = []
         self._down: list[Ask] = []
@@ -260,6 +261,21 @@ class Clients:
         for ask in waiting:
             ask.fail(WorkerLost(f"workers end before they are ready: {cause}", hint=f"see {self._house.layout.log}; try: tmax doctor"))
 
+    def note_if_held(self, peer: Peer) -> None:
+        """Tasks of this bulk connection were accepted: say it once when none is begun until somebody resumes the queue."""
+        if not self._house.scheduler.desk.held:
+            self._told_held.clear()
+        elif peer not in self._told_held:
+            self._told_held.add(peer)
+            peer.send_bulk([BulkNotice("the queue is held, tasks wait until somebody resumes it: tmax resume")])
+
+    def on_obstacle(self, text: str, numbers: Iterable[int]) -> None:
+        """These running tasks wait for what cannot begin: tell the programs that wait for them, and whoever takes the swarm down."""
+        for peer in {peer for number in numbers for peer in self._watching.get(number, ())}:
+            peer.send_bulk([BulkNotice(text)])
+        for ask in self._down:
+            ask.stream(phase=text)
+
     def want_down(self, ask: Ask) -> None:
         """Answer when the swarm is down."""
         self._down.append(ask)
@@ -278,6 +294,7 @@ class Clients:
             self.forget(waiter)
         if peer in self._watchers:
             self._watchers.discard(peer)
+            self._told_held.discard(peer)
             self._house.slicer.run(self._unwatch(peer), lambda _: None)
         self._ready = [ask for ask in self._ready if ask.peer is not peer]
         self._down = [ask for ask in self._down if ask.peer is not peer]

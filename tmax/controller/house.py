@@ -26,6 +26,7 @@ from tmax.control.server import Server
 from tmax.controller.clients import LOOKED_AT, Clients
 from tmax.controller.healing import Healer
 from tmax.controller.monitor import Monitor
+from tmax.controller.obstacles import Obstacles
 from tmax.controller.picture import RECENT, Painter
 from tmax.controller.slices import Slicer, Steps
 from tmax.controller.verbs import Verbs
@@ -126,6 +127,7 @@ class Controller:
         self.slicer = Slicer(self.reactor)
         self.clients = Clients(self)
         self.healer = Healer(self)
+        self.obstacles = Obstacles(self)
         self.epoch = 0
         self.down = False
         self._gone = False
@@ -297,6 +299,7 @@ class Controller:
             self.engine.start(starts)
         for action in turn.actions:
             self._actors[type(action)](action)
+        self.obstacles.look()
         if self.scheduler.desk.stopping:
             self._finish(0)
             return

@@ -84,16 +84,13 @@ class Painter:
             return f"{full(self._house.layout).message}: nothing new is accepted, what runs is recorded"
         if desk.roster.gave_up:
             return "workers end before they are ready: no more are started (tmax doctor; then tmax resume)"
+        obstacle = nesting.obstacle(desk)
         if desk.leaving is not None:
-            return "the swarm is going down"
+            return f"the swarm is going down; {obstacle}" if obstacle else "the swarm is going down"
         if desk.held:
             return "the queue is held: tmax resume"
-        stuck = nesting.stuck(desk)
-        if stuck:
-            return (
-                f"stuck: {stuck} running task{'s wait' if stuck > 1 else ' waits'} for tasks they submitted, and no worker may be started for "
-                "these: raise swarm.nested_workers, or cancel one (tmax ps)"
-            )
+        if obstacle:
+            return obstacle
         missing = self.missing()
         return f"not preloaded: {'; '.join(missing)}" if missing else ""
 

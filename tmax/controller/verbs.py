@@ -153,7 +153,9 @@ class Verbs:
         self._house.clients.want_down(ask)
         counts = self._house.scheduler.desk.ledger.counts
         ask.stream(phase="stopping", running=counts["sent"] + counts["running"], queued=counts["ready"] + counts["waiting"])
+        self._house.obstacles.tell_again()
         self._house.leave(now=bool(ask.fields.get("now")))
+        self._house.obstacles.look()
 
     def _announce(self, ask: Ask) -> None:
         life, place = ask.fields.get("life"), ask.fields.get("place")
@@ -315,6 +317,7 @@ class Verbs:
         def accepted(ids: tuple[int, ...]) -> None:
             peer.send_bulk([BulkAccepted(pairs=tuple(zip(seqs, ids, strict=True)))])
             self._bulk_watch(peer, ids)
+            self._house.clients.note_if_held(peer)
 
         try:
             tasks = [new_task_of_bulk(request.client, task, self._house.settings.tasks) for task in request.tasks]

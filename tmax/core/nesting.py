@@ -183,9 +183,17 @@ def _at_limit(desk: Desk) -> bool:
     return sum(map(roster.works_nested, roster.lives.values())) >= limit
 
 
-def stuck(desk: Desk) -> int:
-    """Return how many tasks wait for tasks that no worker can take, when every worker has such a task; else 0."""
-    if desk.held or not _ready_children(desk, 1) or not _at_limit(desk) or not _nobody_free(desk):
-        return 0
+def obstacle(desk: Desk) -> str:
+    """Return in one line why running tasks and the tasks that they submitted wait for each other for good; empty when they do not."""
+    if not desk.ledger.family.children or not _ready_children(desk, 1):
+        return ""
     working = [life for life in desk.roster.lives.values() if life.held]
-    return len(working) if all(waits(desk, life) and life.state is not WorkerState.STARTING for life in working) else 0
+    waiting = sum(waits(desk, life) for life in working)
+    who = f"{waiting} running task{'s wait' if waiting > 1 else ' waits'} for tasks they submitted"
+    if desk.held:
+        return f"{who}, and the queue is held: tmax resume" if desk.leaving is not None else ""
+    if waiting < len(working) or not _at_limit(desk) or not _nobody_free(desk):
+        return ""
+    if any(life.state is WorkerState.STARTING for life in working):
+        return ""
+    return f"stuck: {who}, and no worker may be started for these: raise swarm.nested_workers, or cancel one (tmax ps)"

@@ -43,6 +43,15 @@ def ended(running: subprocess.Popen[str]) -> tuple[int, str, str]:
     return running.returncode, out, err
 
 
+def test_a_program_is_told_once_that_the_queue_is_held(held: Box, script: Script) -> None:
+    program = "from tmax import Swarm\ns = Swarm.connect()\nfor n in range(3):\n    done = s.submit(abs, n)\n    s.submit(abs, n)\nprint(done.result())"
+    running = script(program)
+    assert running.stderr is not None
+    assert "the queue is held, tasks wait until somebody resumes it: tmax resume" in running.stderr.readline()
+    held.tmax("resume")
+    assert ended(running) == (0, "2\n", "")
+
+
 def program(ending: str, before: str = "") -> str:
     """Return a program that submits COUNT tasks and ends like this."""
     return f"""

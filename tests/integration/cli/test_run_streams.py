@@ -160,6 +160,21 @@ def test_its_terminal_is_as_large_as_ours(swarm: Box, rows: int) -> None:
     assert shown == [b"37", b"91", b"91"] if rows else shown[1] == shown[2] != b"91", "one that does not tell its size leaves the pane's"
 
 
+def test_a_person_who_sees_nothing_is_told_why(swarm: Box) -> None:
+    swarm.tmax("hold")
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        swarm.command("run", "--", "echo", "hello"), env=swarm.env, cwd=swarm.root, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while b"task 1 waits: the queue is held" not in shown:
+        shown += os.read(ours, 4096)
+    swarm.tmax("resume")
+    assert running.wait(timeout=30) == 0
+    assert all_shown(ours).split()[-1] == b"hello"
+
+
 def test_a_reader_that_leaves_ends_the_command(swarm: Box) -> None:
     done = script(swarm, "tmax run -- yes | head -1; echo ${PIPESTATUS[0]}")
     assert done.stdout == b"y\n141\n"

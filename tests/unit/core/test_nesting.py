@@ -108,7 +108,7 @@ def test_the_youngest_child_goes_first_so_that_a_tree_needs_as_many_workers_as_i
             stage.started(ready[0].id)
             running.append(ready[0].id)
             continue
-        assert not nesting.stuck(stage.desk), running
+        assert not nesting.obstacle(stage.desk), running
         stage.done(running.pop())
         ran += 1
     assert ran > 10
@@ -121,7 +121,7 @@ def test_at_the_limit_it_is_said_that_the_worker_may_wait_for_it() -> None:
     (child,) = child_of(stage, parent)
     stage.greet_all()
     stage.started(child)
-    assert not nesting.stuck(stage.desk)
+    assert not nesting.obstacle(stage.desk)
     (grandchild,) = child_of(stage, child)
     stage.greet_all()
     assert names(stage) == ["w1", "w2"]
@@ -130,9 +130,21 @@ def test_at_the_limit_it_is_said_that_the_worker_may_wait_for_it() -> None:
         told
         == f"task {child}, which submitted it, is running on w2; that may be waiting for it, and all 1 nested workers are in use (swarm.nested_workers)"
     )
-    assert nesting.stuck(stage.desk) == 2
+    assert nesting.obstacle(stage.desk).startswith("stuck: 2 running tasks wait for tasks they submitted")
     stage.handle(ev.CancelAsked(token=1, tasks=(grandchild,)))
-    assert not nesting.stuck(stage.desk)
+    assert not nesting.obstacle(stage.desk)
+
+
+def test_at_down_a_held_queue_keeps_running_tasks_from_their_end() -> None:
+    stage = Stage(workers=1, settings=with_limit(1))
+    parent = run_parent(stage)
+    stage.handle(ev.HoldSet(held=True))
+    child_of(stage, parent)
+    assert not nesting.obstacle(stage.desk), "a person holds the queue and knows it"
+    stage.handle(ev.Leaving(now=False))
+    assert nesting.obstacle(stage.desk) == "1 running task waits for tasks they submitted, and the queue is held: tmax resume"
+    stage.handle(ev.HoldSet(held=False))
+    assert not nesting.obstacle(stage.desk)
 
 
 def test_a_limit_of_0_starts_none_and_says_so() -> None:
@@ -142,7 +154,7 @@ def test_a_limit_of_0_starts_none_and_says_so() -> None:
     stage.greet_all()
     assert names(stage) == ["w1"]
     assert "no worker is free (swarm.nested_workers is 0)" in explain(stage.desk, stage.task(child))
-    assert nesting.stuck(stage.desk) == 1
+    assert nesting.obstacle(stage.desk).startswith("stuck: 1 running task waits for tasks they submitted")
     stage.done(parent)
     assert holder(stage, child) == "w1"
 
