@@ -41,7 +41,7 @@ abstract socket: the worker connects to it when the command begins and is sent a
 ``terminal_size``: ``[rows, columns]`` of the submitter's terminal; without it the program's is as large as the pane.
 
 **Bulk frames** (the Python API).  Each is ``0xC1``, a u32 length (little-endian), and a msgpack body of the
-unions below.  0xC1 is the one byte that begins neither JSON text nor a msgpack value.
+unions below; ``notice`` may come at any time.  0xC1 is the one byte that begins neither JSON text nor a msgpack value.
 """
 
 from __future__ import annotations
