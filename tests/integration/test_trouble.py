@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.box import Box
+from tests.wait import wait_until
 
 
 def refused(box: Box, *args: str, code: int) -> str:
@@ -109,14 +111,28 @@ def test_unknown_verb_and_bad_values(box: Box) -> None:
     refused(box, "submit", code=2)
 
 
-def test_a_worker_that_cannot_start_is_said_and_init_fails(box: Box) -> None:
-    broken = box.root / "python"
-    broken.write_text("#!/bin/sh\necho this python is broken >&2\nexit 3\n")
-    broken.chmod(0o755)
-    done = box.tmax("init", "-n", "1", "--python", str(broken), ok=False)
-    assert done.returncode == 1
-    assert "error:" in done.stderr
-    assert Path(box.state).exists()
+def test_an_init_whose_workers_cannot_start_fails_and_leaves_nothing(box: Box) -> None:
+    swarm = ("init", "-n", "1", "--python", str(_broken(box)))
+    assert "before they are ready" in box.tmax(*swarm, ok=False, timeout_s=40).stderr
+    assert "taken down" in box.tmax("status", ok=False).stderr
+    assert "already running" not in box.tmax("init", "-n", "1").stdout, "it would have the settings of the first"
+
+
+def test_a_worker_that_cannot_start_is_said_and_an_init_of_a_running_swarm_fails(box: Box) -> None:
+    words = box.command("init", "-n", "1", "--python", str(_broken(box)))
+    first = subprocess.Popen(words, env=box.env, cwd=box.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: box.tmax("status", ok=False).returncode == 0)
+    first.kill()
+    first.wait()
+    wait_until(lambda: "no more are started" in box.status()["notice"], timeout_s=40)
     again = box.tmax("init", ok=False, timeout_s=40)
     assert again.returncode == 1
     assert "before they are ready" in again.stderr
+    assert box.tmax("status").returncode == 0
+
+
+def _broken(box: Box) -> Path:
+    broken = box.root / "python"
+    broken.write_text("#!/bin/sh\necho this python is broken >&2\nexit 3\n")
+    broken.chmod(0o755)
+    return broken

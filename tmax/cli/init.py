@@ -16,7 +16,7 @@ from typing import Any
 from tmax.cli import say
 from tmax.cli.ask import ask, stream
 from tmax.core.settings import Settings
-from tmax.errors import NoSwarm, UsageError
+from tmax.errors import NoSwarm, TmaxError, UsageError, WorkerLost
 from tmax.launch import ensure_controller
 from tmax.layout import private_folder
 
@@ -76,7 +76,12 @@ def init(
     if started:
         flags = {"swarm.workers": workers, "swarm.pool": pool, "swarm.preload": preload, "swarm.python": _interpreter(python)}
         started = _start(common, flags, phases)
-    _wait_ready(common, phases, tell=started)
+    try:
+        _wait_ready(common, phases, tell=started)
+    except WorkerLost:
+        if started:
+            _take_down(common)
+        raise
     hello = ask(common.layout, "hello")
     _report(common, hello, phases, started=started, asked=workers)
     if attach:
@@ -141,6 +146,19 @@ def _wait_ready(common: say.Common, phases: _Phases, *, tell: bool) -> None:
         else:
             phases.inside(line["phase"], float(line["ms"]) - last_ms)
             last_ms = float(line["ms"])
+
+
+def _take_down(common: say.Common) -> None:
+    """Leave nothing of a swarm that we have just started and that has no worker: the next ``init`` would meet its settings."""
+    try:
+        snapshot = ask(common.layout, "status")["snapshot"]
+        if not any(snapshot["tasks"].get(state) for state in ("sent", "running")) and not any(
+            worker["pid"] for worker in snapshot["workers"]
+        ):
+            for _ in stream(common.layout, "down", now=True):
+                pass
+    except TmaxError:
+        pass  # it has ended by itself, or hangs: what made the start fail is the thing to tell
 
 
 def _report(common: say.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None) -> None:
