@@ -294,8 +294,8 @@ class Clients:
             self.forget(waiter)
         if peer in self._watchers:
             self._watchers.discard(peer)
-            self._told_held.discard(peer)
             self._house.slicer.run(self._unwatch(peer), lambda _: None)
+        self._told_held.discard(peer)
         self._ready = [ask for ask in self._ready if ask.peer is not peer]
         self._down = [ask for ask in self._down if ask.peer is not peer]
         if peer in self.owners:
