@@ -181,7 +181,7 @@ class Isolation:
 
     def _look_at_children(self, *, keep: bool) -> None:
         # Nothing else runs here now, so whatever has ended may be reaped.
-        running, spare = descendants.left_running(), self._spare | _resource_tracker()
+        running, spare = descendants.left_running(), self._spare | descendants.helpers()
         left = [pid for pid in running if pid not in spare]
         if left and not keep:
             _close_pools()
@@ -242,10 +242,3 @@ def _close_pools() -> None:
 
 def _is_kept(thread: threading.Thread) -> bool:
     return (type(thread).__module__, type(thread).__name__) in _KEPT_THREADS
-
-
-def _resource_tracker() -> frozenset[int]:
-    """The helper of multiprocessing that removes shared memory: it belongs to the process, and ends with it."""
-    tracker = getattr(_modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
-    pid = getattr(tracker, "_pid", None)
-    return frozenset({pid} if isinstance(pid, int) else ())

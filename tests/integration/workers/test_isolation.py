@@ -389,6 +389,20 @@ def test_a_task_that_only_leaves_zombies_costs_nothing(worker: Bench):
     assert not any(isinstance(one, Recalled) for one in worker.heard)
 
 
+def test_pythons_own_helper_costs_nothing(worker: Bench):
+    def share() -> int:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+        return resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+
+    worker.say(run(1, call(share)), run(2, call(share)))
+    helper = value_of(worker, 1)
+    assert isinstance(helper, int)
+    assert value_of(worker, 2) == helper
+    assert not any(isinstance(one, Recalled) for one in worker.heard)
+
+
 def test_a_task_may_dump_on_the_signal_that_cancels_and_the_next_one_is_still_cancelled(worker: Bench):
     def register() -> None:
         import faulthandler
