@@ -94,6 +94,7 @@ class Isolation:
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a task's function, which has just been loaded, and return what it returns."""
         if len(_modules) != self._count or sys.path != self._path:
+            self._limits.take_soft()
             self._rebase_loaded()
             self._on_loaded()
         context = copy_context()
