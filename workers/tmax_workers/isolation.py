@@ -218,7 +218,7 @@ class Isolation:
     def _read_children(self) -> bytes:
         if self._children_fd >= 0:
             return pread(self._children_fd, _CHILDREN_BYTES, 0)
-        return b"1" if descendants.has_children() else b""  # as good as any number: nobody's child is 1
+        return b" ".join(b"%d" % pid for pid in descendants.children())
 
 
 def _open_children() -> int:
