@@ -43,6 +43,16 @@ def no_leaks() -> Iterator[None]:
     assert not left, f"descriptors left open: {left}"
 
 
+@pytest.fixture(scope="module")
+def module_box() -> Iterator[Box]:
+    """A box with a swarm of one worker for all the tests of a module, which need nothing special of it."""
+    made = Box()
+    made.init(1)
+    yield made
+    left = made.close()
+    assert not left, "left over:\n" + "\n".join(left)
+
+
 @pytest.fixture
 def box(no_leaks: None) -> Iterator[Box]:
     """A box whose swarm is taken down after the test; what is left over then fails the test."""

@@ -109,7 +109,11 @@ class Functions:
         """Return the job of this call; raises what pickling raises (usually PicklingError or TypeError), OSError for a full disk."""
         by_value = _sent_by_value(self._path)
         ready = function if isinstance(function, Prepared) else self._prepare(function, by_value)
-        data = _dump_data((args, kwargs), by_value) if args or kwargs else _NO_ARGUMENTS
+        try:
+            data = _dump_data((args, kwargs), by_value) if args or kwargs else _NO_ARGUMENTS
+        except Exception as error:
+            _name_argument(error, args, kwargs, by_value)
+            raise
         return PythonJob(
             call=blobs.body_of(self._bodies.folder, data),
             label=ready.label,
@@ -211,6 +215,18 @@ def _dump_data(value: object, lost: _Names) -> bytes:
     from tmax import argpickler
 
     return argpickler.dump(value, lost)
+
+
+def _name_argument(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any], lost: _Names) -> None:
+    """Add to an error of pickling a note about which argument it was."""
+    named = [(f"argument {place}", value) for place, value in enumerate(args, 1)]
+    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in named:
+        try:
+            _dump_data(value, lost)
+        except Exception:
+            error.add_note(f"{name}, a {type(value).__module__}.{type(value).__qualname__}, cannot be sent to a worker")
+            return
 
 
 def _mentions(data: bytes, lost: _Names) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 
 import pytest
 
@@ -38,12 +37,9 @@ def child(how):
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    box = Box()
-    (box.root / "work.py").write_text(WORK)
-    box.init(1)
-    yield box
-    assert box.close() == []
+def box(module_box: Box) -> Box:
+    (module_box.root / "work.py").write_text(WORK)
+    return module_box
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import time
 from binascii import a2b_base64
 
 from tmax.cli import say
@@ -34,8 +35,8 @@ _HEAD_BYTES = 4096
 """So much of what was printed is remembered: output that short moves into the task's row."""
 _PART_BYTES = 16
 """Of a record of the file that says which parts of a log are stderr."""
-_NOTE_MS = 3000
-"""A person who has seen nothing for so long is told what the task waits for."""
+_NOTE_S = 3.0
+"""So long after the beginning a person is told what a task waits for that has not begun."""
 _BLIND_MS = 200
 """Without inotify (a user's instances can be used up) we look this often."""
 
@@ -75,7 +76,7 @@ class _Follower:
         self._task = task
         self._tries_left = TRIES
         self._printed_bytes = 0
-        self._notes = True
+        self._note_at: float | None = time.monotonic() + _NOTE_S
         self._head = b""
         self._file = -1
         self._identity: tuple[int, int] | None = None
@@ -112,9 +113,8 @@ class _Follower:
                 poll.register(fd, select.POLLIN)
         while True:
             self._show_new()
-            limit_ms = _NOTE_MS if self._notes else None
-            ready = {fd for fd, _ in poll.poll(limit_ms if self._ears.fd >= 0 else _BLIND_MS)}
-            if self._notes and not ready:
+            ready = {fd for fd, _ in poll.poll(self._limit_ms())}
+            if self._note_at is not None and time.monotonic() >= self._note_at and self._line.fileno() not in ready:
                 self._say_why()
             if self._ears.fd in ready:
                 self._ears.drain()
@@ -125,9 +125,16 @@ class _Follower:
                 view: dict[str, Any] = self._line.receive()["tasks"][0]
                 return view
 
+    def _limit_ms(self) -> float | None:
+        blind_ms = None if self._ears.fd >= 0 else _BLIND_MS
+        if self._note_at is None:
+            return blind_ms
+        left_ms = max(0.0, 1000 * (self._note_at - time.monotonic()))  # the logs of other tasks come meanwhile
+        return left_ms if blind_ms is None else min(left_ms, blind_ms)
+
     def _say_why(self) -> None:
-        """Nothing has happened for a while: tell why, if it has not begun."""
-        self._notes = False
+        """It has been a while: tell why, if the task has not begun."""
+        self._note_at = None
         task = ask_again(self._common, "show", id=self._task)["task"]
         if task["state"] in {"ready", "waiting"} and task["why"]:
             self._common.talk(f"task {self._task} waits: {task['why']}")

@@ -263,11 +263,13 @@ class Clients:
 
     def note_if_held(self, peer: Peer) -> None:
         """Tasks of this bulk connection were accepted: say it once when none is begun until somebody resumes the queue."""
-        if not self._house.scheduler.desk.held:
-            self._told_held.clear()
-        elif peer not in self._told_held:
+        if self._house.scheduler.desk.held and peer not in self._told_held:
             self._told_held.add(peer)
             peer.send_bulk([BulkNotice("the queue is held, tasks wait until somebody resumes it: tmax resume")])
+
+    def on_held(self) -> None:
+        """Somebody holds the queue, perhaps once more: those that submit meanwhile have not heard of it."""
+        self._told_held.clear()
 
     def on_obstacle(self, text: str, numbers: Iterable[int]) -> None:
         """These running tasks wait for what cannot begin: tell the programs that wait for them, and whoever takes the swarm down."""
@@ -294,8 +296,8 @@ class Clients:
             self.forget(waiter)
         if peer in self._watchers:
             self._watchers.discard(peer)
-            self._told_held.discard(peer)
             self._house.slicer.run(self._unwatch(peer), lambda _: None)
+        self._told_held.discard(peer)
         self._ready = [ask for ask in self._ready if ask.peer is not peer]
         self._down = [ask for ask in self._down if ask.peer is not peer]
         if peer in self.owners:

@@ -142,6 +142,8 @@ class Verbs:
         return (width if isinstance(width, int) else 0), bool(ask.fields.get("color"))
 
     def _hold(self, ask: Ask, *, held: bool) -> None:
+        if held:
+            self._house.clients.on_held()
         self._house.emit(HoldSet(held=held))
         ask.answer(held=held)
 

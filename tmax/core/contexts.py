@@ -52,6 +52,12 @@ def replace(desk: Desk, life: Life, part: str = "") -> None:
         desk.reserved[name] = part
 
 
+def free_unused(desk: Desk, life: Life) -> None:
+    """A worker is ready: nobody's, if what it was started for has been cancelled or has run elsewhere meanwhile."""
+    if life.context and not life.record.used and not desk.ready.count(life.context):
+        desk.move_life(life, context="")
+
+
 def give_up_kept(desk: Desk, waiting: Sequence[Key]) -> None:
     """Let workers that were kept for a part take work again when nothing of that part waits any more."""
     parts = {key[2] for key in waiting}

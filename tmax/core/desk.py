@@ -115,8 +115,11 @@ class Desk:
             life.running = 0
         if self.solo.get(life.id) == task.id:
             del self.solo[life.id]
-        if life.state is WorkerState.BUSY and not life.held:
-            life.state = WorkerState.IDLE
+        if not life.held:
+            if life.state is WorkerState.BUSY:
+                life.state = WorkerState.IDLE
+            elif life.retiring:
+                self._end_if_it_stays(life)
 
     def end(self, task: Task, to: TaskState, outcome: Outcome) -> None:
         """Record the task's end."""
@@ -145,8 +148,11 @@ class Desk:
         grace_s = self.settings.tasks.grace_s
         self.tell(life.id, Stop(why="now" if now else "drain", grace_s=grace_s))
         if now or not life.held:
-            limit_s = (grace_s if life.held else 0.0) + KILL_MARGIN_S
-            heapq.heappush(self.deadlines, (self.now + limit_s, 0, life.id, "drain"))
+            self._end_if_it_stays(life, grace_s if life.held else 0.0)
+
+    def _end_if_it_stays(self, life: Life, grace_s: float = 0.0) -> None:
+        """It was asked to leave, and has nothing to do, or only ``grace_s`` for it."""
+        heapq.heappush(self.deadlines, (self.now + grace_s + KILL_MARGIN_S, 0, life.id, "drain"))
 
     def kill(self, number: int, why: str) -> None:
         """Order the end of a worker's process; what it held is decided when it is confirmed dead."""

@@ -84,6 +84,7 @@ def on_end(desk: Desk, life: Life, message: Done | Failed) -> None:
     if message.task == 0:
         if life.state is WorkerState.PROVING:
             life.state = WorkerState.IDLE
+            contexts.free_unused(desk, life)
         return
     task = leased_to(desk, life, message.task, message.attempt)
     if task is None:

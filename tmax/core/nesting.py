@@ -187,6 +187,8 @@ def obstacle(desk: Desk) -> str:
     """Return in one line why running tasks and the tasks that they submitted wait for each other for good; empty when they do not."""
     if not desk.ledger.family.children or not _ready_children(desk, 1):
         return ""
+    if desk.leaving is not None and desk.leaving.now:
+        return ""  # those that wait are being ended
     working = [life for life in desk.roster.lives.values() if life.held]
     waiting = sum(waits(desk, life) for life in working)
     who = f"{waiting} running task{'s wait' if waiting > 1 else ' waits'} for tasks they submitted"

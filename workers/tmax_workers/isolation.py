@@ -94,6 +94,7 @@ class Isolation:
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a task's function, which has just been loaded, and return what it returns."""
         if len(_modules) != self._count or sys.path != self._path:
+            self._limits.take_soft()
             self._rebase_loaded()
             self._on_loaded()
         context = copy_context()
@@ -181,7 +182,7 @@ class Isolation:
 
     def _look_at_children(self, *, keep: bool) -> None:
         # Nothing else runs here now, so whatever has ended may be reaped.
-        running, spare = descendants.left_running(), self._spare | _resource_tracker()
+        running, spare = descendants.left_running(), self._spare | descendants.helpers()
         left = [pid for pid in running if pid not in spare]
         if left and not keep:
             _close_pools()
@@ -217,7 +218,7 @@ class Isolation:
     def _read_children(self) -> bytes:
         if self._children_fd >= 0:
             return pread(self._children_fd, _CHILDREN_BYTES, 0)
-        return b"1" if descendants.has_children() else b""  # as good as any number: nobody's child is 1
+        return b" ".join(b"%d" % pid for pid in descendants.children())
 
 
 def _open_children() -> int:
@@ -242,10 +243,3 @@ def _close_pools() -> None:
 
 def _is_kept(thread: threading.Thread) -> bool:
     return (type(thread).__module__, type(thread).__name__) in _KEPT_THREADS
-
-
-def _resource_tracker() -> frozenset[int]:
-    """The helper of multiprocessing that removes shared memory: it belongs to the process, and ends with it."""
-    tracker = getattr(_modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
-    pid = getattr(tracker, "_pid", None)
-    return frozenset({pid} if isinstance(pid, int) else ())

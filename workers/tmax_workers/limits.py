@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tmax_pipes.resource_limits import LIMITS, getrlimit, limits_now, may_change, setrlimit
+from tmax_pipes.resource_limits import LIMITS, NUMBERS, getrlimit, limits_now, may_change, setrlimit
 
 
 class KnownLimits:
@@ -17,6 +17,14 @@ class KnownLimits:
         """What they are now is what they are to be."""
         self._values = {name: getrlimit(number) for name, number in LIMITS.items()}
         self._known = limits_now()
+
+    def take_soft(self) -> None:
+        """What an import has made of the soft ones is what they are to be; a hard one that it lowered stays wrong, as no next task could raise it."""
+        if self.differ():
+            now = {name: getrlimit(number) for name, number in LIMITS.items()}
+            self._values = {name: limit if limit[1] == self._values[name][1] else self._values[name] for name, limit in now.items()}
+            by_number = {LIMITS[name]: limit for name, limit in self._values.items()}
+            self._known = tuple(by_number[number] for number in NUMBERS)
 
     def differ(self) -> bool:
         """Whether one was changed."""

@@ -11,6 +11,8 @@ One expression for all of them, because a call for each would cost more than all
 from __future__ import annotations
 
 import ctypes
+import functools
+import operator
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -95,6 +97,26 @@ def _put_locale_back(_: Any, value: bytes | None) -> None:
         raise OSError("the locale is not there any more")
 
 
+def _end_tools(m: Any, before: dict[str, int]) -> None:
+    """End the tools of ``sys.monitoring`` that make events and did not before."""
+    monitoring = m.monitoring
+    made = _tools(monitoring._all_events()) & ~_tools(before)  # noqa: SLF001
+    for tool in range(_TOOLS):
+        if made >> tool & 1:
+            monitoring.set_events(tool, 0)
+            for event in vars(monitoring.events).values():
+                if event.bit_count() == 1:
+                    monitoring.register_callback(tool, event, None)  # the next tool of this number would be given it
+            monitoring.free_tool_id(tool)
+
+
+def _tools(events: dict[str, int]) -> int:
+    return functools.reduce(operator.or_, events.values(), 0)
+
+
+_TOOLS = 6
+"""Those above are ``settrace`` and ``setprofile``."""
+
 FUNCTIONS = (
     *_names("time", "time monotonic perf_counter sleep"),
     *_names("os", "environ getpid getcwd open read write stat fork"),
@@ -117,6 +139,7 @@ VALUES = (
     Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
     Row("sys", "m.gettrace()", lambda m, value: m.settrace(value)),
     Row("sys", "m.getprofile()", lambda m, value: m.setprofile(value)),
+    Row("sys", "m.monitoring._all_events()", _end_tools),  # from Python 3.12 on
     Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
     Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
     Row("sys", "locale(6, None)", _put_locale_back),

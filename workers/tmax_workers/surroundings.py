@@ -275,6 +275,10 @@ def change_folder(cwd: bytes) -> None:
 
 def _enter_removed_folder() -> None:
     """The submitter stood in a folder that was removed: so does the task."""
-    folder = tempfile.mkdtemp()
+    known = tempfile.tempdir
+    try:
+        folder = tempfile.mkdtemp()
+    finally:
+        tempfile.tempdir = known  # found for this submitter's TMPDIR; a later task may have another
     os.chdir(folder)
     os.rmdir(folder)

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -235,15 +234,6 @@ def calls():
 """
 
 
-@pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    made = Box()
-    made.init(1)
-    yield made
-    left = made.close()
-    assert not left, left
-
-
 def run(box: Box, folder: Path, *words: str) -> str:
     done = subprocess.run([sys.executable, *words], env=box.env, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{box.story()}"
@@ -257,13 +247,13 @@ def both(box: Box, folder: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("program", [STATE, OBJECTS, CLASSES, NAMES], ids=["state", "objects", "classes", "names"])
-def test_a_program_prints_what_it_prints_with_processes(box: Box, tmp_path: Path, program: str) -> None:
+def test_a_program_prints_what_it_prints_with_processes(module_box: Box, tmp_path: Path, program: str) -> None:
     (tmp_path / "prog.py").write_text(HEADER + program + FOOTER)
-    assert len(both(box, tmp_path, "prog.py")) > 8
-    assert run(box, tmp_path, "prog.py", "tmax") == run(box, tmp_path, "prog.py", "tmax")  # nothing of another run is left
+    assert len(both(module_box, tmp_path, "prog.py")) > 8
+    assert run(module_box, tmp_path, "prog.py", "tmax") == run(module_box, tmp_path, "prog.py", "tmax")  # nothing of another run is left
 
 
-def test_a_module_run_by_its_name_imports_what_is_beside_it(box: Box, tmp_path: Path) -> None:
+def test_a_module_run_by_its_name_imports_what_is_beside_it(module_box: Box, tmp_path: Path) -> None:
     package = tmp_path / "pack"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -278,10 +268,10 @@ def test_a_module_run_by_its_name_imports_what_is_beside_it(box: Box, tmp_path: 
     def calls(): return [(f,)]
     """
     (package / "mod.py").write_text(HEADER + textwrap.dedent(program) + FOOTER)
-    assert both(box, tmp_path, "-m", "pack.mod") == ["f (7, 7, 'pack', (2,)) True"]
+    assert both(module_box, tmp_path, "-m", "pack.mod") == ["f (7, 7, 'pack', (2,)) True"]
 
 
-def test_a_large_global_travels_once(box: Box, tmp_path: Path) -> None:
+def test_a_large_global_travels_once(module_box: Box, tmp_path: Path) -> None:
     program = """
     from array import array
     BIG = array("d", bytes(20_000_000))
@@ -291,13 +281,13 @@ def test_a_large_global_travels_once(box: Box, tmp_path: Path) -> None:
             print(sum(p.map(f, range(60))), sum(p.map(f, range(60), chunksize=7)))
     """
     (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    folder = box.state / "blobs"
+    folder = module_box.state / "blobs"
     before = sum(path.stat().st_size for path in folder.iterdir()) if folder.exists() else 0
-    both(box, tmp_path, "prog.py")
+    both(module_box, tmp_path, "prog.py")
     assert sum(path.stat().st_size for path in folder.iterdir()) - before < 45_000_000
 
 
-def test_what_the_client_changes_between_two_submits_is_heard_and_what_a_task_changed_stays(box: Box, tmp_path: Path) -> None:
+def test_what_the_client_changes_between_two_submits_is_heard_and_what_a_task_changed_stays(module_box: Box, tmp_path: Path) -> None:
     program = """
     params, rate, touched = {"lr": 1}, 1, 0
     def read():
@@ -314,10 +304,10 @@ def test_what_the_client_changes_between_two_submits_is_heard_and_what_a_task_ch
             print(p.submit(read).result(), p.submit(call).result(), list(p.map(read, *[])))
     """
     (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    assert run(box, tmp_path, "prog.py", "tmax").splitlines() == ["(1, 1, 1) 1", "(2, 3, 2) 2 []"]
+    assert run(module_box, tmp_path, "prog.py", "tmax").splitlines() == ["(1, 1, 1) 1", "(2, 3, 2) 2 []"]
 
 
-def test_what_cannot_be_sent_is_named(box: Box, tmp_path: Path) -> None:
+def test_what_cannot_be_sent_is_named(module_box: Box, tmp_path: Path) -> None:
     program = """
     import pickle, sqlite3
     def f(): return conn
@@ -330,13 +320,13 @@ def test_what_cannot_be_sent_is_named(box: Box, tmp_path: Path) -> None:
                 print(type(p.submit(repr, one).exception(0)).__name__)
     """
     (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    first, *others = run(box, tmp_path, "prog.py", "tmax").splitlines()
+    first, *others = run(module_box, tmp_path, "prog.py", "tmax").splitlines()
     assert first.startswith("True global 'conn' of function 'f' is a sqlite3.Connection: it cannot be sent")
     assert others == ["TypeError", "TypeError", "TypeError", "RuntimeError"]
 
 
 @pytest.mark.parametrize("how", ["script", "words"])
-def test_a_module_imported_before_or_after_the_folder_was_changed_is_found(box: Box, tmp_path: Path, how: str) -> None:
+def test_a_module_imported_before_or_after_the_folder_was_changed_is_found(module_box: Box, tmp_path: Path, how: str) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "strayed.py").write_text("class Q: pass\ndef f(): return __name__, Q()\n")
     program = """
@@ -352,10 +342,10 @@ def test_a_module_imported_before_or_after_the_folder_was_changed_is_found(box: 
     text = HEADER + textwrap.dedent(program)
     (tmp_path / "prog.py").write_text(text)
     words = ["prog.py"] if how == "script" else ["-c", text]
-    assert both(box, tmp_path, *words) == ["strayed True"]
+    assert both(module_box, tmp_path, *words) == ["strayed True"]
 
 
-def test_a_file_loaded_under_another_name_is_sent_by_value(box: Box, tmp_path: Path) -> None:
+def test_a_file_loaded_under_another_name_is_sent_by_value(module_box: Box, tmp_path: Path) -> None:
     (tmp_path / "some-file.py").write_text("class Q: pass\ndef f(): return __name__, Q()\n")
     program = """
     import importlib.util
@@ -368,10 +358,10 @@ def test_a_file_loaded_under_another_name_is_sent_by_value(box: Box, tmp_path: P
             print(name, type(q) is loaded.Q)
     """
     (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    assert both(box, tmp_path, "prog.py") == ["loaded True"]
+    assert both(module_box, tmp_path, "prog.py") == ["loaded True"]
 
 
-def test_ways_to_pickle_registered_with_multiprocessing_or_copyreg_are_used(box: Box, tmp_path: Path) -> None:
+def test_ways_to_pickle_registered_with_multiprocessing_or_copyreg_are_used(module_box: Box, tmp_path: Path) -> None:
     program = """
     import copyreg
     from multiprocessing.reduction import ForkingPickler
@@ -385,10 +375,10 @@ def test_ways_to_pickle_registered_with_multiprocessing_or_copyreg_are_used(box:
             print(p.submit(repr, A()).result(60), p.submit(repr, [B()]).result(60))
     """
     (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    assert both(box, tmp_path, "prog.py") == ["'an A' ['a B']"]
+    assert both(module_box, tmp_path, "prog.py") == ["'an A' ['a B']"]
 
 
-def test_two_programs_of_one_swarm_have_a_main_module_each(box: Box, tmp_path: Path) -> None:
+def test_two_programs_of_one_swarm_have_a_main_module_each(module_box: Box, tmp_path: Path) -> None:
     for folder, word in (("a", "A"), ("b", "B")):
         (tmp_path / folder).mkdir()
         program = f"""
@@ -400,12 +390,12 @@ def test_two_programs_of_one_swarm_have_a_main_module_each(box: Box, tmp_path: P
                 print(p.submit(who).result(60))
         """
         (tmp_path / folder / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    said = [run(box, tmp_path / folder, "prog.py", "tmax").strip() for folder in ("a", "b", "a")]
+    said = [run(module_box, tmp_path / folder, "prog.py", "tmax").strip() for folder in ("a", "b", "a")]
     assert said == ["('A', 'A')", "('B', 'B')", "('A', 'A')"]
-    assert os.path.exists(box.state)
+    assert os.path.exists(module_box.state)
 
 
-def test_a_result_of_a_class_of_the_program_is_shown_on_the_command_line(box: Box, tmp_path: Path) -> None:
+def test_a_result_of_a_class_of_the_program_is_shown_on_the_command_line(module_box: Box, tmp_path: Path) -> None:
     program = """
     import collections, dataclasses, enum
     @dataclasses.dataclass
@@ -426,6 +416,6 @@ def test_a_result_of_a_class_of_the_program_is_shown_on_the_command_line(box: Bo
             print(future.task_id)
     """
     (tmp_path / "prog.py").write_text(HEADER + textwrap.dedent(program))
-    number = run(box, tmp_path, "prog.py", "tmax").strip()
+    number = run(module_box, tmp_path, "prog.py", "tmax").strip()
     shown = "[Data(a=1, b=[Data(a=2, b=[])]), Pair(1, 2), Color(1), Bag([3]), Slots(x=4)]"
-    assert box.tmax("result", number).stdout.strip() == shown
+    assert module_box.tmax("result", number).stdout.strip() == shown

@@ -52,6 +52,23 @@ def test_a_program_is_told_once_that_the_queue_is_held(held: Box, script: Script
     assert ended(running) == (0, "2\n", "")
 
 
+def test_a_program_is_told_of_each_hold(held: Box, script: Script) -> None:
+    program = (
+        "from tmax import Swarm\ns = Swarm.connect()\nfor n in range(2):\n    done = s.submit(abs, n)\n    input()\nprint(done.result())"
+    )
+    running = script(program, stdin=subprocess.PIPE)
+    assert running.stderr is not None and running.stdin is not None
+    assert "the queue is held" in running.stderr.readline()
+    held.tmax("resume")
+    held.tmax("hold")
+    running.stdin.write("\n")
+    running.stdin.flush()
+    assert "the queue is held" in running.stderr.readline()
+    held.tmax("resume")
+    out, err = running.communicate("\n", timeout=60)
+    assert (running.returncode, out, err) == (0, "1\n", "")
+
+
 def program(ending: str, before: str = "") -> str:
     """Return a program that submits COUNT tasks and ends like this."""
     return f"""

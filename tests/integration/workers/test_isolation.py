@@ -389,6 +389,20 @@ def test_a_task_that_only_leaves_zombies_costs_nothing(worker: Bench):
     assert not any(isinstance(one, Recalled) for one in worker.heard)
 
 
+def test_pythons_own_helper_costs_nothing(worker: Bench):
+    def share() -> int:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+        return resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+
+    worker.say(run(1, call(share)), run(2, call(share)))
+    helper = value_of(worker, 1)
+    assert isinstance(helper, int)
+    assert value_of(worker, 2) == helper
+    assert not any(isinstance(one, Recalled) for one in worker.heard)
+
+
 def test_a_task_may_dump_on_the_signal_that_cancels_and_the_next_one_is_still_cancelled(worker: Bench):
     def register() -> None:
         import faulthandler
@@ -418,3 +432,31 @@ def test_what_a_module_does_at_its_import_stays(worker: Bench, folder: Path):
     worker.done(1)
     assert value_of(worker, 2) == [1, 9]
     assert value_of(worker, 3) == [1, 9]
+
+
+def may_raise_limits() -> bool:
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.split("CapEff:")[1].split()[0], 16) >> 24 & 1)  # CAP_SYS_RESOURCE
+
+
+def soft_core() -> int:
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_CORE)[0]
+
+
+@pytest.mark.skipif(may_raise_limits(), reason="a hard limit can be put back here")
+def test_a_limit_that_a_module_sets_at_its_import_stays(worker: Bench, folder: Path):
+    before = "import resource\nhard = resource.getrlimit(resource.RLIMIT_CORE)[1]\nresource.setrlimit(resource.RLIMIT_CORE, "
+    (folder / "soft_limit.py").write_text(f"{before}(4096, hard))\ndef f(): resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n")
+    (folder / "hard_limit.py").write_text(f"{before}(0, 0))\ndef f(): pass\n")
+
+    from tests.integration.workers.test_python_jobs import target
+
+    worker.say(run(1, target("soft_limit:f", path=folder)), run(2, call(soft_core)))
+    worker.done(1)
+    assert value_of(worker, 2) == 4096
+    assert not any(isinstance(one, Recalled) for one in worker.heard)
+    worker.say(run(3, target("hard_limit:f", path=folder)), run(4, call(soft_core)))
+    worker.done(3)
+    assert worker.wait(Recalled, lambda one: one.task == 4).why == "stale"

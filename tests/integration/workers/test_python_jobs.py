@@ -423,3 +423,17 @@ def test_code_edited_while_a_long_task_runs_is_noticed_before_the_next(worker: B
     worker.say(run(1, target("editor:edit", str(module), path=folder)), run(2, target("edited:f", path=folder)))
     worker.done(1)
     assert worker.wait(Recalled).why == "stale"
+
+
+def test_the_folder_for_temporary_files_is_each_submitters_own(worker: Bench, folder: Path):
+    def place() -> str:
+        import tempfile
+
+        return tempfile.gettempdir()
+
+    def job(name: str, cwd: bytes) -> PythonJob:
+        (folder / name).mkdir()
+        return replace(call(place), cwd=cwd, env={b"PATH": b"/usr/bin", b"TMPDIR": os.fsencode(folder / name)})
+
+    worker.say(run(1, job("one", b"/not/there (deleted)")), run(2, job("two", os.fsencode(folder))))
+    assert [value_of(worker, task) for task in (1, 2)] == [str(folder / "one"), str(folder / "two")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -69,6 +70,20 @@ def test_a_submitter_that_refuses_or_hangs_up(worker: Bench, submitter: Submitte
     worker.say(run(2, sh("read x || echo end", stdin=submitter.path)))
     submitter.sock.accept()[0].close()
     assert worker.done(2).report.tail == b"end\n"
+
+
+def test_a_submitter_that_others_do_not_let_through_is_not_taken_for_one_that_is_gone(worker: Bench, submitter: Submitter):
+    submitter.sock.listen(0)
+    others: list[socket.socket] = []
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                others.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+                others[-1].setblocking(False)
+                others[-1].connect(b"\0" + submitter.path[1:])
+        worker.say(run(1, shell("cat", stdin=submitter.path)))
+        failure = worker.failed(1).failure
+    assert (failure.kind, "cannot be opened: Resource temporarily unavailable" in failure.message) == ("refused", True)
 
 
 @pytest.mark.parametrize("timed", [False, True])

@@ -73,6 +73,12 @@ def test_behind_limits_a_command_keeps_its_words_its_terminal_and_its_failures(w
     assert worker.failed(5).failure.signal == 9
 
 
+def test_a_command_that_cannot_have_its_limits_is_not_started(worker: Bench):
+    worker.say(run(1, shell("sleep", "60", limits={resource.RLIMIT_CPU: (-5, 1000)})))
+    assert worker.failed(1).failure.kind == "refused"
+    assert not any(file.read_text() for file in Path(f"/proc/{worker.pid}/task").glob("*/children"))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may raise a hard limit")
 def test_a_limit_above_the_workers_hard_limit_is_cut_to_it(worker: Bench):
     hard = OWN[resource.RLIMIT_NOFILE][1]

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import cloudpickle
@@ -155,3 +156,18 @@ def test_cloudpickle_has_what_is_built_upon() -> None:
     assert {"_make_skeleton_enum", "_make_typevar", "_decompose_typevar", "_getattribute", "subimport", "_function_getstate"} <= vars(
         parts
     ).keys()
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "name"),
+    [
+        ((1, [threading.Lock()]), {"a": 2}, "argument 2, a builtins.list"),
+        ((1,), {"a": 2, "b": threading.Lock()}, "argument 'b', a _thread.lock"),
+    ],
+)
+def test_an_argument_that_cannot_be_pickled_is_named(
+    functions: Functions, args: tuple[object, ...], kwargs: dict[str, object], name: str
+) -> None:
+    with pytest.raises(TypeError, match="cannot pickle") as raised:
+        functions.call(print, args, kwargs, context=b"", surroundings=b"")
+    assert raised.value.__notes__ == [f"{name}, cannot be sent to a worker"]

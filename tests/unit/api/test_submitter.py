@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,31 @@ def test_a_folder_that_was_removed_is_told_as_such(tmp_path: Path, monkeypatch: 
         body = submitter.names()[0]
     assert isinstance(body, Blob)
     assert decode_surroundings(blobs.get(tmp_path, body)).cwd == os.fsencode(gone) + b" (deleted)"
+
+
+@pytest.mark.parametrize("looks", [1, 150])
+def test_arguments_and_locale_are_those_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    tmp_path.chmod(0o700)
+    submitter = Submitter(Bodies(str(tmp_path)), SearchPath())
+
+    def found() -> tuple[tuple[str, ...], str]:
+        body = submitter.surroundings()
+        assert isinstance(body, Blob)
+        told = decode_surroundings(blobs.get(tmp_path, body))
+        return told.argv, told.locale
+
+    before = locale.setlocale(locale.LC_ALL, None)
+    monkeypatch.setattr(sys, "argv", ["one"])
+    try:
+        for name in ("C", "C.UTF-8", "C"):
+            for _ in range(looks):
+                submitter.surroundings()
+            named = locale.setlocale(locale.LC_ALL, name)
+            assert found() == (tuple(sys.argv), named)
+            sys.argv.append(name)  # the same list
+            assert found() == (tuple(sys.argv), named)
+        words = tuple(sys.argv)
+        monkeypatch.delattr(sys, "argv")
+        assert found()[0] == words
+    finally:
+        locale.setlocale(locale.LC_ALL, before)

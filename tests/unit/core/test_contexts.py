@@ -250,3 +250,16 @@ def test_what_waits_behind_a_long_task_gets_the_idle_worker_of_another_program()
         stage.greet_all()
     assert {context_of(stage, number) for number in tasks if stage.task(number).lease} == {context_key(A)}
     assert any(stage.life_of(number) != long for number in tasks if stage.task(number).lease)
+
+
+def test_a_worker_whose_task_was_cancelled_before_it_was_ready_is_anybodys() -> None:
+    stage = Stage(workers=1)
+    (first,) = stage.submit(A)
+    stage.done(first)
+    (second,) = stage.submit(B)
+    stage.one(ev.StartLife)
+    stage.handle(ev.CancelAsked(token=1, tasks=(second,)))
+    stage.greet_all()
+    (third,) = stage.submit(C)
+    assert not stage.all(ev.StartLife), "it need not be replaced"
+    assert context_of(stage, third) == context_key(C)

@@ -147,6 +147,18 @@ def test_at_down_a_held_queue_keeps_running_tasks_from_their_end() -> None:
     assert not nesting.obstacle(stage.desk)
 
 
+def test_at_down_now_nothing_waits_for_good() -> None:
+    for limit, held in ((0, False), (1, True)):
+        stage = Stage(workers=1, settings=with_limit(limit))
+        parent = run_parent(stage)
+        stage.handle(ev.HoldSet(held=held))
+        child_of(stage, parent)
+        stage.handle(ev.Leaving(now=False))
+        assert nesting.obstacle(stage.desk)
+        stage.handle(ev.Leaving(now=True))
+        assert not nesting.obstacle(stage.desk)
+
+
 def test_a_limit_of_0_starts_none_and_says_so() -> None:
     stage = Stage(workers=1, settings=with_limit(0))
     parent = run_parent(stage)

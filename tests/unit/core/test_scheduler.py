@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.core.stage import PYTHON, SETTINGS, SHELL, Stage, hello
 from tmax.core import events as ev
+from tmax.core.desk import KILL_MARGIN_S
 from tmax.core.ledger import IllegalMove
 from tmax.core.model import NewTask, TaskState
 from tmax.core.scheduler import Scheduler
@@ -418,3 +419,19 @@ def test_started_with_a_group_is_written_so_that_the_group_can_be_ended_later() 
     stage.say(life, Started(number, 1, group=4242))
     assert stage.turn.changes.tasks[0].lease.group == 4242
     assert stage.said(life) == []
+
+
+def test_a_worker_that_was_asked_to_leave_has_a_moment_for_it_after_its_last_task() -> None:
+    stage = Stage(workers=1)
+    first, second = stage.submit(PYTHON, PYTHON)
+    stage.started(first)
+    stage.handle(ev.LifePaneless(life=1))
+    stage.say(1, Recalled(second, stage.task(second).attempt))
+    stage.handle(pass_s=3600.0)
+    assert not stage.all(ev.KillLife), "it may finish what it runs"
+    stage.done(first)
+    stage.handle(pass_s=KILL_MARGIN_S - 0.1)
+    assert not stage.all(ev.KillLife)
+    assert stage.turn.wake_at is not None
+    stage.handle(pass_s=0.2)
+    assert stage.one(ev.KillLife) == ev.KillLife(life=1, why="drain")

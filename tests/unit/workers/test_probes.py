@@ -40,3 +40,43 @@ def test_every_row_can_be_read_and_put_back_and_names_its_true_default():
     assert told["seen"] == [True, True]
     assert told["back"] == [False, False, "[1]", "list"]
     assert told["odd"] == [True, [], False]
+
+
+MONITORING = """
+import json, sys, types
+if not hasattr(sys, "monitoring"):  # before Python 3.12: as much of it as we use
+    class Monitoring:
+        events = types.SimpleNamespace(NO_EVENTS=0, LINE=1, CALL=2, C_RAISE=4)
+        def __init__(self): self.tools, self.made, self.calls = {}, {}, {}
+        def use_tool_id(self, tool, name): self.tools[tool] = name
+        def get_tool(self, tool): return self.tools.get(tool)
+        def free_tool_id(self, tool): del self.tools[tool]
+        def set_events(self, tool, events): self.made[tool] = events
+        def register_callback(self, tool, event, call):
+            assert event in (1, 2, 4)
+            before, self.calls[tool, event] = self.calls.get((tool, event)), call
+            return before
+        def _all_events(self):
+            masks = {name: sum(1 << tool for tool in self.made if self.made[tool] & event) for name, event in vars(self.events).items()}
+            return {name: mask for name, mask in masks.items() if mask}
+    sys.monitoring = Monitoring()
+from tmax_workers.probes import VALUES, Baseline
+m, events = sys.monitoring, sys.monitoring.events
+m.use_tool_id(1, "ours")
+m.set_events(1, events.LINE)
+m.register_callback(1, events.LINE, print)
+values = Baseline(VALUES)
+seen = [values.differs()]
+m.use_tool_id(2, "the task's")
+m.register_callback(2, events.CALL, id)
+m.set_events(2, events.CALL | events.LINE)
+seen += [values.differs(), values.put_back(), values.differs()]
+seen += [m.get_tool(1), m.get_tool(2), m.register_callback(2, events.CALL, None), m.register_callback(1, events.LINE, None) is print]
+print(json.dumps(seen))
+"""
+
+
+def test_a_tool_that_a_task_leaves_with_the_interpreter_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", MONITORING], capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [False, True, [], False, "ours", None, None, True]

@@ -181,16 +181,25 @@ def _start_limited(command: Command, path: bytes, ends: Ends, limits: Limits) ->
         target = command.argv[0] if b"/" not in command.argv[0] else path
         argv = (b"sh", b"-c", _GATE, b"sh", target, *command.argv[1:])
         pid = _spawn(b"/bin/sh", argv, command.env, {**ends, _GATE_FD: read_end})
-        for number, limit in limits.items():
-            try:
-                prlimit(pid, number, limit)
-            except PermissionError:
-                own_hard = getrlimit(number)[1]
-                prlimit(pid, number, (_least(limit[0], own_hard), own_hard))
+        try:
+            _limit(pid, limits)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)  # before its input ends: it would go on without its limits, and nobody would know of it
+            os.waitpid(pid, 0)
+            raise
         return pid
     finally:
         os.close(read_end)
         os.close(write_end)  # the end of its input is what the shell waits for
+
+
+def _limit(pid: int, limits: Limits) -> None:
+    for number, limit in limits.items():
+        try:
+            prlimit(pid, number, limit)
+        except PermissionError:
+            own_hard = getrlimit(number)[1]
+            prlimit(pid, number, (_least(limit[0], own_hard), own_hard))
 
 
 def _check_executable(path: bytes) -> None:

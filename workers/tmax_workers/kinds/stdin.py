@@ -49,6 +49,9 @@ class Stdin:
         try:
             sock.connect(b"\0" + self._path[1:])
             _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except BlockingIOError:
+            sock.close()
+            raise  # somebody listens, to too many others: nothing to read would be a lie
         except OSError:
             uid = -1  # nobody listens any more
         if uid != os.geteuid():
