@@ -56,6 +56,7 @@ def box() -> Iterator[Box]:
         (("leave", "256"), 0, "done"),
         (("leave", "3"), 3, "failed"),
         (("leave", "511"), 255, "failed"),
+        (("leave", "9223372036854775808"), 255, "failed"),
         (("leave", "true"), 1, "failed"),
         (("text",), 1, "failed"),
     ],
