@@ -60,6 +60,8 @@ class Writer:
         self.broken: StoreError | None = None
         self.full = True
         self.mend_at = 0.0
+        self._short = False
+        """Full for want of room on the disk, which is quick to look for."""
         self.mend()
 
     def commit(self, changes: Changes) -> CommitResult:
@@ -111,6 +113,17 @@ class Writer:
         if self.full and time.monotonic() >= self.mend_at:
             self.mend()
 
+    @property
+    def has_room_again(self) -> bool:
+        """Whether the disk that was full has room now; False where it had some all the time, as with a quota: there only trying tells."""
+        return self._short and self._room()
+
+    def _room(self) -> bool:
+        try:
+            return self._ballast.room
+        except OSError:
+            return False
+
     def mend(self) -> None:
         """Make the ballast anew if there is room; then the store is no longer full."""
         self.mend_at = time.monotonic() + MEND_S
@@ -118,6 +131,7 @@ class Writer:
             self.full = not self._ballast.hold()
         except OSError:
             pass  # as full as before; the next look may find better
+        self._short = self.full and not self._room()
 
     def stop(self, error: StoreError) -> None:
         """Write nothing more, because of ``error``; the first one stays."""
@@ -152,6 +166,7 @@ class Writer:
         """Once more, with the ballast's space, and with the log's own once it is moved into the database."""
         self.full = True
         self.mend_at = time.monotonic() + MEND_S
+        self._short = not self._room()
         try:
             self._ballast.release()
             self._checkpoint()
