@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.box import Box
+from tests.wait import wait_until
 
 
 def refused(box: Box, *args: str, code: int) -> str:
@@ -120,3 +122,18 @@ def test_a_worker_that_cannot_start_is_said_and_init_fails(box: Box) -> None:
     again = box.tmax("init", ok=False, timeout_s=40)
     assert again.returncode == 1
     assert "before they are ready" in again.stderr
+
+
+def test_a_state_folder_removed_under_a_swarm_takes_nothing_more(box: Box) -> None:
+    box.init(1)
+    running = box.submit("--py", "time:sleep", "1")
+    wait_until(lambda: box.task(running)["state"] == "running")
+    shutil.rmtree(box.state)
+    told = refused(box, "submit", "--", "true", code=74)
+    assert f"{box.state}/tmax.db was removed while the swarm ran; nothing new is accepted" in told
+    assert "tmax down" in told
+    assert "was removed while the swarm ran" in box.status()["notice"]
+    assert box.tmax("wait", str(running)).returncode == 0, "what runs is finished"
+    box.tmax("down")
+    box.init(1)
+    assert box.tmax("run", "--", "echo", "anew").stdout == "anew\n"

@@ -83,6 +83,11 @@ class Store:
                 self._put(writer.mend)
         return writer.full
 
+    @property
+    def removed(self) -> bool:
+        """True when somebody removed the store's file: take in nothing new, it would be lost."""
+        return not self._writer.is_named
+
     def load(self) -> Loaded:
         """What is kept, after all commits asked for before. Waits. Raises StoreError."""
         box: queue.SimpleQueue[Loaded | StoreError] = queue.SimpleQueue()

@@ -11,6 +11,7 @@ The checkpoint is called here, not left to SQLite, which would run it before COM
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ class Writer:
         self._told = -1
         """The generation last written to the marker."""
         self._weight_bytes = 0
+        self._file = os.stat(layout.database)
         self.broken: StoreError | None = None
         self.full = True
         self.mend_at = 0.0
@@ -123,6 +125,16 @@ class Writer:
             return self._ballast.room
         except OSError:
             return False
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file that is written is still the one of the store's name."""
+        try:
+            return os.path.samestat(os.stat(self._layout.database), self._file)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # who can look there cannot tell
 
     def mend(self) -> None:
         """Make the ballast anew if there is room; then the store is no longer full."""
