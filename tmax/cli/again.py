@@ -1,4 +1,4 @@
-"""Asking again: after a controller ended, by starting another; and when one has come while its store was to be read."""
+"""Asking again after a controller ended, by starting another: for verbs that began while there was one, or may begin one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ from tmax.errors import NoSwarm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
-    T = TypeVar("T")
+    from typing import Any
 
 TRIES = 20
 """How many controllers may end under one command before it gives up."""
-
-READ_S = 10.0
-"""So long a verb waits until it may read the store of a swarm that is down."""
 
 
 def ask_again(common: say.Common, verb: str, silence_s: float | None = None, **fields: Any) -> dict[str, Any]:
@@ -34,30 +28,6 @@ def ask_again(common: say.Common, verb: str, silence_s: float | None = None, **f
         except NoSwarm:
             revive(common)
     return ask(common.layout, verb, silence_s, **fields)
-
-
-def ask_or_read(asked: Callable[[], T], read: Callable[[NoSwarm], T]) -> T:
-    """Return what a controller answers, or, where none runs, what the store says.
-
-    Others that read the store are waited for, and a controller that has come meanwhile is asked.  Raises LockHeld when whoever
-    has the store keeps it for READ_S.
-    """
-    end_s = 0.0
-    while True:
-        try:
-            return asked()
-        except NoSwarm as missing:
-            from time import monotonic
-
-            from tmax.storage.lock import LockHeld, pause
-
-            end_s = end_s or monotonic() + READ_S
-            try:
-                return read(missing)
-            except LockHeld:
-                if monotonic() >= end_s:
-                    raise
-            pause()
 
 
 def revive(common: say.Common) -> None:

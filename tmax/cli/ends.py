@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.again import TRIES, ask_or_read, revive
-from tmax.cli.ask import NO_LIMIT, Lost, ask, silence_of, stream
+from tmax.cli.ask import NO_LIMIT, Lost, ask, ask_or_read, silence_of, stream
 from tmax.errors import Exit, NoSwarm, TmaxError, UsageError, WaitTimedOut
 from tmax.task_end import DONE, told
 
@@ -86,6 +85,8 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
     Raises WaitTimedOut after ``timeout_s`` (None: no limit; 0: one look), also when the controller does not say so itself.
     """
     import time
+
+    from tmax.cli.again import TRIES, revive
 
     end_s = None if timeout_s is None else time.monotonic() + timeout_s
     for tries_left in reversed(range(TRIES)):

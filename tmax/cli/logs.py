@@ -5,8 +5,7 @@ from __future__ import annotations
 from binascii import a2b_base64
 
 from tmax.cli import say
-from tmax.cli.again import ask_or_read
-from tmax.cli.ask import ask
+from tmax.cli.ask import ask, ask_or_read
 from tmax.cli.codec import encode
 from tmax.cli.ends import ids_of
 from tmax.errors import NoSwarm, NotFound, UsageError

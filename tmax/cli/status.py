@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.again import ask_or_read
-from tmax.cli.ask import LOOK_S, SILENCE_S, ask, stream
+from tmax.cli.ask import LOOK_S, SILENCE_S, ask, ask_or_read, stream
 from tmax.errors import NoSwarm, UsageError
 
 TYPE_CHECKING = False
