@@ -55,6 +55,8 @@ COMMANDS = [
     same("variables", "A='x  y' B= {run} sh -c 'echo \"$A|$B|${C-unset}\"'"),
     same("a variable removed", "export A=1; unset A; {run} sh -c 'echo ${A-unset}'"),
     same("locale and time zone", "export LC_ALL=C.UTF-8 TZ=Asia/Tokyo; {run} date -d @0 +%H%Z; {run} locale | grep LC_ALL"),
+    same("no locale, as under cron", "unset LANG LC_ALL LC_CTYPE; {run} sh -c 'printf ä | wc -m; echo ${LC_CTYPE-none}'"),
+    same("the locale of C", "unset LANG LC_ALL; export LC_CTYPE=C; {run} sh -c 'printf ä | wc -m; echo ${LC_CTYPE-none}'"),
     same("PATH", "mkdir bin; printf '#!/bin/sh\\necho mine\\n' > bin/mine; chmod +x bin/mine; PATH=$PWD/bin:$PATH {run} mine"),
     same("niceness", "{run} nice"),
     other("variables of its own", "C2", "{run} sh -c 'env | grep -c ^TMAX_TASK_ID='; true", (b"0\n", b"", 0), (b"1\n", b"", 0)),

@@ -52,6 +52,7 @@ def box(module_box: Box) -> Box:
         (("leave", "256"), 0, "done"),
         (("leave", "3"), 3, "failed"),
         (("leave", "511"), 255, "failed"),
+        (("leave", "9223372036854775808"), 255, "failed"),
         (("leave", "true"), 1, "failed"),
         (("text",), 1, "failed"),
     ],

@@ -144,7 +144,7 @@ def test_without_nested_workers_ps_and_status_say_who_waits_for_whom(limited: Bo
     wait_until(lambda: limited.status()["tasks"]["ready"] == 1, timeout_s=30)
     told = f"task {parent}, which submitted it, is running on w1; that may be waiting for it, and no worker is free"
     assert limited.task(child)["why"].startswith(told)
-    assert "stuck: 1 running task waits for tasks they submitted" in limited.tmax("status").stdout
+    assert "stuck: 1 running task waits for tasks it submitted" in limited.tmax("status").stdout
     limited.tmax("cancel", str(child))
     assert limited.tmax("wait", str(parent), ok=False).returncode == 1
 
@@ -155,7 +155,7 @@ def test_a_program_whose_tasks_wait_for_each_other_is_told(limited: Box) -> None
     words = [sys.executable, "-c", program]
     waiting = subprocess.Popen(words, env=limited.env, cwd=limited.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert waiting.stderr is not None
-    told = "stuck: 1 running task waits for tasks they submitted, and no worker may be started for these: raise swarm.nested_workers"
+    told = "stuck: 1 running task waits for tasks it submitted, and no worker may be started for these: raise swarm.nested_workers"
     assert told in waiting.stderr.readline()
     down = subprocess.Popen(limited.command("down"), env=limited.env, cwd=limited.root, stderr=subprocess.PIPE, text=True)
     assert down.stderr is not None

@@ -16,10 +16,12 @@ from tmax.errors import NoSwarm, WaitTimedOut, from_wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
 
     from tmax.layout import Layout
+
+    T = TypeVar("T")
 
 LOOKS = ("hello", "status", "workers", "ps")
 LOOK_S = 5.0
@@ -30,6 +32,8 @@ NO_LIMIT = 0.0
 """As a limit of silence: wait for as long as it takes."""
 WAITS = ("wait", "ready", "down")
 """Verbs whose answer comes when something has happened in the swarm; how long that takes is the user's affair."""
+READ_S = 10.0
+"""So long a verb waits until it may read the store of a swarm that is down."""
 _READ_BYTES = 64 * 1024
 _REMOVED_TRIES = 5
 """The socket may be removed as often while a connection is made."""
@@ -147,6 +151,30 @@ def ask(layout: Layout, verb: str, silence_s: float | None = None, **fields: Any
         return line.receive()
     finally:
         line.close()
+
+
+def ask_or_read(asked: Callable[[], T], read: Callable[[NoSwarm], T]) -> T:
+    """Return what a controller answers, or, where none runs, what the store says.
+
+    Others that read the store are waited for, and a controller that has come meanwhile is asked.  Raises LockHeld when whoever
+    has the store keeps it for READ_S.
+    """
+    end_s = 0.0
+    while True:
+        try:
+            return asked()
+        except NoSwarm as missing:
+            from time import monotonic
+
+            from tmax.storage.lock import LockHeld, pause
+
+            end_s = end_s or monotonic() + READ_S
+            try:
+                return read(missing)
+            except LockHeld:
+                if monotonic() >= end_s:
+                    raise
+            pause()
 
 
 def stream(layout: Layout, verb: str, silence_s: float = NO_LIMIT, **fields: Any) -> Iterator[dict[str, Any]]:

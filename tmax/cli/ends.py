@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import NO_LIMIT, Lost, ask, silence_of, stream
+from tmax.cli.ask import NO_LIMIT, Lost, ask, ask_or_read, silence_of, stream
 from tmax.errors import Exit, NoSwarm, TmaxError, UsageError, WaitTimedOut
 from tmax.task_end import DONE, told
 
@@ -53,13 +53,17 @@ def wait(
     import time
 
     end_s = None if timeout_s is None else time.monotonic() + timeout_s
-    try:
+
+    def asked() -> list[dict[str, Any]]:
         ids = ids_of(common, words, NO_LIMIT if timeout_s is None else timeout_s + SLACK_S)
-        tasks = ended(common, ids, None if end_s is None else max(0.0, end_s - time.monotonic()), fail_fast=fail_fast)
-    except NoSwarm as missing:
+        return ended(common, ids, None if end_s is None else max(0.0, end_s - time.monotonic()), fail_fast=fail_fast)
+
+    def read(missing: NoSwarm) -> list[dict[str, Any]]:
         from tmax.cli import offline
 
-        tasks = offline.ended(common, missing, words)
+        return offline.ended(common, missing, words)
+
+    tasks = ask_or_read(asked, read)
     if common.json:
         listed = say.List("tasks")
         for at in range(0, len(tasks), ROWS):
@@ -101,15 +105,19 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
 
 def result(common: say.Common, words: Sequence[str]) -> int:
     """Print the result of one task: JSON, or the ``repr`` of a Python value; 1 when it did not succeed, 75 when it has not ended."""
-    try:
+
+    def asked() -> dict[str, Any]:
         found = ids_of(common, words)
         if len(found) != 1:
             raise UsageError(f"{' '.join(words)} means {len(found)} tasks", hint="result shows one")
-        answer = ask(common.layout, "show", id=found[0])
-    except NoSwarm as missing:
+        return ask(common.layout, "show", id=found[0])
+
+    def read(missing: NoSwarm) -> dict[str, Any]:
         from tmax.cli import offline
 
-        answer = offline.show(common, missing, words)
+        return offline.show(common, missing, words)
+
+    answer = ask_or_read(asked, read)
     from tmax.cli.outcome import show
 
     return show(common, answer["task"], answer["blobs"])

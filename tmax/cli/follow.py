@@ -80,9 +80,9 @@ class _Follower:
         self._head = b""
         self._file = -1
         self._identity: tuple[int, int] | None = None
-        self._ears = _Ears()
         self._line: Line | None = None
         self._path = ask_again(common, "logs", target=task)["wanted_file"]
+        self._ears = _Ears()
         self._parts = _Parts(f"{self._path.removesuffix('.log')}.stderr")
         self._ears.watch(os.path.dirname(self._path), _IN_CREATE | _IN_MOVED_TO)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tmax.cli import options, outcome, say
-from tmax.cli.again import ask_again
-from tmax.cli.ends import ended
-from tmax.cli.submit import accept, new_request_id, process_settings
-from tmax.errors import Exit, UsageError
+from tmax.cli.run import Job
+from tmax.cli.submit import new_request_id, process_settings
+from tmax.errors import UsageError
 
 KERNELS = ("eigvals", "matmul", "reduce")
 """Known here so that a slip of the finger costs no place in the queue; a test holds it equal to the workers' table."""
@@ -21,22 +20,22 @@ dtype = options.one_of(*DTYPES)
 
 
 def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int, seed: int, **chosen: Any) -> int:
-    """Run kernel ``name`` on a worker; print its result.  Ctrl-C cancels it."""
+    """Run kernel ``name`` on a worker; print its result.  TERM, HUP, INT and QUIT of ours cancel it, as with ``run``."""
     if name not in KERNELS:
         raise UsageError(f"unknown kernel {name!r}", hint=f"known kernels: {', '.join(KERNELS)}")
     task = {"kind": "kernel", "kernel": name, "params": sizes, "repeat": repeat, "seed": seed, **process_settings(), **chosen}
-    task_id = accept(common, task, new_request_id())
+    job = Job(common, None)
     try:
-        ended(common, [task_id])
-    except KeyboardInterrupt:
-        ask_again(common, "cancel", ids=[task_id])
-        return int(Exit.INTERRUPTED)
-    answer = ask_again(common, "show", id=task_id)
+        answer = job.wait(task, new_request_id())
+    finally:
+        job.close()
     found = answer["task"]
-    if found["state"] != "done" or common.json or common.quiet:
-        return outcome.show(common, found, answer["blobs"])
-    say.out(table(found["result"]))
-    return 0
+    if found["state"] == "done" and not (common.json or common.quiet):
+        say.out(table(found["result"]))
+        code = 0
+    else:
+        code = outcome.show(common, found, answer["blobs"])
+    return code if job.exit_code is None else job.exit_code
 
 
 def table(result: dict[str, Any]) -> str:

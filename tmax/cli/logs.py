@@ -5,7 +5,7 @@ from __future__ import annotations
 from binascii import a2b_base64
 
 from tmax.cli import say
-from tmax.cli.ask import ask
+from tmax.cli.ask import ask, ask_or_read
 from tmax.cli.codec import encode
 from tmax.cli.ends import ids_of
 from tmax.errors import NoSwarm, NotFound, UsageError
@@ -22,12 +22,13 @@ def logs(common: say.Common, words: Sequence[str], *, follow: bool = False) -> i
     """Print the output of a task, or a worker's pane; with ``follow`` go on until the task has ended."""
     if follow and common.json:
         raise UsageError("--follow and --json cannot be given together")
-    try:
-        answer = _found(common, words[0])
-    except NoSwarm as missing:
+
+    def read(missing: NoSwarm) -> dict[str, Any]:
         from tmax.cli import offline
 
-        answer = offline.logs(common, missing, words)
+        return offline.logs(common, missing, words)
+
+    answer = ask_or_read(lambda: _found(common, words[0]), read)
     if follow and answer.get("task") and (answer.get("live") or "text" in answer):
         from tmax.cli.follow import follow as follow_task
 

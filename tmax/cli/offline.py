@@ -9,6 +9,7 @@ import base64
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tmax.cli import say
@@ -31,11 +32,14 @@ def _never_started(common: say.Common) -> bool:
     return not os.path.exists(common.layout.database)
 
 
-def _told(common: say.Common, missing: NoSwarm) -> None:
-    """Say that the answer comes from the store; raise when there is none."""
+@contextmanager
+def _store(common: say.Common, missing: NoSwarm) -> Iterator[Reader]:
+    """Open the store and say that the answer comes from there; raise when there is none, or somebody has it."""
     if _never_started(common):
         raise NoSwarm(common.layout.swarm, "was never started") from missing
-    common.talk(f"note: swarm {common.layout.swarm!r} is not running; this is what its store says")
+    with open_for_reading(common.layout) as reader:
+        common.talk(f"note: swarm {common.layout.swarm!r} is not running; this is what its store says")
+        yield reader
 
 
 def status(common: say.Common, missing: NoSwarm) -> int:
@@ -69,8 +73,7 @@ def status(common: say.Common, missing: NoSwarm) -> int:
 
 def ps(common: say.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
     """Answer ``ps``: lines as a controller gives them."""
-    _told(common, missing)
-    with open_for_reading(common.layout) as reader:
+    with _store(common, missing) as reader:
         live = sorted(reader.loaded().tasks, key=lambda task: task.id)
         views = [task_view(task, WHY) for task in live if not states or task.state.value in states]
         if every or states:
@@ -118,9 +121,8 @@ def _first(reader: Reader, words: Sequence[str]) -> Task:
 
 def ended(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> list[dict[str, Any]]:
     """Answer ``wait`` when all these tasks have ended; else there is nobody who would end them: NoSwarm."""
-    _told(common, missing)
     plain: list[dict[str, Any]] = []
-    with open_for_reading(common.layout) as reader:
+    with _store(common, missing) as reader:
         ids = _ids(reader, words)
         for at in range(0, len(ids), PAGE):
             tasks = _found(reader, ids[at : at + PAGE])
@@ -132,16 +134,14 @@ def ended(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> list[di
 
 def show(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
     """Answer ``show``."""
-    _told(common, missing)
-    with open_for_reading(common.layout) as reader:
+    with _store(common, missing) as reader:
         task = _first(reader, words)
     return {"task": whole_story(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
 
 
 def logs(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
     """Answer ``logs`` of a task."""
-    _told(common, missing)
-    with open_for_reading(common.layout) as reader:
+    with _store(common, missing) as reader:
         task = _first(reader, words)
     path = f"{common.layout.logs}/{task.id}.log"
     tail = task.outcome.report.tail if task.outcome else b""

@@ -46,7 +46,7 @@ def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **giv
         task["stdin"] = source.path
         if not task["split"]:
             task["terminal_size"] = _terminal_size()
-    job = _Job(common, source)
+    job = Job(common, source)
     try:
         return job.run(task, request_id or new_request_id())
     finally:
@@ -62,8 +62,8 @@ def _terminal_size() -> list[int] | None:
     return [rows, columns] if rows and columns else None
 
 
-class _Job:
-    """One ``run``, from the signals it hears to its end."""
+class Job:
+    """One task that ends when its command does, from the signals that are heard to its end."""
 
     def __init__(self, common: say.Common, source: Input | None) -> None:
         self._common = common
@@ -73,10 +73,15 @@ class _Job:
         self._request_id = ""
         self._signals = Signals(self._say_first, self._say_second)
 
+    @property
+    def exit_code(self) -> int | None:
+        """128 + n when signal n was heard; else None: the task's own end tells it."""
+        return self._signals.exit_code if self._signals.number else None
+
     def run(self, task: dict[str, Any], request_id: str) -> int:
+        """Show what it prints, and how it ended; return the exit code."""
         common = self._common
-        self._request_id = request_id
-        self._task = accept(common, task, request_id)
+        self._accept(task, request_id)
         common.talk(f"task {self._task}")
         output: list[bytes] = []
         try:
@@ -92,7 +97,17 @@ class _Job:
         if common.json:
             answer["task"]["output"] = b"".join(output).decode("utf-8", "replace")
         code = finish(common, answer["task"], answer["blobs"])
-        return self._signals.exit_code if self._signals.number else code
+        return code if self.exit_code is None else self.exit_code
+
+    def wait(self, task: dict[str, Any], request_id: str) -> dict[str, Any]:
+        """Wait until it has ended, and return what ``show`` answers."""
+        self._accept(task, request_id)
+        self._follow(_ignore, None)
+        return ask_again(self._common, "show", id=self._task)
+
+    def _accept(self, task: dict[str, Any], request_id: str) -> None:
+        self._request_id = request_id
+        self._task = accept(self._common, task, request_id)
 
     def _follow(self, put: Callable[[bytes], object], put_stderr: Callable[[bytes], object] | None) -> None:
         watched = {self._signals.fd: self._signalled}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmax.cli import say
-from tmax.cli.ask import LOOK_S, SILENCE_S, ask, stream
+from tmax.cli.ask import LOOK_S, SILENCE_S, ask, ask_or_read, stream
 from tmax.errors import NoSwarm, UsageError
 
 TYPE_CHECKING = False
@@ -18,18 +18,22 @@ SOON = 1000
 
 def status(common: say.Common) -> int:
     """Print the swarm, its tasks and its workers; nothing with ``--quiet``, where the exit code says whether it runs."""
-    try:
+
+    def asked() -> int:
         if common.json:
             say.value(say.with_iso(ask(common.layout, "status")["snapshot"]))
         elif common.quiet:
             ask(common.layout, "hello")
         else:
             say.out(ask(common.layout, "status", **common.look())["text"])
-    except NoSwarm as missing:
+        return 0
+
+    def read(missing: NoSwarm) -> int:
         from tmax.cli import offline
 
         return offline.status(common, missing)
-    return 0
+
+    return ask_or_read(asked, read)
 
 
 def workers(common: say.Common) -> int:
@@ -54,19 +58,21 @@ def ps(common: say.Common, *, every: bool = False, state: str = "", failed: bool
     fields: dict[str, Any] = {"all": every, "limit": LIMIT if limit is None else limit}
     if wanted:
         fields["state"] = wanted
-    text = not common.json and not common.quiet
-    lines = stream(
-        common.layout, "ps", LOOK_S if 0 < fields["limit"] <= SOON else SILENCE_S, pieces=True, **fields, **(common.look() if text else {})
-    )
-    try:
-        first = next(lines)
-    except NoSwarm as missing:
+    silence_s = LOOK_S if 0 < fields["limit"] <= SOON else SILENCE_S
+    look = common.look() if not common.json and not common.quiet else {}
+
+    def read(missing: NoSwarm) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
         from tmax.cli import offline
 
-        lines = offline.ps(common, missing, every=every, states=wanted, limit=fields["limit"])
-        first = next(lines)
-    show_tasks(common, first, lines)
+        return _begun(offline.ps(common, missing, every=every, states=wanted, limit=fields["limit"]))
+
+    show_tasks(common, *ask_or_read(lambda: _begun(stream(common.layout, "ps", silence_s, pieces=True, **fields, **look)), read))
     return 0
+
+
+def _begun(lines: Iterator[dict[str, Any]]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Return the first line of an answer, and the others: once there is one, its source is settled."""
+    return next(lines), lines
 
 
 def show_tasks(common: say.Common, first: dict[str, Any], others: Iterator[dict[str, Any]]) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+"""What the interpreter may set LC_CTYPE to (PEP 538)."""
+
 
 def submit(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
     """Submit a command, or with ``py`` a Python function; print the task's id."""
@@ -53,7 +56,7 @@ def task_of(words: Sequence[str], *, py: str = "", split: bool = False, **settin
         return {**python_task(py, words), **process_settings(), **settings}
     if not words:
         raise UsageError("no command given", hint="write it behind --: -- COMMAND [ARGUMENT ...], or: --py MODULE:FUNCTION [JSON ...]")
-    shell = {"kind": "shell", "argv": list(words), "split": split, "cwd": working_folder(), "env": environment()}
+    shell = {"kind": "shell", "argv": list(words), "split": split, "cwd": working_folder(), "env": _given(environment())}
     return {**shell, **process_settings(), **settings}
 
 
@@ -102,6 +105,20 @@ def working_folder() -> str:
 def environment() -> dict[str, str]:
     """Return our environment without tmux's own variables, which would make programs think they are in the pane we are in."""
     return {key: text for key, text in os.environ.items() if not key.startswith("TMUX")}
+
+
+def _given(env: dict[str, str]) -> dict[str, str]:
+    """Return our environment as we were given it: where no locale is set, as under cron, the interpreter sets LC_CTYPE as it starts.
+
+    A function keeps it: its program would be Python, too.
+    """
+    if env.get("LC_CTYPE") not in _COERCED:
+        return env
+    with open("/proc/self/environ", "rb") as file:
+        before = [one.partition(b"=")[2] for one in file.read().split(b"\0") if one.startswith(b"LC_CTYPE=")]
+    if before:
+        return {**env, "LC_CTYPE": os.fsdecode(before[0])}
+    return {key: text for key, text in env.items() if key != "LC_CTYPE"}
 
 
 def process_settings() -> dict[str, Any]:

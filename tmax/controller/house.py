@@ -81,6 +81,9 @@ FILE_BYTES_LEAST = 64 * 1024 * 1024
 OWNER_S = 30.0
 """How long a temporary swarm waits for its owner."""
 
+LOCK_PATIENCE_S = 3.0
+"""So long a starting controller waits for who has its lock: verbs that read the store of a swarm that is down do, one after the other."""
+
 TRIM_S = 600.0
 """Between looks for ended tasks above the number kept."""
 
@@ -156,7 +159,7 @@ class Controller:
         check_limits()
         for folder in (layout.state, layout.logs, layout.blobs, layout.runtime, layout.workers):
             private_folder(folder)
-        self.lock = controller_lock(layout.lock)
+        self.lock = controller_lock(layout.lock, LOCK_PATIENCE_S)
         self._open_log()
         if os.path.exists(layout.settings):
             self.settings = read_settings(layout.settings)

@@ -19,7 +19,7 @@ from tmax.core.events import TasksEnded
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
-from tmax.storage.trouble import full
+from tmax.storage.trouble import full, removed
 from tmax.version import __version__
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Painter:
     def notice(self) -> str:
         """Return the one line a person should know, or nothing."""
         desk = self._house.scheduler.desk
+        if self._house.store.removed:
+            return f"{removed(self._house.layout).message}: nothing new is accepted, what runs is finished"
         if self._house.store.full:
             return f"{full(self._house.layout).message}: nothing new is accepted, what runs is recorded"
         if desk.roster.gave_up:

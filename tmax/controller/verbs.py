@@ -23,7 +23,7 @@ from tmax.core.events import HoldSet, Submitted
 from tmax.core.model import NewTask, Task
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
-from tmax.storage.trouble import full
+from tmax.storage.trouble import full, removed
 from tmax.version import __version__
 from tmax_pipes.messages import Report
 
@@ -184,6 +184,9 @@ class Verbs:
 
     def _check_open(self, tasks: Sequence[NewTask]) -> None:
         """Raise TmaxError when these cannot be accepted now; going down, only what running tasks need to end is."""
+        if self._house.store.removed:
+            error = removed(self._house.layout)
+            raise StoreError(f"{error.message}; nothing new is accepted", hint=error.hint)
         if self._house.store.full:
             error = full(self._house.layout)
             raise StorageFull(f"{error.message}; nothing new is accepted", hint=error.hint)

@@ -66,7 +66,7 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
     crashes = (*task.crashes, _crash(life, event, wall))
     if len(crashes) < task.deliveries:
         return Verdict(to=S.READY, crashes=crashes, solo=True)
-    message = f"{len(crashes)} workers died under it; the last one: {event.cause}"
+    message = f"{len(crashes)} worker{'s' if len(crashes) > 1 else ''} died under it; the last one: {event.cause}"
     return Verdict(
         to=S.DEAD,
         crashes=crashes,

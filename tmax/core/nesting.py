@@ -191,7 +191,7 @@ def obstacle(desk: Desk) -> str:
         return ""  # those that wait are being ended
     working = [life for life in desk.roster.lives.values() if life.held]
     waiting = sum(waits(desk, life) for life in working)
-    who = f"{waiting} running task{'s wait' if waiting > 1 else ' waits'} for tasks they submitted"
+    who = f"{waiting} running task{'s wait' if waiting > 1 else ' waits'} for tasks {'they' if waiting > 1 else 'it'} submitted"
     if desk.held:
         return f"{who}, and the queue is held: tmax resume" if desk.leaving is not None else ""
     if waiting < len(working) or not _at_limit(desk) or not _nobody_free(desk):

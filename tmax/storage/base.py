@@ -84,6 +84,10 @@ class TaskStore(Protocol):
     def full(self) -> bool:
         """True from the first refused byte until there is room again: take in nothing new."""
 
+    @property
+    def removed(self) -> bool:
+        """True when what is kept has been taken away from under it: take in nothing new."""
+
     def load(self) -> Loaded:
         """What is kept, now. Raises StoreError."""
 

@@ -1,6 +1,6 @@
 """The lock a controller holds for life, so that one store never has two controllers.
 
-    open (O_NOFOLLOW) -> flock, without waiting -> is this still the file of that name? -> ours until close() or death
+    open (O_NOFOLLOW) -> flock, tried for a while -> is this still the file of that name? -> ours until close() or death
 
 ``flock`` and not ``fcntl`` locks: those are dropped when *any* descriptor of the file is closed in the process.
 The kernel lets go when the holder dies, however it dies: a lock left behind by a dead process does not exist.
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import stat
+import time
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +21,9 @@ from tmax.errors import Exit, StoreError
 
 TRIES = 10
 """How often a lock file that vanished under us is looked for again."""
+
+PAUSE_S = 0.01
+"""Between two tries to take a lock that is held."""
 
 
 class LockHeld(StoreError):
@@ -74,8 +79,28 @@ class ControllerLock:
         self.close()
 
 
-def controller_lock(path: str) -> ControllerLock:
-    """Take the lock now, or raise LockHeld; never waits. Raises StoreError when the file is not ours or cannot be opened.
+def controller_lock(path: str, patience_s: float = 0.0) -> ControllerLock:
+    """Take the lock, or raise LockHeld when it is held for longer than ``patience_s``. Raises StoreError when the file is not ours or cannot be opened.
+
+    Not only controllers have it: reading verbs do for as long as they read, and whoever asks for its holder for a moment.
+    """
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            return _lock(path)
+        except LockHeld:
+            if time.monotonic() >= end_s:
+                raise
+        pause()
+
+
+def pause() -> None:
+    """Let a moment go by: nothing tells when a lock is let go."""
+    select.select([], [], [], PAUSE_S)
+
+
+def _lock(path: str) -> ControllerLock:
+    """Take the lock now.
 
     After locking, the file's identity is compared with its name's: who locked a file that was unlinked
     meanwhile holds nothing that the next process could see.

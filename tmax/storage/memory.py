@@ -94,6 +94,7 @@ class MemoryStore:
         self._broken: StoreError | None = None
         self.full = False
         """May be set, to see what intake does."""
+        self.removed = False
 
     def load(self) -> Loaded:
         """What is kept, now."""

@@ -70,12 +70,23 @@ class Store:
 
     @property
     def full(self) -> bool:
-        """True while the ballast is given up (or never fitted): take in nothing new. Asking also makes the store look for room now and then."""
+        """True while the ballast is given up (or never fitted): take in nothing new.
+
+        Asking makes the store look for room, so that who made some is not refused for want of it.
+        """
         writer = self._writer
-        if writer.full and not self._closed and time.monotonic() >= writer.mend_at:
-            writer.mend_at = time.monotonic() + MEND_S  # one look at a time, however often it is asked
-            self._put(writer.mend)
+        if writer.full and not self._closed:
+            if self._finished == self._asked and writer.has_room_again:
+                writer.mend()
+            elif time.monotonic() >= writer.mend_at:
+                writer.mend_at = time.monotonic() + MEND_S  # one look at a time, however often it is asked
+                self._put(writer.mend)
         return writer.full
+
+    @property
+    def removed(self) -> bool:
+        """True when somebody removed the store's file: take in nothing new, it would be lost."""
+        return not self._writer.is_named
 
     def load(self) -> Loaded:
         """What is kept, after all commits asked for before. Waits. Raises StoreError."""

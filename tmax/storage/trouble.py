@@ -59,6 +59,14 @@ def full(layout: Layout) -> StorageFull:
     return StorageFull(f"the disk of {layout.state} is full", hint="make room; tmax goes on by itself")
 
 
+def removed(layout: Layout) -> StoreError:
+    """Return the error for a store whose file lost its name while the swarm ran: what it takes in now is gone with the controller."""
+    return StoreError(
+        f"{layout.database} was removed while the swarm ran",
+        hint="tmax down, then tmax init begins anew",
+    )
+
+
 def _largest_in(folder: str) -> int:
     """Return the size of the larger file of the store in ``folder``."""
     sizes = [0]

@@ -11,6 +11,7 @@ The checkpoint is called here, not left to SQLite, which would run it before COM
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -57,9 +58,12 @@ class Writer:
         self._told = -1
         """The generation last written to the marker."""
         self._weight_bytes = 0
+        self._file = os.stat(layout.database)
         self.broken: StoreError | None = None
         self.full = True
         self.mend_at = 0.0
+        self._short = False
+        """Full for want of room on the disk, which is quick to look for."""
         self.mend()
 
     def commit(self, changes: Changes) -> CommitResult:
@@ -111,6 +115,27 @@ class Writer:
         if self.full and time.monotonic() >= self.mend_at:
             self.mend()
 
+    @property
+    def has_room_again(self) -> bool:
+        """Whether the disk that was full has room now; False where it had some all the time, as with a quota: there only trying tells."""
+        return self._short and self._room()
+
+    def _room(self) -> bool:
+        try:
+            return self._ballast.room
+        except OSError:
+            return False
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file that is written is still the one of the store's name."""
+        try:
+            return os.path.samestat(os.stat(self._layout.database), self._file)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # who can look there cannot tell
+
     def mend(self) -> None:
         """Make the ballast anew if there is room; then the store is no longer full."""
         self.mend_at = time.monotonic() + MEND_S
@@ -118,6 +143,7 @@ class Writer:
             self.full = not self._ballast.hold()
         except OSError:
             pass  # as full as before; the next look may find better
+        self._short = self.full and not self._room()
 
     def stop(self, error: StoreError) -> None:
         """Write nothing more, because of ``error``; the first one stays."""
@@ -152,6 +178,7 @@ class Writer:
         """Once more, with the ballast's space, and with the log's own once it is moved into the database."""
         self.full = True
         self.mend_at = time.monotonic() + MEND_S
+        self._short = not self._room()
         try:
             self._ballast.release()
             self._checkpoint()

@@ -46,7 +46,7 @@ def exit_code_of(error: SystemExit) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 255  # as Python has it: what no C long holds is -1
     try:
         print(code, file=sys.stderr, flush=True)
     except Exception:  # the user's __str__, or a stream the task has closed: it is an exit all the same

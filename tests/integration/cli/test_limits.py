@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -75,8 +76,9 @@ def test_a_limit_of_nothing_is_one_look(toy: Toy) -> None:
     assert toy.asked[-1]["timeout_s"] == 0
 
 
-def test_a_kernel_has_no_limit_of_silence(toy: Toy, capfd: Capture) -> None:
+def test_a_kernel_has_no_limit_of_silence(toy: Toy, capfd: Capture, tmp_path: Path) -> None:
     toy.replies["submit"] = {"ok": True, "ids": [7]}
+    toy.replies["logs"] = {"ok": True, "file": None, "wanted_file": str(tmp_path / "7.log"), "tail": ""}
     toy.replies["show"] = {"ok": True, "task": {**DONE, "kind": "kernel", "result": {"n": 3}}, "blobs": ""}
     opened = late(toy, "wait", {"ok": True, "tasks": [DONE]})
     threading.Timer(0.5, opened.set).start()

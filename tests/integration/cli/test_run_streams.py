@@ -44,13 +44,11 @@ def script(box: Box, text: str, timeout_s: float = 60) -> subprocess.CompletedPr
     )
 
 
-def start(box: Box, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Begin a ``run`` that goes on."""
+def start(box: Box, *words: str, verb: str = "run", **options: Any) -> subprocess.Popen[bytes]:
+    """Begin a ``run`` that goes on, or another verb."""
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("preexec_fn", hear_signals)
-    return subprocess.Popen(
-        box.command("run", *words), env=box.env, cwd=box.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    return subprocess.Popen(box.command(verb, *words), env=box.env, cwd=box.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def hear_signals() -> None:
@@ -373,6 +371,16 @@ def test_a_signal_before_the_start_takes_it_out_of_the_queue(swarm: Box) -> None
     wait_until(lambda: states(swarm) == ["ready"])
     running.send_signal(signal.SIGTERM)
     assert code_of(running) == 143
+    assert states(swarm) == ["cancelled"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_cancels_a_kernel_as_it_does_a_command(swarm: Box, number: signal.Signals) -> None:
+    swarm.tmax("hold")
+    running = start(swarm, "reduce", "--n", "10", verb="kernel")
+    wait_until(lambda: states(swarm) == ["ready"])
+    running.send_signal(number)
+    assert code_of(running) == 128 + number
     assert states(swarm) == ["cancelled"]
 
 

@@ -142,7 +142,7 @@ def test_at_down_a_held_queue_keeps_running_tasks_from_their_end() -> None:
     child_of(stage, parent)
     assert not nesting.obstacle(stage.desk), "a person holds the queue and knows it"
     stage.handle(ev.Leaving(now=False))
-    assert nesting.obstacle(stage.desk) == "1 running task waits for tasks they submitted, and the queue is held: tmax resume"
+    assert nesting.obstacle(stage.desk) == "1 running task waits for tasks it submitted, and the queue is held: tmax resume"
     stage.handle(ev.HoldSet(held=False))
     assert not nesting.obstacle(stage.desk)
 
@@ -166,7 +166,7 @@ def test_a_limit_of_0_starts_none_and_says_so() -> None:
     stage.greet_all()
     assert names(stage) == ["w1"]
     assert "no worker is free (swarm.nested_workers is 0)" in explain(stage.desk, stage.task(child))
-    assert nesting.obstacle(stage.desk).startswith("stuck: 1 running task waits for tasks they submitted")
+    assert nesting.obstacle(stage.desk).startswith("stuck: 1 running task waits for tasks it submitted")
     stage.done(parent)
     assert holder(stage, child) == "w1"
 
