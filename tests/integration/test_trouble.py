@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-<<<<<<< HEAD
 import subprocess
-=======
 import shutil
->>>>>>> 152bab5177eaf92ff4858d2dc445b9fac7ad8e71
 from pathlib import Path
 
 import pytest
@@ -132,7 +129,6 @@ def test_a_worker_that_cannot_start_is_said_and_an_init_of_a_running_swarm_fails
     again = box.tmax("init", ok=False, timeout_s=40)
     assert again.returncode == 1
     assert "before they are ready" in again.stderr
-<<<<<<< HEAD
     assert box.tmax("status").returncode == 0
 
 
@@ -141,7 +137,6 @@ def _broken(box: Box) -> Path:
     broken.write_text("#!/bin/sh\necho this python is broken >&2\nexit 3\n")
     broken.chmod(0o755)
     return broken
-=======
 
 
 def test_a_state_folder_removed_under_a_swarm_takes_nothing_more(box: Box) -> None:
@@ -157,4 +152,3 @@ def test_a_state_folder_removed_under_a_swarm_takes_nothing_more(box: Box) -> No
     box.tmax("down")
     box.init(1)
     assert box.tmax("run", "--", "echo", "anew").stdout == "anew\n"
->>>>>>> 152bab5177eaf92ff4858d2dc445b9fac7ad8e71
