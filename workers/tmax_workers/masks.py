@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 SYNCHRONOUS = frozenset({signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS})
 """A fault of the thread that gets it."""
+SELDOM = frozenset({signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16})
+"""Seldom handled by anybody; 16 has no name."""
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 

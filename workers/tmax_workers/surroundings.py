@@ -23,7 +23,7 @@ from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
 from tmax_workers.errors import Refused
-from tmax_workers.masks import SYNCHRONOUS, discard_pending
+from tmax_workers.masks import SELDOM, SYNCHRONOUS, discard_pending
 from tmax_workers.memory import own_size_bytes
 from tmax_workers.threads import VARIABLES
 
@@ -39,8 +39,7 @@ ROOM_BYTES = 256 * 1024 * 1024
 DELETED = b" (deleted)"
 """Ends the path of a folder that was removed under its process, as /proc shows it."""
 
-_SELDOM = {signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16}
-_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - _SELDOM))
+_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - SELDOM))
 
 
 class TaskEnvironment:
