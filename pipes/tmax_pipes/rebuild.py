@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import importlib
+import importlib.util
 import os
 import pickle
 import secrets
@@ -215,6 +216,8 @@ def _new_space(owner: str, name: str, about: About) -> Space:
     if about.file:
         module.__file__ = about.file
     module.__package__ = about.package
+    if about.importable[1]:  # ``multiprocessing`` asks it what a process it starts is to import
+        module.__spec__ = importlib.util.spec_from_file_location(about.importable[1], about.file or about.importable[0])
     if _here.is_host and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
         module.__dict__["__tmax_shipped__"] = True
         sys.modules[name] = module

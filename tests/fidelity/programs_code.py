@@ -267,9 +267,18 @@ PROGRAMS = [
     ),
     whole(
         "python -m package",
-        f"{IMPORT}\nfrom . import part\ndef f(): return __name__, __package__, part.x\nif __name__ == '__main__':\n    with Pool(1) as pool: print(pool.submit(f).result())\n",
+        f"{IMPORT}\nfrom . import part\ndef f(): return __name__, __package__, part.x, __spec__.name\nif __name__ == '__main__':\n    with Pool(1) as pool: print(pool.submit(f).result())\n",
         how="module",
         files={"prog/__init__.py": "", "prog/part.py": "x = 5\n"},
+    ),
+    whole(
+        "python -m package.module, whose task starts processes",
+        "import subprocess, sys\nprint(subprocess.run([sys.executable, '-m', 'pack.run'], capture_output=True, text=True).stdout)\n",
+        files={
+            "pack/__init__.py": "",
+            "pack/part.py": "x = 5\n",
+            "pack/run.py": f"{IMPORT}\nimport multiprocessing\nfrom .part import x\ndef g(n): return n + x\ndef f():\n    with multiprocessing.get_context('spawn').Pool(1) as inner: return inner.map(g, [1])\nif __name__ == '__main__':\n    with Pool(1) as pool: print(pool.submit(f).result())\n",
+        },
     ),
     whole(
         "python -c", f"{IMPORT}\ndef f(x): return x + 1, __name__\nwith Pool(1) as pool: print(pool.submit(f, 1).result())\n", how="command"

@@ -144,6 +144,18 @@ PROGRAMS = [
         "print(pool.submit(f).result())",
     ),
     program(
+        "signals that a task blocks and waits for",
+        "import os, signal\ndef f():\n    wanted = [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM]\n    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)\n    got = []\n    for number in wanted:\n        os.kill(os.getpid(), number)\n        got.append(signal.sigwait([number]).name)\n    return got",
+        "print(pool.submit(f).result())",
+        pools=("executor", "connect"),
+    ),
+    program(
+        "signals that a task blocks and never lets through",
+        "import os, signal\ndef f():\n    for number in (signal.SIGUSR2, signal.SIGALRM, signal.SIGHUP):\n        signal.pthread_sigmask(signal.SIG_BLOCK, [number])\n        os.kill(os.getpid(), number)\n    return 1\ndef g(): return 2",
+        "print(pool.submit(f).result(), pool.submit(g).result())",
+        pools=("executor", "connect"),
+    ),
+    program(
         "optimised interpreter",
         "def f():\n    assert False\n    return __debug__",
         "print(pool.submit(f).result())",
@@ -252,6 +264,11 @@ PROGRAMS = [
     program(
         "standard output closed by a task",
         "import sys\ndef f():\n    sys.stdout.close()\n    return 1\ndef g(): return 2",
+        "print(pool.submit(f).result(), pool.submit(g).result())",
+    ),
+    program(
+        "standard output opened again by a task, and put back",
+        "import os, sys\ndef f():\n    sys.stdout = os.fdopen(1, 'w')\n    sys.stdout = sys.__stdout__\n    return 1\ndef g(): return 2",
         "print(pool.submit(f).result(), pool.submit(g).result())",
     ),
     program(

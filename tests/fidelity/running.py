@@ -100,7 +100,7 @@ def files_of(place: Path) -> dict[str, tuple[str, bytes]]:
     return {
         name: value
         for name, value in found.items()
-        if name not in {"prog.py", "prog/__main__.py", "a/prog.py", "b/prog.py"} and not name.startswith(".git")
+        if name not in {"prog.py", "prog/__main__.py", "a/prog.py", "b/prog.py", "pack/run.py"} and not name.startswith(".git")
     }
 
 

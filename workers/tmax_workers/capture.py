@@ -133,11 +133,11 @@ class Capture:
         if not self._has_descriptors():
             self._take_descriptors()
         size = seek_to_end(self._fd)  # what is written is appended, wherever that leaves the position
-        if size == self._base and self._appended < 0 and not self._blocked:
+        if size == self._base and not self._linked and not self._blocked:
             self._task = 0
             return NOTHING
         with self._lock:
-            return self._settle(size)
+            return self._settle()
 
     def close(self) -> None:
         """Remove the scratch file; what is printed afterwards is lost."""
@@ -151,6 +151,7 @@ class Capture:
         with self._lock:
             size = fstat(self._fd).st_size
             if size <= self._shown:
+                self._shown = size  # the task may have cut it
                 return b"", 0
             if self._task and not self._linked:
                 self._link()
@@ -162,7 +163,8 @@ class Capture:
         """Whether 1 and 2 still are the file that was opened here; False when the task closed or redirected them."""
         return io_signal(1) == _MARK == io_signal(2)
 
-    def _settle(self, size: int) -> Printed:
+    def _settle(self) -> Printed:
+        size = seek_to_end(self._fd)  # again: another thread or a child may have printed before a look that came first
         unshown, dropped = self._unshown(size)
         own = max(0, size - self._base)  # the task may have cut it
         tail = b""
@@ -184,8 +186,9 @@ class Capture:
         return Printed(size_bytes=own, tail=tail, unshown=unshown, dropped_bytes=dropped, blocked=blocked)
 
     def _unshown(self, size: int) -> tuple[bytes, int]:
-        start = max(self._shown, size - LOOK_BYTES)
-        dropped = start - self._shown
+        shown = min(self._shown, size)  # cut by the task: ``echo > /dev/stderr`` of a child empties it
+        start = max(shown, size - LOOK_BYTES)
+        dropped = start - shown
         data = pread(self._fd, size - start, start)
         self._shown = start + len(data)
         return data, dropped
@@ -265,7 +268,7 @@ class Capture:
                 done = False
             except Exception:  # closed, or detached, after which its buffer has all of it
                 pass
-        return done
+        return done and self._has_descriptors()  # with nothing to flush, closed ones are not noticed
 
     def _renew_streams(self) -> None:
         # New ones although ours may be whole: a text stream of the task's on our buffer closes it when it is collected.

@@ -19,6 +19,7 @@ timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.regi
 child processes: one read of ``/proc``; threads: one counter                                            0.45
 context: one copy                                                                                       0.1
 resource limits: nothing until something has imported ``resource``, then a call for each              6.4
+``seldom.ROWS``, only after a task that took 0.1 ms or has changed something of the above               5.0
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
@@ -45,7 +46,7 @@ from threading import enumerate as all_threads
 from time import monotonic
 from typing import Any
 
-from tmax_workers import descendants
+from tmax_workers import descendants, seldom
 from tmax_workers.limits import KnownLimits
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
 
@@ -75,6 +76,7 @@ class Isolation:
         self._limits = KnownLimits()
         self._functions = Baseline(FUNCTIONS)
         self._values = Baseline(VALUES)
+        self._seldom = Baseline(seldom.ROWS, seldom.NAMES)
         self._children_fd = _open_children()
         self._spare: frozenset[int] = frozenset()
         self.rebase()
@@ -131,8 +133,11 @@ class Isolation:
             except BaseException:
                 continue
 
-    def leave(self, *, keep_background: bool) -> None:
-        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
+    def leave(self, *, keep_background: bool, closely: bool = True) -> None:
+        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later.
+
+        ``closely``: also what tasks change seldom.
+        """
         try:
             if "resource" in _modules and self._limits.differ():  # the first: with little memory left nothing else could be done
                 self._use_up_by(self._limits.put_back())
@@ -140,7 +145,7 @@ class Isolation:
                 changed = len(_modules) != self._count or self._values.changed()
             except BaseException:  # a name was deleted, or the comparison of an object of the task's raised
                 changed = True
-            if changed:
+            if changed or (closely and self._seldom.differs()):
                 self._put_values_back()
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
@@ -155,7 +160,9 @@ class Isolation:
         if imported:
             self._functions.retake()
             self._values.extend()
+            self._seldom.extend()
         self._use_up_by(self._values.put_back(imported=imported))
+        self._use_up_by(self._seldom.put_back(imported=imported))
         self._note_modules()
 
     def _use_up_by(self, names: list[str]) -> None:
@@ -195,6 +202,7 @@ class Isolation:
     def _rebase_loaded(self) -> None:
         self._functions.retake()
         self._values.retake()
+        self._seldom.retake()
         self._note_modules()
         self._note_threads()
         self._note_children()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tmax_workers import threads
+from tmax_workers.masks import ENDING, threads_take_none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,12 @@ def preload(modules: Sequence[str], thread_count: int) -> Preloaded:
     os.environ.update(threads.env_for(thread_count))
     found: list[str] = []
     missing: list[str] = []
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # a module runs any code at import; the worker says so and lives on
-            missing.append(f"{name}: {type(error).__name__}: {error}"[:500])
-        else:
-            found.append(name)
+    with threads_take_none(but=ENDING):  # which must be able to end an import that takes long
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # a module runs any code at import; the worker says so and lives on
+                missing.append(f"{name}: {type(error).__name__}: {error}"[:500])
+            else:
+                found.append(name)
     return Preloaded(modules=tuple(found), missing=tuple(missing), threads=threads.enforce(thread_count))

@@ -15,7 +15,7 @@ import functools
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BufferedReader, FileIO, TextIOWrapper
 from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
@@ -43,7 +43,8 @@ class Row:
     merge: Merge | None = None
 
 
-def _names(module: str, names: str, default: str = "", merge: Merge | None = None) -> tuple[Row, ...]:
+def rows_of(module: str, names: str, default: str = "", merge: Merge | None = None) -> tuple[Row, ...]:
+    """Return a row for each of these variables of a module."""
     return tuple(Row(module, f"m.{name}", _setter(name), default, merge) for name in names.split())
 
 
@@ -118,21 +119,21 @@ _TOOLS = 6
 """Those above are ``settrace`` and ``setprofile``."""
 
 FUNCTIONS = (
-    *_names("time", "time monotonic perf_counter sleep"),
-    *_names("os", "environ getpid getcwd open read write stat fork"),
-    *_names("builtins", "open print input __import__ len isinstance"),
-    *_names("json", "dumps loads"),
-    *_names("pickle", "dumps loads"),
-    *_names("random", "random"),
-    *_names("socket", "socket"),
-    *_names("subprocess", "Popen run"),
-    *_names("threading", "Thread"),
+    *rows_of("time", "time monotonic perf_counter sleep"),
+    *rows_of("os", "environ getpid getcwd open read write stat fork"),
+    *rows_of("builtins", "open print input __import__ len isinstance"),
+    *rows_of("json", "dumps loads"),
+    *rows_of("pickle", "dumps loads"),
+    *rows_of("random", "random"),
+    *rows_of("socket", "socket"),
+    *rows_of("subprocess", "Popen run"),
+    *rows_of("threading", "Thread"),
 )
 """What tests and tools replace most.  A function of any other module stays replaced, as a variable of that module would."""
 
 VALUES = (
-    *_names("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
-    *_names("sys", "meta_path path_hooks", merge=_keep_finders),
+    *rows_of("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
+    *rows_of("sys", "meta_path path_hooks", merge=_keep_finders),
     Row("sys", "m.stdin.closed", _put_stdin_back),
     Row("sys", "m.getrecursionlimit()", lambda m, value: m.setrecursionlimit(value)),
     Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
@@ -144,21 +145,21 @@ VALUES = (
     Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
     Row("sys", "locale(6, None)", _put_locale_back),
     Row("builtins", "len(m.__dict__)", _put_builtins_back),
-    *_names("gc", "callbacks"),
+    *rows_of("gc", "callbacks"),
     Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
-    *_names("threading", "excepthook _trace_hook _profile_hook"),
-    *_names("warnings", "showwarning"),
+    *rows_of("threading", "excepthook _trace_hook _profile_hook"),
+    *rows_of("warnings", "showwarning"),
     Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
     Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
     Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
-    *_names("logging", "root.handlers", default="[]"),
+    *rows_of("logging", "root.handlers", default="[]"),
     Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
     Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
-    *_names("tempfile", "tempdir", default="None"),
-    *_names("urllib.request", "_opener", default="None"),
-    *_names("decimal", "DefaultContext.prec", default="28"),
-    *_names("asyncio.events", "_event_loop_policy", default="None"),
-    *_names("multiprocessing.context", "_default_context._actual_context", default="None"),
+    *rows_of("tempfile", "tempdir", default="None"),
+    *rows_of("urllib.request", "_opener", default="None"),
+    *rows_of("decimal", "DefaultContext.prec", default="28"),
+    *rows_of("asyncio.events", "_event_loop_policy", default="None"),
+    *rows_of("multiprocessing.context", "_default_context._actual_context", default="None"),
     # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
     Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
     Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
@@ -171,12 +172,16 @@ VALUES = (
     Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )
 
+_HELPERS = {"locale": _libc_setlocale, "priority": getpriority, "affinity": sched_getaffinity}
+
 
 class Baseline:
     """What the rows of a table gave before the task, for those whose module is loaded."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], helpers: Mapping[str, Any] = _HELPERS) -> None:
+        """``helpers``: what else the rows' expressions name."""
         self._table = tuple(rows)
+        self._helpers = helpers
         self._modules: list[Any] = []
         self._rows: tuple[Row, ...] = ()
         self._one_by_one: tuple[Callable[[], Any], ...] = ()
@@ -234,10 +239,10 @@ class Baseline:
             return
         self._modules = modules
         found = [(row, module) for row, module in zip(self._table, modules, strict=True) if isinstance(module, ModuleType)]
-        readable = [(row, module, read) for row, module in found if _works(read := _reader(row, module))]
+        readable = [(row, module, read) for row, module in found if _works(read := _reader(row, module, self._helpers))]
         self._rows = tuple(row for row, _, _ in readable)
         self._one_by_one = tuple(read for _, _, read in readable)
-        whole, self._names = _expression(self._rows, [module for _, module, _ in readable])
+        whole, self._names = _expression(self._rows, [module for _, module, _ in readable], self._helpers)
         self._read = eval(f"lambda: ({whole},)", self._names)  # noqa: S307  # of the table above
         self.changed = eval(f"lambda: ({whole},) != before", self._names)  # noqa: S307
 
@@ -245,9 +250,9 @@ class Baseline:
         self._before = self._names["before"] = values
 
 
-def _expression(rows: Iterable[Row], modules: Iterable[ModuleType]) -> tuple[str, dict[str, Any]]:
+def _expression(rows: Iterable[Row], modules: Iterable[ModuleType], helpers: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return what reads these rows, separated by commas, and the names in it."""
-    names: dict[str, Any] = {"locale": _libc_setlocale, "priority": getpriority, "affinity": sched_getaffinity}
+    names = dict(helpers)
     parts = []
     for row, module in zip(rows, modules, strict=True):
         name = f"m_{row.module.replace('.', '_')}"
@@ -256,8 +261,8 @@ def _expression(rows: Iterable[Row], modules: Iterable[ModuleType]) -> tuple[str
     return ", ".join(parts), names
 
 
-def _reader(row: Row, module: ModuleType) -> Callable[[], Any]:
-    text, names = _expression([row], [module])
+def _reader(row: Row, module: ModuleType, helpers: Mapping[str, Any]) -> Callable[[], Any]:
+    text, names = _expression([row], [module], helpers)
     read: Callable[[], Any] = eval(f"lambda: ({text})", names)  # noqa: S307  # of the table above
     return read
 

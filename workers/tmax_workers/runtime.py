@@ -30,7 +30,7 @@ from types import FrameType
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
-from tmax_workers import bare, descendants, spill
+from tmax_workers import bare, descendants, masks, spill
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture
 from tmax_workers.descendants import adopt_orphans
@@ -225,6 +225,7 @@ class Worker:
     # -- IO thread ---------------------------------------------------------------------------------
 
     def _run_io(self) -> None:
+        masks.take_none()
         try:
             self._io.run()
         except BaseException:

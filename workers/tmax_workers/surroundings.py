@@ -23,6 +23,7 @@ from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
 from tmax_workers.errors import Refused
+from tmax_workers.masks import SELDOM, SYNCHRONOUS, discard_pending
 from tmax_workers.memory import own_size_bytes
 from tmax_workers.threads import VARIABLES
 
@@ -38,9 +39,7 @@ ROOM_BYTES = 256 * 1024 * 1024
 DELETED = b" (deleted)"
 """Ends the path of a folder that was removed under its process, as /proc shows it."""
 
-_SYNCHRONOUS = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
-_SELDOM = {signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16}
-_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - _SYNCHRONOUS - _SELDOM))
+_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - SELDOM))
 
 
 class TaskEnvironment:
@@ -174,6 +173,7 @@ class TaskEnvironment:
         if [*map(getsignal, _SIGNALS)] != self._handlers:
             self._restore_handlers()
         if pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
+            discard_pending()
             pthread_sigmask(signal.SIG_SETMASK, self._mask)  # blocked, a cancel would never come in
         if "asyncio" in sys.modules or "trio" in sys.modules:
             self._set_wakeup()  # an event loop takes it for its own and leaves none

@@ -12,6 +12,7 @@ import os
 import sys
 
 from tmax_workers import cgroup
+from tmax_workers.masks import threads_take_none
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -55,9 +56,10 @@ def enforce(threads: int) -> dict[str, int]:
     import threadpoolctl
 
     pools = threadpoolctl.ThreadpoolController()
-    pools.limit(limits=threads)
     torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(threads)
+    with threads_take_none():
+        pools.limit(limits=threads)
+        if torch is not None:
+            torch.set_num_threads(threads)
     held = {str(pool["internal_api"]): int(pool["num_threads"]) for pool in pools.info()}
     return held | ({"torch": int(torch.get_num_threads())} if torch is not None else {})

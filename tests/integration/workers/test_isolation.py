@@ -44,8 +44,34 @@ def look() -> dict[str, object]:
     found |= {"disable": logging.root.manager.disable, "handlers": repr(logging.root.handlers), "level": logging.root.level}
     found |= {"timeout": socket.getdefaulttimeout(), "tempdir": tempfile.tempdir, "thread hook": repr(threading.excepthook)}
     found |= {"timers": [signal.getitimer(number) for number in (0, 1, 2)], "handler": repr(signal.getsignal(signal.SIGUSR2))}
+    found |= {name: repr(getattr(sys, name, "gone")) for name in ("tracebacklimit", "breakpointhook", "__stdout__", "dont_write_bytecode")}
+    found |= {"threshold": gc.get_threshold(), "debug": gc.get_debug(), "rounding": decimal.DefaultContext.rounding}
+    found |= {
+        "filters of root": len(logging.root.filters),
+        "logger": repr(logging.getLoggerClass()),
+        "format": warnings.formatwarning("", UserWarning, "", 1),
+    }
     found |= {"time": time.time() > 1, "json": json.dumps([1]), "open": repr(open), "cwd": os.getcwd(), "pid": os.getpid() > 1}
     return found
+
+
+def seldom() -> None:
+    import decimal
+    import gc
+    import logging
+    import warnings
+
+    class Logger(logging.Logger):
+        pass
+
+    sys.tracebacklimit, sys.breakpointhook, sys.__stdout__, sys.dont_write_bytecode = 0, print, None, not sys.dont_write_bytecode  # type: ignore[misc,assignment]
+    gc.set_threshold(50_000, 5, 5)
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    decimal.DefaultContext.rounding = decimal.ROUND_UP
+    logging.root.addFilter(lambda _record: False)
+    logging.setLoggerClass(Logger)
+    logging.captureWarnings(True)
+    warnings.formatwarning = lambda *_given: ""  # type: ignore[assignment]
 
 
 def wait(seconds: float) -> None:
@@ -133,10 +159,10 @@ def deleted() -> None:
     sys.stdin.close()
 
 
-@pytest.mark.parametrize("mess", [logs, limits, numbers, places, interpreter, timers, modules, deleted])
+@pytest.mark.parametrize("mess", [logs, limits, numbers, places, interpreter, timers, modules, deleted, seldom])
 def test_what_a_task_changes_is_as_it_was_for_the_next_one(worker: Bench, mess: Callable[[], None]):
     began = time.time()
-    worker.say(run(1, call(look)), run(2, call(mess)), run(3, call(wait, 0.3) if mess is timers else call(look)))
+    worker.say(run(1, call(look)), run(2, call(slowly, mess)), run(3, call(wait, 0.3) if mess is timers else call(look)))
     worker.say(run(4, call(look)))
     before = value_of(worker, 1)
     assert abs(worker.done(2).report.started_at - began) < 30
@@ -161,6 +187,55 @@ def test_a_limit_that_cannot_be_raised_again_replaces_the_worker(worker: Bench):
     worker.say(run(1, call(lower)))
     worker.done(1)
     assert worker.wait(Recalled) == Recalled(0, 0, "stale")
+
+
+def slowly(mess: Callable[[], None]) -> None:
+    """In the worker: long enough to be looked at closely."""
+    mess()
+    wait(0.001)
+
+
+def standard_input_closed() -> None:
+    os.close(0)
+
+
+def standard_input_opened_again() -> None:
+    sys.stdin = os.fdopen(0)
+
+
+def standard_input_redirected() -> None:
+    os.dup2(os.open("/dev/zero", os.O_RDONLY), 0)
+
+
+def fault_handled() -> None:
+    signal.signal(signal.SIGFPE, signal.SIG_IGN)
+
+
+def other_user() -> None:
+    os.setegid(65534)
+
+
+@pytest.mark.parametrize("mess", [standard_input_closed, standard_input_opened_again, standard_input_redirected, fault_handled, other_user])
+def test_what_cannot_be_put_back_replaces_the_worker(worker: Bench, mess: Callable[[], None]):
+    if mess is other_user and os.geteuid():
+        pytest.skip("only root may become somebody else")
+    worker.say(run(1, call(slowly, mess)), run(2, call(int)))
+    worker.done(1)
+    assert worker.wait(Recalled, lambda one: one.task == 2).why == "stale"
+
+
+def test_warnings_are_captured_again_after_a_task_that_did_so(worker: Bench):
+    def capture() -> bool:
+        import logging
+        import warnings
+
+        before = warnings.showwarning
+        logging.captureWarnings(True)
+        return warnings.showwarning is not before
+
+    worker.say(run(1, call(capture)), run(2, call(capture)))
+    assert value_of(worker, 1) is True
+    assert value_of(worker, 2) is True
 
 
 def test_numpys_errors_and_the_context_are_the_tasks_own(worker: Bench):

@@ -49,6 +49,22 @@ def test_no_output_no_file(worker: Bench):
     assert [path.name for path in (worker.state / "logs").iterdir()] == [".life-1"]
 
 
+def test_a_child_that_empties_the_output_takes_no_worker_along(worker: Bench):
+    def empties(rest: str) -> int:
+        print("x" * 1000, flush=True)
+        while os.fstat(1).st_nlink < 2:  # until the worker has looked at it: it has the task's name then
+            threading.Event().wait(0.005)
+        subprocess.run(["sh", "-c", ": > /dev/stderr"], check=True)
+        print(rest, end="")
+        return os.getpid()
+
+    worker.say(run(1, call(empties, "the rest")), run(2, call(empties, "")), run(3, call(print, "next")))
+    assert worker.done(1).report.tail == b"the rest"
+    assert worker.done(2).report.tail == b""
+    assert worker.done(3).report.tail == b"next\n"
+    assert not worker.log(2).exists()
+
+
 def test_output_is_shown_and_found_by_task_id_while_the_task_runs(worker: Bench, folder: object):
     def slow(flag: str) -> None:
         print("so far", flush=True)
