@@ -33,7 +33,7 @@ def check_us() -> float:
     def looked_at() -> None:
         isolation.call(nothing, (1,), {})
         isolation.disarm()
-        isolation.leave(keep_background=False)
+        isolation.leave(keep_background=False, closely=False)
 
     pairs = [(_each_us(looked_at), _each_us(lambda: nothing(1))) for _ in range(7)]
     return statistics.median(ours for ours, _ in pairs) - statistics.median(bare for _, bare in pairs)

@@ -328,5 +328,14 @@ PROGRAMS = [
         standard="1 x\n",
         ours="1 xx\n",
     ),
+    program(
+        "a variable of an imported module that the program sets",
+        "import helper",
+        "helper.x = 2\nprint(pool.submit(helper.get).result())",
+        differs="D19",
+        standard="2\n",
+        ours="1\n",
+        files={"helper.py": "x = 1\ndef get(): return x\n"},
+    ),
 ]
 """A ``lib.zip`` among ``files`` is ``NAME:TEXT`` of its one member."""

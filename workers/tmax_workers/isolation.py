@@ -12,14 +12,14 @@ A worker that is used up reports its task's result, gives back what waits and as
 What is looked at after each task, in microseconds (a trivial system call costs 0.15 here):
 
 ====================================================================================================  =====
-interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     2.0
-    of these affinity 0.3, locale 0.3, niceness 0.2
-functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.35
-timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.8
-child processes: one read of ``/proc``; threads: one counter                                            0.45
+interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     1.3
+    of these affinity 0.25, locale 0.15, niceness 0.15
+functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.2
+timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.85
+child processes: one read of ``/proc``; threads: one counter                                            0.35
 context: one copy                                                                                       0.1
 resource limits: nothing until something has imported ``resource``, then a call for each              6.4
-``seldom.ROWS``, only after a task that took 0.1 ms or has changed something of the above               5.0
+``seldom.ROWS``, only after 30 us, another function, or where something of the above differs          5.7
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
@@ -44,6 +44,7 @@ from os import pread
 from threading import Thread
 from threading import enumerate as all_threads
 from time import monotonic
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from tmax_workers import descendants, seldom
@@ -54,6 +55,7 @@ _THREAD_GRACE_S = 0.05
 """A thread that is about to end has so long."""
 _KEPT_THREADS = frozenset({("tqdm._monitor", "TMonitor")})
 """Threads of libraries that live as long as the process, and neither compute nor print for a task that has ended."""
+_KEPT_FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType})
 _CLOSE_S = 2.0
 _CHILDREN_BYTES = 4096
 _VIRTUAL, _PROFILING = (1, 2)
@@ -72,6 +74,8 @@ class Isolation:
         self._on_loaded = on_loaded
         self.used_up = ""
         self._inside = False
+        self._last: Any = None
+        self._is_new = True
         self._decimal: Any = None
         self._limits = KnownLimits()
         self._functions = Baseline(FUNCTIONS)
@@ -99,6 +103,9 @@ class Isolation:
             self._limits.take_soft()
             self._rebase_loaded()
             self._on_loaded()
+        if function is not self._last:
+            self._last = function if type(function) in _KEPT_FUNCTIONS else None  # no other's data is kept alive
+            self._is_new = True
         context = copy_context()
         if self._decimal is not None:
             context.run(_modules["decimal"].setcontext, self._decimal.copy())
@@ -136,7 +143,7 @@ class Isolation:
     def leave(self, *, keep_background: bool, closely: bool = True) -> None:
         """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later.
 
-        ``closely``: also what tasks change seldom.
+        ``closely``: also what tasks change seldom; so it is in any case after a function that is not the one before.
         """
         try:
             if "resource" in _modules and self._limits.differ():  # the first: with little memory left nothing else could be done
@@ -145,8 +152,9 @@ class Isolation:
                 changed = len(_modules) != self._count or self._values.changed()
             except BaseException:  # a name was deleted, or the comparison of an object of the task's raised
                 changed = True
-            if changed or (closely and self._seldom.differs()):
+            if changed or ((closely or self._is_new) and self._seldom.differs()):
                 self._put_values_back()
+            self._is_new = False
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
             fd = self._children_fd

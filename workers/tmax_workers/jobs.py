@@ -24,9 +24,12 @@ from tmax_workers.kinds import table
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import Usage, ended_children_cpu_s, own_usage
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
-from tmax_workers.seldom import SHORT_S
+from tmax_workers.seldom import CLOSELY_S
 from tmax_workers.stale import Sources
 from tmax_workers.surroundings import TaskEnvironment
+
+_TOO_SHORT_S = 0.0001
+"""A task that took less has neither filled a megabyte nor waited for a child: the figures of the one before it hold."""
 
 
 class MainJobs:
@@ -69,7 +72,7 @@ class MainJobs:
         duration_s = monotonic() - began
         self._isolation.disarm()
         self._surroundings.leave()
-        self._isolation.leave(keep_background=run.job.keep_background, closely=duration_s >= SHORT_S)
+        self._isolation.leave(keep_background=run.job.keep_background, closely=duration_s >= CLOSELY_S)
         used = self._usage_after(duration_s)
         printed = self._capture.end()
         if printed.blocked:
@@ -92,8 +95,7 @@ class MainJobs:
         return Done(run.task, run.attempt, report, output.result, output.form), printed
 
     def _usage_after(self, duration_s: float) -> Usage:
-        # A task that short has neither filled a megabyte nor waited for a child: the figures of the one before it hold.
-        if duration_s < SHORT_S and self._peak_rss_bytes:
+        if duration_s < _TOO_SHORT_S and self._peak_rss_bytes:
             return Usage(process_time() + self._children_cpu_s, self._peak_rss_bytes, self._children_cpu_s)
         usage = own_usage()
         self._children_cpu_s, self._peak_rss_bytes = usage.children_cpu_s, usage.peak_rss_bytes
