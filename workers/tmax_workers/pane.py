@@ -42,6 +42,8 @@ def speaks_utf8(env: Mapping[str, str]) -> bool:
 
 def plain(text: str) -> str:
     """Return ``text`` without anything a terminal could obey: control and format characters, lone surrogates."""
+    if len(text) <= _LABEL_CHARS and text.isascii() and text.isprintable():
+        return text
     kept = "".join(" " if char in "\t\n" else char for char in text if char in "\t\n" or unicodedata.category(char)[0] != "C")
     return kept if len(kept) <= _LABEL_CHARS else kept[: _LABEL_CHARS - 1] + "…"
 
@@ -89,7 +91,7 @@ class Pane:
         self._ended = 0
         self._failed = 0
         self._hidden = 0
-        self._begun: tuple[Run, str] | None = None
+        self._begun: Run | None = None
 
     # -- lines -------------------------------------------------------------------------------------
 
@@ -103,12 +105,14 @@ class Pane:
         if not run.task:
             return
         self._roll(now)
-        again = f" (try {run.tries})" if run.tries > 1 else ""
-        text = f"{self._marks.begin} {run.task} {kind_of(run.job)}  {plain(label_of(run.job))}{again}"
         if self._quiet or self._ended >= LINES_PER_S:
-            self._begun = (run, text)
+            self._begun = run
         else:
-            self.say(text)
+            self._say_begun(run)
+
+    def _say_begun(self, run: Run) -> None:
+        again = f" (try {run.tries})" if run.tries > 1 else ""
+        self.say(f"{self._marks.begin} {run.task} {kind_of(run.job)}  {plain(label_of(run.job))}{again}")
 
     def end(self, outcome: Done | Failed, now: float) -> None:
         """A task ended."""
@@ -146,7 +150,7 @@ class Pane:
             done = self._ended - self._failed
             self.say(f"{self._marks.many} {self._ended} tasks in {passed_s:.1f} s: {done} done, {self._failed} failed")
         if self._begun:
-            self.say(self._begun[1])
+            self._say_begun(self._begun)
         self._quiet = self._ended > LINES_PER_S
         self._begun, self._window_since, self._ended, self._failed, self._hidden = None, now, 0, 0, 0
 

@@ -84,9 +84,9 @@ class TaskEnvironment:
                 self._applied = None  # until all of it is done: otherwise the next task would take this for its own
                 self._apply(wanted)
             self._applied = wanted
-        env = os.environb
-        for name, value in marks.items():
-            env[name] = self._env[name] = value  # they stay until the next task: taking them away would cost as much again
+        for name, value in marks.items():  # they stay until the next task: taking them away would cost as much again
+            if self._env.get(name) != value:
+                os.environb[name] = self._env[name] = value
         if wanted.cwd:
             change_folder(wanted.cwd)
         return changed
