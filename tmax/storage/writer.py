@@ -225,8 +225,9 @@ class Writer:
         if batch.new_tasks:
             self._insert(rows.INSERT_TASK, batch.new_tasks)
             self._insert(rows.INSERT_SPEC, batch.specs)
-        if batch.tasks and (found := run(rows.UPDATE_TASK, batch.tasks).rowcount) != len(batch.tasks):
-            raise StoreError(f"{len(batch.tasks) - found} of {len(batch.tasks)} changed tasks are not in the store")
+        for statement, changed in ((rows.MOVE_TASK, batch.moved), (rows.END_TASK, batch.ended)):
+            if changed and (found := run(statement, changed).rowcount) != len(changed):
+                raise StoreError(f"{len(changed) - found} of {len(changed)} changed tasks are not in the store")
         if batch.lives:
             run(rows.REPLACE_LIFE, batch.lives)
         if batch.meta:
