@@ -24,7 +24,7 @@ _lseek = _libc.lseek
 _lseek.argtypes = (ctypes.c_int, ctypes.c_ssize_t, ctypes.c_int)
 _lseek.restype = ctypes.c_ssize_t
 _setlocale = _libc.setlocale
-_setlocale.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_setlocale.argtypes = (ctypes.c_int, ctypes.c_char_p)
 _setlocale.restype = ctypes.c_char_p
 _F_GETSIG = fcntl.F_GETSIG
 
@@ -41,6 +41,12 @@ def working_folder() -> bytes:
 def locale_now() -> bytes:
     """Return the whole locale as ``setlocale(LC_ALL, NULL)`` names it."""
     return _setlocale(LC_ALL, None) or b"C"
+
+
+def set_locale(name: bytes) -> None:
+    """Set the whole locale to what ``locale_now`` returned.  Raises OSError for one that is not there any more."""
+    if _setlocale(LC_ALL, name) is None:
+        raise OSError(f"there is no locale {name!r}")
 
 
 def io_signal(fd: int) -> int:

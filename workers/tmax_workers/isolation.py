@@ -12,14 +12,13 @@ A worker that is used up reports its task's result, gives back what waits and as
 What is looked at after each task, in microseconds (a trivial system call costs 0.15 here):
 
 ====================================================================================================  =====
-interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     1.3
-    of these affinity 0.25, locale 0.15, niceness 0.15
+interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, tracing, gc, logging             0.5
 functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.2
-timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.85
+timers: alarm, ``dump_traceback_later``                                                                 0.35
 child processes: one read of ``/proc``; threads: one counter                                            0.35
 context: one copy                                                                                       0.1
 resource limits: nothing until something has imported ``resource``, then a call for each              6.4
-``seldom.ROWS``, only after 30 us, another function, or where something of the above differs          5.7
+``seldom.ROWS`` (affinity, niceness, locale...), the other timers: only as ``seldom.py`` says          7
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
@@ -32,9 +31,7 @@ Not looked at: variables of modules, the state of random generators, functions t
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import signal
 import sys
 import threading
 from _thread import _count as count_threads
@@ -44,10 +41,9 @@ from os import pread
 from threading import Thread
 from threading import enumerate as all_threads
 from time import monotonic
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from tmax_workers import descendants, seldom
+from tmax_workers import descendants, seldom, timers
 from tmax_workers.limits import KnownLimits
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
 
@@ -55,15 +51,10 @@ _THREAD_GRACE_S = 0.05
 """A thread that is about to end has so long."""
 _KEPT_THREADS = frozenset({("tqdm._monitor", "TMonitor")})
 """Threads of libraries that live as long as the process, and neither compute nor print for a task that has ended."""
-_KEPT_FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType})
 _CLOSE_S = 2.0
 _CHILDREN_BYTES = 4096
-_VIRTUAL, _PROFILING = (1, 2)
-_OFF = (0.0, 0.0)
 _modules = sys.modules
-_alarm, _getitimer, _setitimer = signal.alarm, signal.getitimer, signal.setitimer
-_cancel_dump, _unregister_dump = faulthandler.cancel_dump_traceback_later, faulthandler.unregister
-_USR1 = int(signal.SIGUSR1)
+_alarm, _cancel_dump = timers.alarm_in, timers.cancel_dump
 
 
 class Isolation:
@@ -74,8 +65,11 @@ class Isolation:
         self._on_loaded = on_loaded
         self.used_up = ""
         self._inside = False
-        self._last: Any = None
-        self._is_new = True
+        self._what: object = None
+        self._closely = True
+        """Whether the running task is looked at closely when it has ended."""
+        self._was_close = True
+        """Whether the one before was."""
         self._decimal: Any = None
         self._limits = KnownLimits()
         self._functions = Baseline(FUNCTIONS)
@@ -95,7 +89,20 @@ class Isolation:
         if self._children_fd >= 0:
             os.close(self._children_fd)
 
-    # -- the call ----------------------------------------------------------------------------------
+    # -- the task ----------------------------------------------------------------------------------
+
+    def begin(self, what: object) -> None:
+        """A task begins that calls ``what``; empty: nobody can tell.
+
+        Between two that call different functions there is always one close look, after the first or here.
+        """
+        if what != self._what or not what:
+            if not self._was_close:
+                timers.all_off()
+                if self._seldom.differs():
+                    self._use_up_by(self._seldom.put_back())
+            self._what = what
+            self._closely = True
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a task's function, which has just been loaded, and return what it returns."""
@@ -103,9 +110,6 @@ class Isolation:
             self._limits.take_soft()
             self._rebase_loaded()
             self._on_loaded()
-        if function is not self._last:
-            self._last = function if type(function) in _KEPT_FUNCTIONS else None  # no other's data is kept alive
-            self._is_new = True
         context = copy_context()
         if self._decimal is not None:
             context.run(_modules["decimal"].setcontext, self._decimal.copy())
@@ -123,16 +127,19 @@ class Isolation:
 
     # -- after the task ----------------------------------------------------------------------------
 
-    def disarm(self) -> None:
-        """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
+    def disarm(self, duration_s: float = seldom.CLOSELY_S) -> None:
+        """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that.
+
+        ``duration_s``: of the task; a long one is looked at closely.
+        """
+        self._closely = self._closely or duration_s >= seldom.CLOSELY_S
         for _ in ("at once", "again, as the task's handler of a timer that had run out has raised"):
             try:
-                _alarm(0)
-                if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
-                    _setitimer(_VIRTUAL, 0)
-                    _setitimer(_PROFILING, 0)
-                _cancel_dump()
-                _unregister_dump(_USR1)  # it would take the signal that cancels
+                if self._closely:
+                    timers.all_off()
+                else:
+                    _alarm(0)
+                    _cancel_dump()
                 if self._inside:
                     self._functions.put_back()
                     self._inside = False
@@ -140,11 +147,8 @@ class Isolation:
             except BaseException:
                 continue
 
-    def leave(self, *, keep_background: bool, closely: bool = True) -> None:
-        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later.
-
-        ``closely``: also what tasks change seldom; so it is in any case after a function that is not the one before.
-        """
+    def leave(self, *, keep_background: bool) -> None:
+        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
         try:
             if "resource" in _modules and self._limits.differ():  # the first: with little memory left nothing else could be done
                 self._use_up_by(self._limits.put_back())
@@ -152,9 +156,11 @@ class Isolation:
                 changed = len(_modules) != self._count or self._values.changed()
             except BaseException:  # a name was deleted, or the comparison of an object of the task's raised
                 changed = True
-            if changed or ((closely or self._is_new) and self._seldom.differs()):
+            changed = changed or (self._closely and self._seldom.differs())
+            if changed:
                 self._put_values_back()
-            self._is_new = False
+            # A function that changes something now will do so again.
+            self._was_close, self._closely = self._closely or changed, changed
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
             fd = self._children_fd

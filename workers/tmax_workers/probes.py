@@ -10,16 +10,13 @@ One expression for all of them, because a call for each would cost more than all
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import operator
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from io import BufferedReader, FileIO, TextIOWrapper
-from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
 PutBack: TypeAlias = Callable[[Any, Any], object]
@@ -59,10 +56,6 @@ def _setter(path: str) -> PutBack:
     return put_back
 
 
-def _put_stdin_back(m: Any, _closed: bool) -> None:
-    m.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape")
-
-
 def _put_builtins_back(m: Any, count: int) -> None:
     for name in list(vars(m))[count:]:  # a dictionary keeps the order in which its names came
         delattr(m, name)
@@ -86,16 +79,6 @@ def _keep_finders(before: list[Any], now: list[Any]) -> list[Any]:
 def _put_options_back(m: Any, options: dict[str, Any]) -> None:
     m._format_options.clear()  # noqa: SLF001
     m._format_options.update(options)  # noqa: SLF001
-
-
-_libc_setlocale = ctypes.PyDLL(None).setlocale  # half the price of _locale's
-_libc_setlocale.restype = ctypes.c_char_p
-_LC_ALL = 6
-
-
-def _put_locale_back(_: Any, value: bytes | None) -> None:
-    if _libc_setlocale(_LC_ALL, value) is None:
-        raise OSError("the locale is not there any more")
 
 
 def _end_tools(m: Any, before: dict[str, int]) -> None:
@@ -134,30 +117,22 @@ FUNCTIONS = (
 VALUES = (
     *rows_of("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
     *rows_of("sys", "meta_path path_hooks", merge=_keep_finders),
-    Row("sys", "m.stdin.closed", _put_stdin_back),
     Row("sys", "m.getrecursionlimit()", lambda m, value: m.setrecursionlimit(value)),
-    Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
-    Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
     Row("sys", "m.gettrace()", lambda m, value: m.settrace(value)),
     Row("sys", "m.getprofile()", lambda m, value: m.setprofile(value)),
     Row("sys", "m.monitoring._all_events()", _end_tools),  # from Python 3.12 on
-    Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
-    Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
-    Row("sys", "locale(6, None)", _put_locale_back),
     Row("builtins", "len(m.__dict__)", _put_builtins_back),
     *rows_of("gc", "callbacks"),
     Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
     *rows_of("threading", "excepthook _trace_hook _profile_hook"),
     *rows_of("warnings", "showwarning"),
     Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
-    Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
     Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
     *rows_of("logging", "root.handlers", default="[]"),
     Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
     Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
     *rows_of("tempfile", "tempdir", default="None"),
     *rows_of("urllib.request", "_opener", default="None"),
-    *rows_of("decimal", "DefaultContext.prec", default="28"),
     *rows_of("asyncio.events", "_event_loop_policy", default="None"),
     *rows_of("multiprocessing.context", "_default_context._actual_context", default="None"),
     # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
@@ -172,13 +147,11 @@ VALUES = (
     Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )
 
-_HELPERS = {"locale": _libc_setlocale, "priority": getpriority, "affinity": sched_getaffinity}
-
 
 class Baseline:
     """What the rows of a table gave before the task, for those whose module is loaded."""
 
-    def __init__(self, rows: Iterable[Row], helpers: Mapping[str, Any] = _HELPERS) -> None:
+    def __init__(self, rows: Iterable[Row], helpers: Mapping[str, Any] = MappingProxyType({})) -> None:
         """``helpers``: what else the rows' expressions name."""
         self._table = tuple(rows)
         self._helpers = helpers

@@ -162,7 +162,7 @@ def deleted() -> None:
 @pytest.mark.parametrize("mess", [logs, limits, numbers, places, interpreter, timers, modules, deleted, seldom])
 def test_what_a_task_changes_is_as_it_was_for_the_next_one(worker: Bench, mess: Callable[[], None]):
     began = time.time()
-    worker.say(run(1, call(look)), run(2, call(slowly, mess)), run(3, call(wait, 0.3) if mess is timers else call(look)))
+    worker.say(run(1, call(look)), run(2, call(mess)), run(3, call(wait, 0.3) if mess is timers else call(look)))
     worker.say(run(4, call(look)))
     before = value_of(worker, 1)
     assert abs(worker.done(2).report.started_at - began) < 30
@@ -189,12 +189,6 @@ def test_a_limit_that_cannot_be_raised_again_replaces_the_worker(worker: Bench):
     assert worker.wait(Recalled) == Recalled(0, 0, "stale")
 
 
-def slowly(mess: Callable[[], None]) -> None:
-    """In the worker: long enough to be looked at closely."""
-    mess()
-    wait(0.001)
-
-
 def standard_input_closed() -> None:
     os.close(0)
 
@@ -219,7 +213,7 @@ def other_user() -> None:
 def test_what_cannot_be_put_back_replaces_the_worker(worker: Bench, mess: Callable[[], None]):
     if mess is other_user and os.geteuid():
         pytest.skip("only root may become somebody else")
-    worker.say(run(1, call(slowly, mess)), run(2, call(int)))
+    worker.say(run(1, call(mess)), run(2, call(int)))
     worker.done(1)
     assert worker.wait(Recalled, lambda one: one.task == 2).why == "stale"
 
@@ -253,104 +247,6 @@ def test_numpys_errors_and_the_context_are_the_tasks_own(worker: Bench):
     worker.say(run(1, call(change)), run(2, call(seen)), run(3, call(change)), run(4, call(seen)))
     assert value_of(worker, 2) == ["warn", 8, "array([0.33333333])"]
     assert value_of(worker, 4) == ["warn", 8, "array([0.33333333])"]
-
-
-# -- standard streams ------------------------------------------------------------------------------
-
-
-def wrapped() -> None:
-    import io
-
-    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
-    print("said", end="")
-
-
-def detached() -> None:
-    print("said", end="")
-    sys.stdout.detach()
-
-
-def detached_and_held() -> None:
-    sys.held = sys.stdout.detach()  # type: ignore[attr-defined]
-    sys.held.write(b"said")  # type: ignore[attr-defined]
-
-
-def removed() -> None:
-    print("said", end="")
-    del sys.stdout
-
-
-def closed() -> None:
-    print("said", end="")
-    sys.stdout.close()
-
-
-def descriptor_closed() -> None:
-    print("said", end="")
-    os.close(1)
-    os.close(2)
-
-
-def without_flush() -> None:
-    print("said", end="")
-    sys.stdout = object()  # type: ignore[assignment]
-
-
-def flush_that_leaves() -> None:
-    class Leaves:
-        def flush(self) -> None:
-            os.write(1, b"said")
-            raise SystemExit(3)
-
-    sys.stdout = Leaves()  # type: ignore[assignment]
-
-
-def own_flush() -> None:
-    print("said", end="")
-    sys.stdout.flush = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-
-
-def reconfigured() -> None:
-    print("said", end="")
-    sys.stdout.reconfigure(encoding="utf-16", line_buffering=False)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    "mess",
-    [
-        wrapped,
-        detached,
-        detached_and_held,
-        removed,
-        closed,
-        descriptor_closed,
-        without_flush,
-        flush_that_leaves,
-        own_flush,
-        reconfigured,
-    ],
-)
-def test_a_task_that_breaks_its_streams_has_its_output_and_the_next_one_prints(worker: Bench, mess: Callable[[], None]):
-    worker.say(run(1, call(mess)), run(2, call(lambda: print("näch", "ste"))), run(3, call(lambda: sys.stderr.write("err\n"))))
-    assert worker.done(1).report.tail == b"said"
-    assert worker.done(2).report.tail == "näch ste\n".encode()
-    assert worker.done(3).report.tail == b"err\n"
-
-
-def test_a_flush_that_never_returns_costs_the_worker_and_not_the_task(worker: Bench):
-    class Blocks:
-        def flush(self) -> None:
-            threading.Event().wait()
-
-    def block() -> str:
-        print("said")
-        sys.stdout = Blocks()  # type: ignore[assignment]
-        return "result"
-
-    worker.say(run(1, call(block)), run(2, call(int)))
-    assert value_of(worker, 1) == "result"
-    assert worker.done(1).report.tail == b"said\n"
-    assert worker.wait(Recalled, lambda one: one.task == 2).why == "stale"
 
 
 # -- what goes on after its task -------------------------------------------------------------------
