@@ -16,7 +16,6 @@ forked and call it.
 from __future__ import annotations
 
 import atexit
-import faulthandler
 import gc
 import os
 import signal
@@ -30,7 +29,7 @@ from types import FrameType
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.places import start_ticks
-from tmax_workers import bare, descendants, masks, spill
+from tmax_workers import bare, descendants, faults, masks, spill
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture
 from tmax_workers.descendants import adopt_orphans
@@ -195,7 +194,7 @@ class Worker:
         self._isolation.rebase()  # now the IO thread is there
 
     def _work(self) -> None:
-        faulthandler.enable(file=self._pane.fd if self._pane.fd >= 0 else 2)
+        faults.enable(self._pane.fd if self._pane.fd >= 0 else 2)
         inbox, desk, jobs = self._desk.inbox, self._desk, self._jobs
         while (work := inbox.get()) is not None:
             if callable(work):

@@ -13,10 +13,11 @@ from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsig
 from fcntl import F_GETFL, fcntl
 from io import BufferedReader, FileIO, TextIOWrapper
 from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
+from signal import signal as set_signal
 from typing import Any, NoReturn
 
 from tmax_pipes.brief_calls import locale_now, set_locale
-from tmax_workers import masks
+from tmax_workers import faults, masks
 from tmax_workers.probes import Row, rows_of
 
 CLOSELY_S = 0.00003
@@ -55,10 +56,17 @@ def _put_limit_back(_: Any, value: Any) -> None:
 
 
 def _put_fault_handler_back(m: Any, value: bool) -> None:
-    if not value:
-        m.disable()
+    if value:
+        faults.enable_again()
     else:
-        raise NotImplementedError  # it wrote to a file that only its owner knows
+        m.disable()
+
+
+def _put_handlers_back(_: Any, value: tuple[Any, ...]) -> None:
+    for number, handler in zip(_SIGNALS, value, strict=True):
+        if getsignal(number) is not handler:
+            set_signal(number, handler)
+    faults.enable_again()
 
 
 def _put_context_back(m: Any, value: tuple[Any, ...]) -> None:
@@ -92,7 +100,7 @@ ROWS = (
     Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
     Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
     Row("sys", "locale()", _put_locale_back),
-    Row("sys", "handlers()", _cannot),
+    Row("sys", "handlers()", _put_handlers_back),
     Row("sys", "limit()", _put_limit_back),
     *rows_of("sys", "breakpointhook dont_write_bytecode pycache_prefix __stdin__ __stdout__ __stderr__"),
     Row("sys", "m.stdin.closed", _put_stdin_back),

@@ -25,6 +25,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def look() -> dict[str, object]:
     """In the worker: everything a task of these tests changes."""
     import decimal
+    import faulthandler
     import gc
     import json
     import locale
@@ -45,6 +46,7 @@ def look() -> dict[str, object]:
     found |= {"timeout": socket.getdefaulttimeout(), "tempdir": tempfile.tempdir, "thread hook": repr(threading.excepthook)}
     found |= {"timers": [signal.getitimer(number) for number in (0, 1, 2)], "handler": repr(signal.getsignal(signal.SIGUSR2))}
     found |= {name: repr(getattr(sys, name, "gone")) for name in ("tracebacklimit", "breakpointhook", "__stdout__", "dont_write_bytecode")}
+    found |= {"faults": faulthandler.is_enabled(), "abort": repr(signal.getsignal(signal.SIGABRT))}
     found |= {"threshold": gc.get_threshold(), "debug": gc.get_debug(), "rounding": decimal.DefaultContext.rounding}
     found |= {
         "filters of root": len(logging.root.filters),
@@ -57,6 +59,7 @@ def look() -> dict[str, object]:
 
 def seldom() -> None:
     import decimal
+    import faulthandler
     import gc
     import logging
     import warnings
@@ -66,6 +69,8 @@ def seldom() -> None:
 
     sys.tracebacklimit, sys.breakpointhook, sys.__stdout__, sys.dont_write_bytecode = 0, print, None, not sys.dont_write_bytecode  # type: ignore[misc,assignment]
     gc.set_threshold(50_000, 5, 5)
+    signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    faulthandler.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     decimal.DefaultContext.rounding = decimal.ROUND_UP
     logging.root.addFilter(lambda _record: False)
@@ -201,15 +206,11 @@ def standard_input_redirected() -> None:
     os.dup2(os.open("/dev/zero", os.O_RDONLY), 0)
 
 
-def fault_handled() -> None:
-    signal.signal(signal.SIGFPE, signal.SIG_IGN)
-
-
 def other_user() -> None:
     os.setegid(65534)
 
 
-@pytest.mark.parametrize("mess", [standard_input_closed, standard_input_opened_again, standard_input_redirected, fault_handled, other_user])
+@pytest.mark.parametrize("mess", [standard_input_closed, standard_input_opened_again, standard_input_redirected, other_user])
 def test_what_cannot_be_put_back_replaces_the_worker(worker: Bench, mess: Callable[[], None]):
     if mess is other_user and os.geteuid():
         pytest.skip("only root may become somebody else")
