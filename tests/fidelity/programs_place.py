@@ -150,6 +150,14 @@ PROGRAMS = [
         pools=("executor", "connect"),
     ),
     program(
+        "a task that sends itself SIGINT",
+        "import os, signal\ndef f():\n    try:\n        os.kill(os.getpid(), signal.SIGINT)\n    except KeyboardInterrupt:\n        return 'interrupted'\n    return 'went on'",
+        "print(pool.submit(f).result())",
+        differs="D20",
+        standard="interrupted\n",
+        ours="went on\n",
+    ),
+    program(
         "signals that a task blocks and never lets through",
         "import os, signal\ndef f():\n    for number in (signal.SIGUSR2, signal.SIGALRM, signal.SIGHUP):\n        signal.pthread_sigmask(signal.SIG_BLOCK, [number])\n        os.kill(os.getpid(), number)\n    return 1\ndef g(): return 2",
         "print(pool.submit(f).result(), pool.submit(g).result())",
