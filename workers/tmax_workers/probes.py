@@ -76,11 +76,6 @@ def _keep_finders(before: list[Any], now: list[Any]) -> list[Any]:
     return [one for one in now if one in before or getattr(one, "__module__", "__main__") not in {"__main__", None}]
 
 
-def _put_options_back(m: Any, options: dict[str, Any]) -> None:
-    m._format_options.clear()  # noqa: SLF001
-    m._format_options.update(options)  # noqa: SLF001
-
-
 def _end_tools(m: Any, before: dict[str, int]) -> None:
     """End the tools of ``sys.monitoring`` that make events and did not before."""
     monitoring = m.monitoring
@@ -135,16 +130,6 @@ VALUES = (
     *rows_of("urllib.request", "_opener", default="None"),
     *rows_of("asyncio.events", "_event_loop_policy", default="None"),
     *rows_of("multiprocessing.context", "_default_context._actual_context", default="None"),
-    # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
-    Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
-    Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
-    Row("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
-    Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
-    Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
-    Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
-    Row("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
-    Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
-    Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )
 
 

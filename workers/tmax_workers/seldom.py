@@ -84,6 +84,11 @@ def _put_locale_back(_: Any, value: bytes) -> None:
     set_locale(value)
 
 
+def _put_options_back(m: Any, options: dict[str, Any]) -> None:
+    m._format_options.clear()  # noqa: SLF001
+    m._format_options.update(options)  # noqa: SLF001
+
+
 NAMES = {
     "affinity": sched_getaffinity,
     "locale": locale_now,
@@ -128,4 +133,14 @@ ROWS = (
         "(m.DefaultContext.rounding, m.DefaultContext.Emin, m.DefaultContext.Emax, m.DefaultContext.capitals, m.DefaultContext.clamp, tuple(m.DefaultContext.traps.items()))",
         _put_context_back,
     ),
+    # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
+    Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
+    Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
+    Row("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
+    Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
+    Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
+    Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
+    Row("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
+    Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
+    Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )
