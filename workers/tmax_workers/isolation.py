@@ -9,16 +9,18 @@
 
 A worker that is used up reports its task's result, gives back what waits and asks for its replacement.
 
-What is looked at after each task, in microseconds (a trivial system call costs 0.15 here):
+What is looked at after each task that calls anything, in microseconds (a trivial system call costs 0.15 here):
 
 ====================================================================================================  =====
-interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, tracing, gc, logging             0.5
+a call that can change nothing (``inert.py``): a no-op, arithmetic                                      0.4
+interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     1.3
+    of these affinity 0.25, locale 0.15, niceness 0.15
 functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.2
-timers: alarm, ``dump_traceback_later``                                                                 0.35
+timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.85
 child processes: one read of ``/proc``; threads: one counter                                            0.35
 context: one copy                                                                                       0.1
 resource limits: nothing until something has imported ``resource``, then a call for each              6.4
-``seldom.ROWS`` (affinity, niceness, locale...), the other timers: only as ``seldom.py`` says          7
+``seldom.ROWS``: descriptor 0, user, collector, logging's classes...: only as ``seldom.py`` says        5.7
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
@@ -31,7 +33,9 @@ Not looked at: variables of modules, the state of random generators, functions t
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 import threading
 from _thread import _count as count_threads
@@ -43,7 +47,8 @@ from threading import enumerate as all_threads
 from time import monotonic
 from typing import Any
 
-from tmax_workers import descendants, seldom, timers
+from tmax_workers import descendants, seldom
+from tmax_workers.inert import PLAIN, calls_nothing
 from tmax_workers.limits import KnownLimits
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
 
@@ -53,8 +58,12 @@ _KEPT_THREADS = frozenset({("tqdm._monitor", "TMonitor")})
 """Threads of libraries that live as long as the process, and neither compute nor print for a task that has ended."""
 _CLOSE_S = 2.0
 _CHILDREN_BYTES = 4096
+_VIRTUAL, _PROFILING = (1, 2)
+_OFF = (0.0, 0.0)
 _modules = sys.modules
-_alarm, _cancel_dump = timers.alarm_in, timers.cancel_dump
+_alarm, _getitimer, _setitimer = signal.alarm, signal.getitimer, signal.setitimer
+_cancel_dump, _unregister_dump = faulthandler.cancel_dump_traceback_later, faulthandler.unregister
+_USR1 = int(signal.SIGUSR1)
 
 
 class Isolation:
@@ -68,8 +77,15 @@ class Isolation:
         self._what: object = None
         self._closely = True
         """Whether the running task is looked at closely when it has ended."""
+        self._is_changing = False
+        """Whether a task of this function has changed something: then each is looked at closely."""
         self._was_close = True
-        """Whether the one before was."""
+        """Whether the task before was."""
+        self._code: object = None
+        self._calls_nothing = False
+        """Of the function whose code this is."""
+        self._is_inert = False
+        """Whether the running task can have changed nothing."""
         self._decimal: Any = None
         self._limits = KnownLimits()
         self._functions = Baseline(FUNCTIONS)
@@ -97,12 +113,9 @@ class Isolation:
         Between two that call different functions there is always one close look, after the first or here.
         """
         if what != self._what or not what:
-            if not self._was_close:
-                timers.all_off()
-                if self._seldom.differs():
-                    self._use_up_by(self._seldom.put_back())
-            self._what = what
-            self._closely = True
+            if not self._was_close and self._seldom.differs():
+                self._use_up_by(self._seldom.put_back())
+            self._what, self._is_changing, self._closely = what, False, True
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a task's function, which has just been loaded, and return what it returns."""
@@ -110,6 +123,12 @@ class Isolation:
             self._limits.take_soft()
             self._rebase_loaded()
             self._on_loaded()
+        code = getattr(function, "__code__", None)
+        if code is not self._code:
+            self._code, self._calls_nothing = code, calls_nothing(function)
+        elif self._calls_nothing and not kwargs and not self._closely and PLAIN.issuperset(map(type, args)):
+            self._is_inert = True
+            return function(*args)
         context = copy_context()
         if self._decimal is not None:
             context.run(_modules["decimal"].setcontext, self._decimal.copy())
@@ -132,14 +151,17 @@ class Isolation:
 
         ``duration_s``: of the task; a long one is looked at closely.
         """
+        if self._is_inert:
+            return
         self._closely = self._closely or duration_s >= seldom.CLOSELY_S
         for _ in ("at once", "again, as the task's handler of a timer that had run out has raised"):
             try:
-                if self._closely:
-                    timers.all_off()
-                else:
-                    _alarm(0)
-                    _cancel_dump()
+                _alarm(0)
+                if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
+                    _setitimer(_VIRTUAL, 0)
+                    _setitimer(_PROFILING, 0)
+                _cancel_dump()
+                _unregister_dump(_USR1)  # it would take the signal that cancels
                 if self._inside:
                     self._functions.put_back()
                     self._inside = False
@@ -149,6 +171,9 @@ class Isolation:
 
     def leave(self, *, keep_background: bool) -> None:
         """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
+        if self._is_inert:
+            self._is_inert = False
+            return
         try:
             if "resource" in _modules and self._limits.differ():  # the first: with little memory left nothing else could be done
                 self._use_up_by(self._limits.put_back())
@@ -159,8 +184,8 @@ class Isolation:
             changed = changed or (self._closely and self._seldom.differs())
             if changed:
                 self._put_values_back()
-            # A function that changes something now will do so again.
-            self._was_close, self._closely = self._closely or changed, changed
+            self._is_changing = self._is_changing or changed
+            self._was_close, self._closely = self._closely or changed, self._is_changing
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
             fd = self._children_fd

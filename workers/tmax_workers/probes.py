@@ -16,8 +16,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from io import BufferedReader, FileIO, TextIOWrapper
+from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
+from types import ModuleType
 from typing import Any, TypeAlias
+
+from tmax_pipes.brief_calls import locale_now, set_locale
 
 PutBack: TypeAlias = Callable[[Any, Any], object]
 """Takes the module and the value that was there before."""
@@ -54,6 +58,19 @@ def _setter(path: str) -> PutBack:
         setattr(module, name, value)
 
     return put_back
+
+
+def _put_locale_back(_: Any, value: bytes) -> None:
+    set_locale(value)
+
+
+def _put_options_back(m: Any, options: dict[str, Any]) -> None:
+    m._format_options.clear()  # noqa: SLF001
+    m._format_options.update(options)  # noqa: SLF001
+
+
+def _put_stdin_back(m: Any, _closed: bool) -> None:
+    m.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape")
 
 
 def _put_builtins_back(m: Any, count: int) -> None:
@@ -116,27 +133,48 @@ VALUES = (
     Row("sys", "m.gettrace()", lambda m, value: m.settrace(value)),
     Row("sys", "m.getprofile()", lambda m, value: m.setprofile(value)),
     Row("sys", "m.monitoring._all_events()", _end_tools),  # from Python 3.12 on
+    Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
+    Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
+    Row("sys", "locale()", _put_locale_back),
+    Row("sys", "m.stdin.closed", _put_stdin_back),
+    Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
+    Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
     Row("builtins", "len(m.__dict__)", _put_builtins_back),
     *rows_of("gc", "callbacks"),
     Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
     *rows_of("threading", "excepthook _trace_hook _profile_hook"),
     *rows_of("warnings", "showwarning"),
     Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
+    Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
     Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
     *rows_of("logging", "root.handlers", default="[]"),
     Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
     Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
     *rows_of("tempfile", "tempdir", default="None"),
     *rows_of("urllib.request", "_opener", default="None"),
+    *rows_of("decimal", "DefaultContext.prec", default="28"),
     *rows_of("asyncio.events", "_event_loop_policy", default="None"),
     *rows_of("multiprocessing.context", "_default_context._actual_context", default="None"),
+    # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
+    Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
+    Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
+    Row("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
+    Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
+    Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
+    Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
+    Row("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
+    Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
+    Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )
+
+
+_HELPERS = {"affinity": sched_getaffinity, "locale": locale_now, "priority": getpriority}
 
 
 class Baseline:
     """What the rows of a table gave before the task, for those whose module is loaded."""
 
-    def __init__(self, rows: Iterable[Row], helpers: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(self, rows: Iterable[Row], helpers: Mapping[str, Any] = _HELPERS) -> None:
         """``helpers``: what else the rows' expressions name."""
         self._table = tuple(rows)
         self._helpers = helpers

@@ -1,8 +1,8 @@
 """What tasks change seldom, and what is too dear to look at after each.
 
 Looked at between any two tasks that call different functions; after a task that took CLOSELY_S, that called another function
-than the one before it, or that changed anything else; and after one whose function has changed something before.
-So what stays is what a function changes in no time that changed nothing when it was called first, and it finds that itself.
+than the one before it, or that changed anything; and after each call of a function that has changed something.
+So what stays is what a function changes in no time that changed nothing at its first call, and only its own next call finds it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import os
 import sys
 from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first: ten times the price
 from fcntl import F_GETFL, fcntl
-from io import BufferedReader, FileIO, TextIOWrapper
-from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
 from signal import signal as set_signal
 from typing import Any, NoReturn
 
-from tmax_pipes.brief_calls import locale_now, set_locale
 from tmax_workers import faults, masks
 from tmax_workers.probes import Row, rows_of
 
@@ -42,10 +39,6 @@ def _user() -> tuple[Any, ...]:
 
 def _cannot(_module: Any, _value: Any) -> NoReturn:
     raise NotImplementedError
-
-
-def _put_stdin_back(m: Any, _closed: bool) -> None:
-    m.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape")
 
 
 def _put_limit_back(_: Any, value: Any) -> None:
@@ -80,19 +73,7 @@ def _handlers() -> tuple[Any, ...]:
     return tuple(map(getsignal, _SIGNALS))
 
 
-def _put_locale_back(_: Any, value: bytes) -> None:
-    set_locale(value)
-
-
-def _put_options_back(m: Any, options: dict[str, Any]) -> None:
-    m._format_options.clear()  # noqa: SLF001
-    m._format_options.update(options)  # noqa: SLF001
-
-
 NAMES = {
-    "affinity": sched_getaffinity,
-    "locale": locale_now,
-    "priority": getpriority,
     "handlers": _handlers,
     "limit": lambda: vars(sys).get("tracebacklimit", _MISSING),
     "standard_input": _standard_input,
@@ -102,22 +83,14 @@ NAMES = {
 ROWS = (
     Row("sys", "standard_input()", _cannot),
     Row("sys", "user()", _cannot),
-    Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
-    Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
-    Row("sys", "locale()", _put_locale_back),
     Row("sys", "handlers()", _put_handlers_back),
     Row("sys", "limit()", _put_limit_back),
     *rows_of("sys", "breakpointhook dont_write_bytecode pycache_prefix __stdin__ __stdout__ __stderr__"),
-    Row("sys", "m.stdin.closed", _put_stdin_back),
-    Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
-    Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
     Row("sys", "m.getdlopenflags()", lambda m, value: m.setdlopenflags(value)),
     Row("sys", "m.get_asyncgen_hooks()", lambda m, value: m.set_asyncgen_hooks(*value)),
     Row("sys", "m.get_coroutine_origin_tracking_depth()", lambda m, value: m.set_coroutine_origin_tracking_depth(value)),
     Row("gc", "m.get_threshold()", lambda m, value: m.set_threshold(*value)),
     Row("gc", "m.get_debug()", lambda m, value: m.set_debug(value)),
-    Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
-    *rows_of("decimal", "DefaultContext.prec", default="28"),
     Row("faulthandler", "m.is_enabled()", _put_fault_handler_back),
     *rows_of("warnings", "formatwarning"),
     *rows_of("logging", "raiseExceptions", default="True"),
@@ -133,14 +106,4 @@ ROWS = (
         "(m.DefaultContext.rounding, m.DefaultContext.Emin, m.DefaultContext.Emax, m.DefaultContext.capitals, m.DefaultContext.clamp, tuple(m.DefaultContext.traps.items()))",
         _put_context_back,
     ),
-    # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
-    Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
-    Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
-    Row("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
-    Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
-    Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
-    Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
-    Row("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
-    Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
-    Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )

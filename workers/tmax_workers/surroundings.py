@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
 from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
-from tmax_workers import timers
 from tmax_workers.errors import Refused
 from tmax_workers.masks import SELDOM, SYNCHRONOUS, discard_pending
 from tmax_workers.memory import own_size_bytes
@@ -192,7 +191,6 @@ class TaskEnvironment:
                 os.environb[name] = value
 
     def _restore_handlers(self) -> None:
-        timers.all_off()  # the default of their signals ends a process
         for number, handler in zip(_SIGNALS, self._handlers, strict=True):
             if getsignal(number) is not handler and handler is not None:
                 set_signal(number, handler)
