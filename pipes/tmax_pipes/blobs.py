@@ -67,7 +67,7 @@ def opened(folder: str | Path, blob: Blob) -> BinaryIO:
         if hashlib.file_digest(file, "sha256").hexdigest() != blob.digest:
             raise BlobError(str(path), _DAMAGED)
         file.seek(0)
-    except BaseException:
+    except BaseException:  # whatever stopped us: no descriptor stays open
         file.close()
         raise
     return file
@@ -86,7 +86,7 @@ def _open(folder: str | Path, blob: Blob) -> tuple[Path, int]:
         raise BlobError(str(path), error.strerror or "cannot be opened") from error
     try:
         _check(path, os.fstat(fd), blob)
-    except BaseException:
+    except BaseException:  # whatever stopped us, as above
         os.close(fd)
         raise
     return path, fd

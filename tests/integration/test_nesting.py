@@ -10,17 +10,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.box import Box
+from tests.gate import opened, shut
 from tests.wait import wait_until
 from tmax import Swarm
 
 PROGRAM = """
-import os
 import sys
-import time
 from tmax import Swarm
 
 def slow(number):
-    time.sleep(0.2)
+    open("gate").close()
     return number
 
 def several(count):
@@ -36,8 +35,7 @@ def tree(depth):
     return sum(swarm.map(tree, [depth - 1] * 2))
 
 def late_child(gate):
-    while not os.path.exists(gate):
-        time.sleep(0.02)
+    open(gate).close()
     return one_child(4)
 
 def one_child(number):
@@ -73,16 +71,21 @@ def test_a_tree_of_tasks_ends_with_fewer_workers_than_it_has_tasks(one: Box) -> 
 
 
 def test_a_polite_down_finishes_what_a_running_task_has_submitted_and_waits_for(one: Box) -> None:
+    gate = shut(one.root / "gate")
     one.tmax("submit", "--py", "nested_work:several", "6")
     wait_until(lambda: len(one.json("ps", "--state", "running")["tasks"]) == 2)
     one.tmax("submit", "--", "true")
-    assert one.tmax("down", timeout_s=60).stdout.endswith("; 1 task kept in the queue, the next tmax init goes on with it\n")
+    down = subprocess.Popen(one.command("down"), env=one.env, cwd=one.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: one.status()["draining"])
+    with opened(gate):
+        said, _ = down.communicate(timeout=60)
+    assert said.endswith("; 1 task kept in the queue, the next tmax init goes on with it\n")
     assert one.tmax("result", "1").stdout == "15\n"
 
 
 @pytest.mark.parametrize("held", [False, True])
 def test_a_running_task_may_submit_what_it_waits_for_while_a_polite_down_waits_for_it(one: Box, held: bool) -> None:
-    gate = one.root / "gate"
+    gate = shut(one.root / "gate")
     one.tmax("submit", "--py", "nested_work:late_child", str(gate))
     wait_until(lambda: one.task(1)["state"] == "running")
     if held:
@@ -90,8 +93,8 @@ def test_a_running_task_may_submit_what_it_waits_for_while_a_polite_down_waits_f
     down = subprocess.Popen(one.command("down"), env=one.env, cwd=one.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: one.status()["draining"])
     assert "is going down" in one.tmax("submit", "--", "true", ok=False).stderr
-    gate.touch()
-    _, told = down.communicate(timeout=60)
+    with opened(gate):
+        _, told = down.communicate(timeout=60)
     assert down.returncode == 0, told
     if held:
         assert "the swarm is going down" in one.tmax("result", "1", ok=False).stderr, "it would wait for ever"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.box import Box
+from tests.gate import opened, shut
 from tests.wait import wait_until
 
 
@@ -132,11 +133,13 @@ def test_an_interrupted_shell_task_is_not_run_again_and_a_python_one_is(one: Box
     assert one.tmax("wait", str(shell), ok=False).returncode == 1
     assert one.task(shell)["state"] == "interrupted"
     assert (one.root / "shell.txt").read_text() == "x\n"
-    (one.root / "slow.py").write_text("import time\ndef f():\n    open('py.txt', 'a').write('x')\n    time.sleep(1)\n    return 1\n")
+    (one.root / "slow.py").write_text("def f():\n    open('py.txt', 'a').write('x')\n    open('gate').close()\n    return 1\n")
+    gate = shut(one.root / "gate")
     python = one.submit("--py", "slow:f")
     wait_until((one.root / "py.txt").exists, timeout_s=20)
     os.kill(one.workers()[0]["pid"], signal.SIGKILL)
-    one.tmax("wait", str(python))
+    with opened(gate):
+        one.tmax("wait", str(python))
     assert (one.root / "py.txt").read_text() == "xx"
 
 

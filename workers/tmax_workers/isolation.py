@@ -136,11 +136,7 @@ class Isolation:
         try:
             return context.run(function, *args, **kwargs)
         finally:
-            try:
-                changed = self._functions.changed()
-            except BaseException:  # a name was deleted
-                changed = True
-            if changed:
+            if self._functions.differs():
                 self._functions.put_back()
             self._inside = False
 
@@ -175,21 +171,16 @@ class Isolation:
             self._is_inert = False
             return
         try:
-            if "resource" in _modules and self._limits.differ():  # the first: with little memory left nothing else could be done
+            if self._limits.differ():  # the first: with little memory left nothing else could be done
                 self._use_up_by(self._limits.put_back())
-            try:
-                changed = len(_modules) != self._count or self._values.changed()
-            except BaseException:  # a name was deleted, or the comparison of an object of the task's raised
-                changed = True
-            changed = changed or (self._closely and self._seldom.differs())
+            changed = len(_modules) != self._count or self._values.differs() or (self._closely and self._seldom.differs())
             if changed:
                 self._put_values_back()
             self._is_changing = self._is_changing or changed
             self._was_close, self._closely = self._closely or changed, self._is_changing
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
-            fd = self._children_fd
-            if (pread(fd, _CHILDREN_BYTES, 0) if fd >= 0 else self._read_children()) != self._children:
+            if self._read_children() != self._children:
                 self._look_at_children(keep=keep_background)
         except Exception as error:  # the task may have left anything in our way
             self.use_up(f"cannot be looked at: {type(error).__name__}: {error}"[:200])

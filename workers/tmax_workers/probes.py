@@ -185,8 +185,7 @@ class Baseline:
         self._originals: tuple[Any, ...] = ()
         self._before: tuple[Any, ...] = ()
         self._names: dict[str, Any] = {}
-        self.changed: Callable[[], bool] = bool
-        """``differs`` in one expression, for each task.  May raise anything; then something differs."""
+        self._changed: Callable[[], bool] = bool
         self.retake()
 
     def retake(self) -> None:
@@ -206,7 +205,7 @@ class Baseline:
     def differs(self) -> bool:
         """Whether anything is not as it was."""
         try:
-            return self.changed()
+            return self._changed()
         except BaseException:  # a name was deleted, or the comparison of an object of the task's raised: look row by row
             return True
 
@@ -240,7 +239,7 @@ class Baseline:
         self._one_by_one = tuple(read for _, _, read in readable)
         whole, self._names = _expression(self._rows, [module for _, module, _ in readable], self._helpers)
         self._read = eval(f"lambda: ({whole},)", self._names)  # noqa: S307  # of the table above
-        self.changed = eval(f"lambda: ({whole},) != before", self._names)  # noqa: S307
+        self._changed = eval(f"lambda: ({whole},) != before", self._names)  # noqa: S307
 
     def _set_before(self, values: tuple[Any, ...]) -> None:
         self._before = self._names["before"] = values

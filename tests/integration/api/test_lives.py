@@ -197,16 +197,16 @@ def test_forked_children_neither_use_nor_end_the_swarm(box: Box, script: Script)
 
 def test_a_forked_child_does_not_keep_a_killed_owners_swarm_alive(box: Box, script: Script) -> None:
     running = script("""
-        import os, time, warnings
+        import os, signal, warnings
         from tmax import Swarm
         warnings.simplefilter("ignore", DeprecationWarning)
         s = Swarm(workers=1)
         child = os.fork()
         if child == 0:
             for name in ("stdout", "stderr"): os.close({"stdout": 1, "stderr": 2}[name])
-            time.sleep(600)
+            signal.pause()
         print(child, flush=True)
-        time.sleep(600)
+        signal.pause()
     """)
     child = int(line(running))
     running.kill()
