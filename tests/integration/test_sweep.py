@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from tests.contract.stores import new, open_store, place
@@ -39,3 +40,13 @@ def test_what_a_waiting_task_shares_with_others_stays_and_what_nobody_names_goes
     house.store.close()
     house.reactor.close()
     assert set(os.listdir(house.layout.blobs)) == {named.digest, young.digest}
+
+
+def test_a_state_folder_that_was_removed_is_no_mistake_of_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    house = Controller(place(tmp_path), time.monotonic())
+    house.scheduler = Scheduler(Settings(), workers=1, pool=0, now=0.0)
+    house._trimmed([1])
+    house.reactor.run_once(0.0)
+    house.reactor.close()
+    assert not os.path.exists(house.layout.blobs)
+    assert caplog.records == []

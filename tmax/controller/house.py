@@ -334,7 +334,10 @@ class Controller:
 
     def _look_for_bodies(self) -> Steps[None]:
         """Find what no task names; what a task that comes meanwhile shares with others is young, and spared as well."""
-        bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
+        try:
+            bodies = [name for name in os.listdir(self.layout.blobs) if not name.startswith(".")]
+        except FileNotFoundError:
+            return  # somebody removed the state folder; what runs is finished all the same
         shared: set[str] = set()
         for place, task in enumerate(list(self.scheduler.desk.ledger.tasks.values()) if bodies else ()):
             shared.update(shared_digests(task.job))
