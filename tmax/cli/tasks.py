@@ -166,7 +166,10 @@ def _kernel(
     timeout_s: Timeout = None,
     priority: Priority = None,
 ) -> int:
-    """Run a numeric kernel (matmul, eigvals, reduce) on a worker and print what it took.  The device is synchronised for the timing."""
+    """Run a numeric kernel (matmul, eigvals, reduce) on a worker and print what it took.
+
+    The device is synchronised for the timing.  Ctrl-C, TERM, HUP and QUIT cancel it.
+    """
     sizes = given(n=n, m=m, k=k, batch=batch)
     chosen = given(dtype=dtype, device=device, backend=backend, timeout_s=timeout_s, priority=priority)
     return kernel.kernel(common, kernel_name, sizes, repeat=1 if repeat is None else repeat, seed=seed or 0, **chosen)
