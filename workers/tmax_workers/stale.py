@@ -15,10 +15,15 @@ import os
 import struct
 import sys
 import sysconfig
+from time import time_ns
 from types import ModuleType
 
 _ALWAYS: tuple[int, int] = (-1, -1)
 _PYC_HEAD = struct.Struct("<4sIII")
+_TICK_NS = 100_000_000
+"""File systems note times by a coarser clock than ours."""
+_BEGAN_NS = time_ns()
+"""Before this process has imported anything of its user's."""
 
 
 class Sources:
@@ -27,11 +32,13 @@ class Sources:
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._count = -1
+        self._noted_ns = _BEGAN_NS
         self._marks: dict[str, tuple[int, int]] = {}
         self._others = _folders_of_others()
 
     def note(self) -> None:
         """Remember the modules imported since the last call.  Costs nothing when none was."""
+        since_ns, self._noted_ns = self._noted_ns, time_ns()
         if len(sys.modules) == self._count:
             return
         modules = list(sys.modules.items())
@@ -39,7 +46,7 @@ class Sources:
         for name, module in modules:
             if name not in self._known:
                 self._known.add(name)
-                self._note_one(module)
+                self._note_one(module, since_ns)
 
     def changed(self) -> list[str]:
         """Return the files that are no longer what was imported.  One that is missing counts as unchanged: editors replace by rename."""
@@ -50,7 +57,7 @@ class Sources:
                 found.append(path)
         return found
 
-    def _note_one(self, module: ModuleType) -> None:
+    def _note_one(self, module: ModuleType, since_ns: int) -> None:
         path = getattr(module, "__file__", None)
         if (
             not isinstance(path, str)
@@ -62,7 +69,7 @@ class Sources:
             return
         mark = _mark_of(path)
         if mark is not None:
-            self._marks[path] = mark if _compiled_from(module, path) else _ALWAYS
+            self._marks[path] = mark if _is_as_imported(module, path, since_ns) else _ALWAYS
 
 
 @functools.cache
@@ -81,10 +88,12 @@ def _mark_of(path: str) -> tuple[int, int] | None:
     return (found.st_mtime_ns, found.st_size)
 
 
-def _compiled_from(module: ModuleType, path: str) -> bool:
-    """Whether the file is still the one that was imported: it may have been edited between the import and this moment.
+def _is_as_imported(module: ModuleType, path: str, since_ns: int) -> bool:
+    """Whether the file is still the one that was imported after ``since_ns``: it may have been edited between the import and this moment.
 
-    The compiled file remembers the time and size of its source.  Without one there is nothing to compare: yes.
+    One that has not changed since then is.  Of the others the compiled file remembers the time and size of its source; it is of
+    another source, too, where none is written (PYTHONDONTWRITEBYTECODE, a folder of somebody else's).
+    Without one there is nothing to compare: yes.
     """
     cached = getattr(getattr(module, "__spec__", None), "cached", None)
     if not isinstance(cached, str):
@@ -94,6 +103,8 @@ def _compiled_from(module: ModuleType, path: str) -> bool:
             _, flags, time_s, size_bytes = _PYC_HEAD.unpack(file.read(_PYC_HEAD.size))
         found = os.stat(path)
     except (OSError, struct.error):
+        return True
+    if found.st_ctime_ns < since_ns - _TICK_NS:
         return True
     # Flags other than 0: compiled by hash, which names no time.
     return flags != 0 or (time_s, size_bytes) == (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)

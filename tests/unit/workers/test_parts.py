@@ -6,12 +6,15 @@ import importlib
 import json
 import os
 import pickle
+import py_compile
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.wait import wait_until
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Done, Failed, Failure, Report
 from tmax_workers import spill
@@ -102,6 +105,19 @@ def test_an_edit_between_the_import_and_the_note_is_noticed(module: Path, monkey
     sources = Sources()
     sources.note()
     assert str(module) in sources.changed()
+
+
+def test_a_module_whose_compiled_file_is_of_an_older_source_is_not_taken_for_edited(module: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where none is written (PYTHONDONTWRITEBYTECODE, somebody else's folder) the old one stays, and would cost each task its worker."""
+    py_compile.compile(str(module), doraise=True)
+    module.write_text("VALUE = 4444\n")
+    wait_until(lambda: time.time_ns() > module.stat().st_ctime_ns + 200_000_000)
+    sources = Sources()
+    sources.note()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert importlib.import_module("some_user_module").VALUE == 4444
+    sources.note()
+    assert str(module) not in sources.changed()
 
 
 def test_a_file_that_is_missing_for_a_moment_counts_as_unchanged(module: Path):
