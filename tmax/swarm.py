@@ -153,7 +153,7 @@ class Swarm(Submits, _StandardExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks; ``wait`` for those that are under way, then leave (a temporary swarm ends).
 
-        ``cancel_futures``: cancel those not begun.  Without ``wait`` the same happens behind.  Twice is harmless.
+        ``cancel_futures``: cancel those not begun; what an idle worker was given has begun.  Without ``wait`` the same happens behind.  Twice is harmless.
         """
         self._outbox.shut = True
         if cancel_futures:

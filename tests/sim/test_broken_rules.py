@@ -11,7 +11,7 @@ from tmax.core import attendance, endings, hearing, nesting, placement
 from tmax.core.desk import Desk
 from tmax.core.events import LifeEnded, LifeSilent
 from tmax.core.ledger import IllegalMove
-from tmax.core.model import TaskState
+from tmax.core.model import Task, TaskState
 from tmax.core.roster import Life
 from tmax.core.scheduler import Scheduler
 from tmax_pipes.link import ControllerLink, WorkerLink
@@ -111,4 +111,13 @@ def test_a_child_that_waits_for_a_worker_of_the_number_is_noticed(monkeypatch: p
 
 def test_work_put_behind_a_task_that_waits_for_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nesting, "waits", lambda desk, life: False)
+    assert noticed()
+
+
+def test_ending_what_was_withdrawn_and_had_begun_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Scheduler, task: Task) -> str:
+        self.desk.stop_task(self.desk.ledger.note(task, cancelling=True))
+        return "ending"
+
+    monkeypatch.setattr(Scheduler, "_withdraw", stop)
     assert noticed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.world import World
+from tmax.core.model import TaskState
 
 SEEDS = 2000
 
@@ -20,5 +21,17 @@ def test_without_faults_every_task_runs_once() -> None:
         world = World(seed, crashes=False)
         world.run()
         for number, runs in world.executions.items():
-            if number and number not in world.cancelled:
+            if number and number not in world.cancelled | world.withdrawn:
                 assert len(runs) == 1 + world.disk.tasks[number].failures, f"seed {seed}: task {number} ran {len(runs)} times"
+
+
+def test_what_is_withdrawn_before_it_begins_ends_as_cancelled() -> None:
+    cancelled = 0
+    for seed in range(100):
+        world = World(seed, crashes=False)
+        world.run()
+        for number in world.withdrawn - world.cancelled:
+            task = world.disk.tasks[number]
+            cancelled += task.state is TaskState.CANCELLED
+            assert task.state is not TaskState.CANCELLED or len(world.executions[number]) == task.failures, f"seed {seed}: task {number}"
+    assert cancelled

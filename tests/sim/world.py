@@ -103,6 +103,7 @@ class World:
         self.executions: dict[int, list[Execution]] = defaultdict(list)
         self.accepted: dict[str, int] = {}
         self.cancelled: set[int] = set()
+        self.withdrawn: set[int] = set()
         self.poison: set[str] = set()
         self.pending: list[ev.Event] = []
         self.requests: dict[int, str] = {}
@@ -265,7 +266,7 @@ class World:
             elif isinstance(one, wev.Begin):
                 self.begin(process, one.run)
             elif isinstance(one, wev.Cancel):
-                process.cancelling = True
+                self.interrupt(process, one)
             elif isinstance(one, wev.KillTask):
                 self.finish(process, how="killed")
             elif isinstance(one, wev.Keep):
@@ -273,6 +274,13 @@ class World:
             elif isinstance(one, wev.Exit):
                 self.keep(process)
                 self.kill(process.life, "killed by SIGTERM" if one.signal else "exited")
+
+    def interrupt(self, process: Process, order: wev.Cancel) -> None:
+        """User code is asked to end: not because somebody wanted it only if it had not begun."""
+        process.cancelling = True
+        task = process.running.task if process.running else 0
+        if order.why == "cancelled" and task in self.withdrawn - self.cancelled:
+            raise Violation(f"seed {self.seed}: task {task} was withdrawn and had begun, and is ended")
 
     def keep(self, process: Process) -> None:
         """Leave in a file what nobody has stored."""
@@ -431,6 +439,8 @@ class World:
                     self.submit(self.random.choice(missing))
             if self.random.random() < 0.01 and self.accepted:
                 self.cancel(self.random.choice(list(self.accepted.values())))
+            if self.random.random() < 0.02 and self.accepted:
+                self.withdraw(self.random.choice(list(self.accepted.values())))
             self.step()
         self.rest()
         self.judge()
@@ -439,6 +449,11 @@ class World:
         """Somebody wants it ended."""
         self.cancelled.add(number)
         self.pending.append(ev.CancelAsked(token=0, tasks=(number,)))
+
+    def withdraw(self, number: int) -> None:
+        """Somebody wants it ended if it has not begun."""
+        self.withdrawn.add(number)
+        self.pending.append(ev.CancelAsked(token=0, tasks=(number,), begun=False))
 
     def rest(self) -> None:
         """No more faults: everything accepted must come to its end."""
@@ -469,7 +484,7 @@ class World:
                 raise Violation(f"seed {self.seed}: task {number} is done and never ran")
             if task.state is TaskState.DEAD and len(task.crashes) < task.deliveries:
                 raise Violation(f"seed {self.seed}: task {number} is dead after {len(task.crashes)} crashes")
-            if task.state is TaskState.CANCELLED and number not in self.cancelled:
+            if task.state is TaskState.CANCELLED and number not in self.cancelled | self.withdrawn:
                 raise Violation(f"seed {self.seed}: task {number} ({name}) is cancelled and nobody asked for it")
             if len(runs) > 1 + task.failures + len(task.crashes) + self.lost_runs(runs):
                 raise Violation(f"seed {self.seed}: task {number} ran {len(runs)} times without a reason: {runs}")

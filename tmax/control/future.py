@@ -62,8 +62,8 @@ class TaskFuture(Future[T]):
     def cancel(self) -> bool:
         """Take the task back when it has not begun; return whether it is cancelled.
 
-        Asks the swarm, so it takes a moment.  What runs is left alone, as every executor does (``tmax cancel`` ends it);
-        a task sent ahead to a worker that begins at this very moment is ended.
+        Asks the swarm, so it takes a moment.  What has begun is left alone, as every executor does (``tmax cancel`` ends it), and
+        so is a Python call that an idle worker was given, whose first steps are known to that worker only.
         """
         if not self.done():
             self.courier.withdraw([self])

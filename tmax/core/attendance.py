@@ -123,9 +123,11 @@ def on_ended_life(desk: Desk, event: LifeEnded) -> None:
 
 
 def _redeliver(desk: Desk, life: Life, task: Task, event: LifeEnded, *, culprit: bool) -> None:
+    if task.id in life.withdrawn:
+        task = replace(task, cancelling=True)
     verdict = after_death(task, life, event, culprit=culprit, wall=desk.wall, leaving=desk.leaving is not None and life.retiring)
     if verdict.to is S.READY:
-        desk.ready.add(desk.ledger.move(task, S.READY, lease=None, crashes=verdict.crashes, solo=verdict.solo))
+        desk.back(task, crashes=verdict.crashes, solo=verdict.solo)
     else:
         desk.end(replace(task, crashes=verdict.crashes), verdict.to, verdict.outcome)
 

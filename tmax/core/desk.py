@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 from msgspec.structs import replace
 
+from tmax.core.endings import GIVEN_UP, outcome_of
 from tmax.core.events import Action, KillLife, Leaving
 from tmax.core.ledger import Ledger
 from tmax.core.model import Outcome, Task, TaskState, WorkerState
@@ -20,7 +21,7 @@ from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax.core.stats import Stats
 from tmax_pipes.jobs import PythonJob
-from tmax_pipes.messages import Message, Run, Stop, Stored, ToWorker
+from tmax_pipes.messages import Message, Recall, Run, Stop, Stored, ToWorker
 
 PROOF = PythonJob(call=b"[[], {}]", label="ready?", target="builtins:bool")
 """The no-op that must return through a worker's FIFOs before it is ready; it runs as task 0 and is never recorded."""
@@ -111,6 +112,7 @@ class Desk:
         life.link.forget((task.id, task.attempt))
         del life.held[task.id]
         life.recalled.discard(task.id)
+        life.withdrawn.discard(task.id)
         if life.running == task.id:
             life.running = 0
         if self.solo.get(life.id) == task.id:
@@ -126,9 +128,17 @@ class Desk:
         ran_on = task.lease.worker if task.lease else task.ran_on
         self.ledger.move(task, to, lease=None, outcome=outcome, ended_at=self.wall, ran_on=ran_on)
 
-    def back(self, task: Task) -> None:
-        """Put a leased task back into the queue as it was."""
-        self.ready.add(self.ledger.move(task, TaskState.READY, lease=None))
+    def back(self, task: Task, **changes: Any) -> None:
+        """Put a task that is leased no more back into the queue, with these changes; one that is to be cancelled ends instead."""
+        if task.cancelling:
+            self.end(task, TaskState.CANCELLED, outcome_of(GIVEN_UP))
+        else:
+            self.ready.add(self.ledger.move(task, TaskState.READY, lease=None, **changes))
+
+    def ask_back(self, life: Life, number: int) -> None:
+        """Order a task that was sent ahead back from its worker, which gives it back unless it has begun it."""
+        life.recalled.add(number)
+        self.tell(life.id, Recall(task=number, attempt=life.held[number]))
 
     def stop_task(self, task: Task) -> None:
         """Order the end of a leased task, and stand behind the order."""

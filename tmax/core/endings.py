@@ -20,6 +20,8 @@ SIGKILL = 9
 KILLED_HINT = "tmax did not kill it; the kernel does when memory runs out (dmesg says so), or somebody did"
 NOT_AGAIN = "it is not run again because it may have side effects"
 AGAIN = "submit it again, or use --deliveries N"
+UNRUN = Failure(kind="cancelled", message="cancelled before it ran")
+GIVEN_UP = Failure(kind="cancelled", message="cancelled; its worker does not have it any more")
 TAKEN_DOWN = Failure(kind="signal", message=f"the swarm was taken down while it ran; {NOT_AGAIN}", hint=AGAIN)
 
 
@@ -52,7 +54,7 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
     ended; the others return as they were.  After any death the tasks are re-run one at a time, so that the next death names its culprit.
     """
     started = task.state is S.RUNNING
-    if task.cancelling and life.killed != "timeout":
+    if task.cancelling and not (life.killed == "timeout" and culprit):
         return Verdict(
             to=S.CANCELLED, crashes=task.crashes, outcome=outcome_of(Failure(kind="cancelled", message="cancelled; its worker was ended"))
         )

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from tmax.core import contexts, placement
 from tmax.core.desk import KILL_MARGIN_S, PROOF, Desk
-from tmax.core.endings import after_failure, outcome_of
+from tmax.core.endings import UNRUN, after_failure, outcome_of
 from tmax.core.model import Outcome, Task, TaskState, WorkerState
 from tmax.core.roster import Life
-from tmax_pipes.messages import Beat, Done, Failed, Failure, FromWorker, Go, Recalled, Run, Started, Stop
+from tmax_pipes.messages import Beat, Done, Failed, FromWorker, Go, Recalled, Run, Started, Stop
 
 S = TaskState
 
@@ -52,6 +52,7 @@ def on_started(desk: Desk, life: Life, message: Started) -> None:
     assert task.lease is not None, "a started task has a lease"
     asks = task.delivery == "at-most-once"
     life.running = task.id
+    life.withdrawn.discard(task.id)
     life.progress_at = desk.now
     lease = replace(task.lease, started_at=task.lease.started_at or message.at or desk.wall, group=message.group or task.lease.group)
     if task.state is S.SENT:
@@ -69,9 +70,10 @@ def on_recalled(desk: Desk, life: Life, message: Recalled) -> None:
     """It has not started and is given back; uncharged."""
     task = leased_to(desk, life, message.task, message.attempt)
     if task is not None:
+        unwanted = task.cancelling or task.id in life.withdrawn
         desk.leave(life, task)
-        if task.cancelling:
-            desk.end(task, S.CANCELLED, outcome_of(Failure(kind="cancelled", message="cancelled before it ran")))
+        if unwanted:
+            desk.end(task, S.CANCELLED, outcome_of(UNRUN))
         else:
             desk.back(task)
     if message.why == "stale" and not life.retiring:

@@ -43,6 +43,8 @@ class Life:
     beat_cpu_s: float = 0.0
     recalled: set[int] = field(default_factory=set)
     """Tasks asked back and not yet given back."""
+    withdrawn: set[int] = field(default_factory=set)
+    """Those of them that end as cancelled when they are given back, as their client wants them no more."""
     killed: str = ""
     """Why we ended it ourselves; empty: we did not."""
     retiring: bool = False

@@ -18,7 +18,7 @@ from typing import Any
 
 from tmax.core import attendance, contexts, hearing, nesting, placement
 from tmax.core.desk import Desk
-from tmax.core.endings import outcome_of
+from tmax.core.endings import UNRUN, outcome_of
 from tmax.core.events import (
     Accepted,
     CancelAnswered,
@@ -47,7 +47,7 @@ from tmax.core.queue import Key
 from tmax.core.roster import Life, Roster
 from tmax.core.settings import Settings
 from tmax_pipes.jobs import kind_of
-from tmax_pipes.messages import Failure, Go, Recall
+from tmax_pipes.messages import Failure, Go
 
 S = TaskState
 
@@ -138,6 +138,8 @@ class Scheduler:
             # A death and what follows from it share a transaction, so this is no state we write; but nothing may stay leased to nobody.
             if task.state is S.RUNNING and task.delivery == "at-most-once":
                 desk.end(task, S.INTERRUPTED, outcome_of(Failure(kind="signal", message="its worker is not known any more")))
+            elif task.cancelling:
+                desk.end(task, S.CANCELLED, outcome_of(UNRUN))
             else:
                 desk.ledger.move(task, S.READY, lease=None)
             return
@@ -145,9 +147,10 @@ class Scheduler:
         life.link.sent(desk.run_message(task))
         if task.state is S.RUNNING:
             life.running = task.id
-            life.link.sent(Go(task=task.id, attempt=task.attempt))
         if task.cancelling:
-            desk.stop_task(task)
+            desk.stop_task(task)  # and no Go: it may still wait for that
+        elif task.state is S.RUNNING:
+            life.link.sent(Go(task=task.id, attempt=task.attempt))
         if task.solo:
             desk.solo[life.id] = task.id
 
@@ -194,12 +197,26 @@ class Scheduler:
             return "unknown"
         if task.state in (S.READY, S.WAITING):
             desk.ready.discard(number)
-            desk.end(task, S.CANCELLED, outcome_of(Failure(kind="cancelled", message="cancelled before it ran")))
+            desk.end(task, S.CANCELLED, outcome_of(UNRUN))
             return "cancelled"
-        if task.state is S.RUNNING and not begun:
-            return "running"
-        if not task.cancelling:
+        if not begun and (task.state is S.RUNNING or task.delivery == "at-least-once"):
+            return self._withdraw(task)
+        if not task.cancelling:  # also what waits for its Go: that has not begun
             desk.stop_task(desk.ledger.note(task, cancelling=True))
+        return "ending"
+
+    def _withdraw(self, task: Task) -> str:
+        """Have a leased task cancelled unless it has begun, which only its worker knows for sure.
+
+        What a worker was given first counts as begun, as in a process pool: else whether a task runs would hang on who is quicker.
+        """
+        assert task.lease is not None, "a leased task has a lease"
+        life = self.desk.roster.lives[task.lease.life]
+        if task.state is S.RUNNING or task.cancelling or next(iter(life.held)) == task.id:
+            return "ending" if task.cancelling else "running"
+        life.withdrawn.add(task.id)
+        if task.id not in life.recalled:
+            self.desk.ask_back(life, task.id)
         return "ending"
 
     def _on_hold(self, event: HoldSet) -> None:
@@ -343,8 +360,7 @@ class Scheduler:
             return
         for life, tasks in placement.to_recall(self._spreading(), desk.now):
             for number in tasks:
-                life.recalled.add(number)
-                desk.tell(life.id, Recall(task=number, attempt=life.held[number]))
+                desk.ask_back(life, number)
 
     def _spreading(self) -> list[Life]:
         """Return the workers among which work is spread: an idle nested one is no reason to ask anything back."""

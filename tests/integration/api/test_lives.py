@@ -142,6 +142,23 @@ def test_shutdown_with_cancel_keeps_what_runs(box: Box, script: Script) -> None:
     all_gone(box)
 
 
+def test_shutdown_with_cancel_lets_what_idle_workers_were_given_run(box: Box, script: Script) -> None:
+    running = script("""
+        import time
+        from tmax import Executor
+        ran = []
+        for _ in range(5):
+            with Executor(max_workers=2) as pool:
+                futures = [pool.submit(time.sleep, 0.05) for _ in range(40)]
+                pool.shutdown(cancel_futures=True)
+            ran.append(sum(not future.cancelled() for future in futures))
+            assert all(future.exception() is None for future in futures if not future.cancelled())
+        print(all(0 < number < 20 for number in ran), ran)
+    """)
+    assert said(running).startswith("True")
+    all_gone(box)
+
+
 def test_a_killed_controller_is_replaced_and_nothing_is_lost(box: Box, script: Script) -> None:
     running = script("""
         import os, signal

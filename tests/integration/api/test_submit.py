@@ -18,6 +18,7 @@ import pytest
 from tests.integration.api import work
 from tests.wait import wait_until
 from tmax import Swarm
+from tmax.control.future import TaskFuture
 from tmax.errors import ResultNotSendable, UsageError
 from tmax.failures import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
 
@@ -150,6 +151,21 @@ def test_cancel_takes_back_what_waits_and_leaves_what_runs(swarm: Swarm, tmp_pat
     with pytest.raises(CancelledError):
         waiting[-1].result(0)
     assert not waiting[0].cancel()
+
+
+def test_cancel_never_ends_what_has_begun(swarm: Swarm, tmp_path: Path) -> None:
+    """Short tasks are sent ahead, and each begins at a moment that nobody here knows."""
+    list(swarm.map(work.double, range(200)))
+    ended = []
+    for turn in range(20):
+        futures = [swarm.submit(work.begin_and_end, str(tmp_path / f"{turn}-{x}")) for x in range(12)]
+        wait_until(lambda futures=futures: all(future.task_id for future in futures))
+        TaskFuture.withdraw_all(futures)
+        for future in futures:
+            assert future.cancelled() or future.result(20) == "ended"
+        ended.append(sum(not future.cancelled() for future in futures))
+    assert all(ended), "what an idle worker was given has begun"
+    assert sum(ended) == len(list(tmp_path.glob("*.begun"))) == len(list(tmp_path.glob("*.ended")))
 
 
 def test_a_timeout_is_a_timeout_error_and_the_worker_goes_on(swarm: Swarm, tmp_path: Path) -> None:
