@@ -7,9 +7,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.box import Box
 from tmax.control import unseen
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tmax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tmax")
 
 
 def open_files() -> dict[str, str]:

@@ -39,7 +39,7 @@ def test_the_corpus_arrives_as_it_was(talk: Rig, text: str, tmp_path) -> None:
     assert not os.path.exists(tmp_path / "canary")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(text=st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp", "Cn", "Co")), min_size=1, max_size=60))
 def test_any_text_arrives_as_it_was(talk: Rig, text: str) -> None:
     round_trip(talk, text)

@@ -186,7 +186,7 @@ def test_largest_frame_travels_and_one_byte_more_does_not() -> None:
 
 
 @given(st.lists(messages, max_size=6), epochs, st.lists(st.integers(0, 4000), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_round_trip_in_any_pieces(spoken: list[Message], epoch: int, cuts: list[int]) -> None:
     data = encode_many(spoken, epoch)
     assert data == b"".join(encode(message, epoch) for message in spoken)
@@ -199,14 +199,14 @@ def test_round_trip_in_any_pieces(spoken: list[Message], epoch: int, cuts: list[
 
 
 @given(to_worker, from_worker, epochs)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_direction_has_its_decoder(order: Message, answer: Message, epoch: int) -> None:
     assert Decoder("to_worker").feed(encode(order, epoch)) == [(epoch, order)]
     assert Decoder("from_worker").feed(encode(answer, epoch)) == [(epoch, answer)]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_give_only_frame_errors(pieces: list[bytes]) -> None:
     decoder = Decoder("any")
     try:
@@ -217,7 +217,7 @@ def test_any_bytes_give_only_frame_errors(pieces: list[bytes]) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_body_with_a_right_checksum_gives_a_message_or_a_frame_error(body: bytes) -> None:
     assert taken_or_refused(body)
 
