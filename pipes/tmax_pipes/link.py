@@ -7,8 +7,9 @@ what it has said:
 
 * A ``Run`` is acknowledged by ``Started``, ``Recalled``, ``Done`` or ``Failed``.  If it is not, and Hello neither
   holds the task nor has its result, then the worker never read it, or gave it back and ``Recalled`` was lost.  Said
-  again in either case, unless a ``Recall`` was out: then the controller has what it wanted (``given_back``).
-* A ``Go`` is acknowledged by nothing.  A task held in state ``asked`` has not read it; a running one has.
+  again in either case, unless a ``Recall`` or ``Stop`` was out: then the controller has what it wanted (``given_back``).
+* A ``Go`` is acknowledged by nothing.  A task held in state ``asked`` has not read it; a running one has.  It is not said
+  again once a ``Stop`` was: what is cancelled does not begin.
 * ``Recall`` and ``Stop`` are wishes: said again as long as the task they speak of is held and no end of it was heard.
 * ``Done`` and ``Failed`` are kept until ``Stored`` and said again after every Hello.  So is the latest ``Started`` of
   a task that has not ended: it carries the process group, which the controller needs before it can deliver again.
@@ -89,21 +90,28 @@ class ControllerLink:
         for key, said in self._open.items():
             if key in held:
                 messages += _wishes(said, held[key])
-            elif Run in said and Recall not in said and key not in results:
-                messages += [said[kind] for kind in (Run, Stop) if kind in said]
+            elif Run in said and not _is_unwanted(said) and key not in results:
+                messages.append(said[Run])
         if self._stop is not None:
             messages.append(self._stop)
         return messages
 
     def given_back(self, hello: Hello) -> list[Recalled]:
-        """Return the answers to ``Recall`` that were lost, or that the worker had no reason to give.
+        """Return the answers to ``Recall`` and ``Stop`` that were lost, or that the worker had no reason to give.
 
         To be treated as if they had been heard, also by ``heard``: the worker does not have these tasks.
         """
         known = {(one.task, one.attempt) for one in hello.holding}.union(hello.results)
         return [
-            Recalled(task=key[0], attempt=key[1]) for key, said in self._open.items() if Recall in said and Run in said and key not in known
+            Recalled(task=key[0], attempt=key[1])
+            for key, said in self._open.items()
+            if Run in said and _is_unwanted(said) and key not in known
         ]
+
+
+def _is_unwanted(said: dict[type[Message], Message]) -> bool:
+    """Whether the worker was told that it is not to begin this task."""
+    return Recall in said or Stop in said
 
 
 def _wishes(said: dict[type[Message], Message], state: str) -> list[Message]:
@@ -111,7 +119,7 @@ def _wishes(said: dict[type[Message], Message], state: str) -> list[Message]:
     kinds: list[type[Message]] = [Stop]
     if state != "running":
         kinds.append(Recall)
-    if state == "asked":
+    if state == "asked" and Stop not in said:
         kinds.append(Go)
     return [message for kind, message in said.items() if kind in kinds]
 

@@ -141,9 +141,16 @@ def test_stop_is_said_again_while_it_can_matter() -> None:
     assert link.again(hello(running(1))) == []
 
 
-def test_stop_follows_a_run_that_was_lost() -> None:
+def test_a_run_that_was_lost_and_is_to_be_stopped_counts_as_given_back() -> None:
     link = told(run(1), Stop(task=1, attempt=1))
-    assert link.again(hello()) == [run(1), Stop(task=1, attempt=1)]
+    assert link.again(hello()) == []
+    assert link.given_back(hello()) == [Recalled(task=1, attempt=1)]
+    assert link.given_back(hello(results=((1, 1),))) == []
+
+
+def test_a_go_that_was_lost_is_not_said_again_once_the_task_is_to_be_stopped() -> None:
+    link = told(run(1, ask=True), Go(task=1, attempt=1), Stop(task=1, attempt=1))
+    assert link.again(hello(asked(1))) == [Stop(task=1, attempt=1)]
 
 
 def test_stop_of_the_worker_is_said_on_every_connection_the_last_one_only() -> None:
@@ -410,7 +417,7 @@ def play(world: World, choose: Choose, *, tasks: int, steps: int) -> None:
 
 
 @given(st.data(), st.integers(1, 4), st.integers(0, 60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_loss_heals(data: st.DataObject, tasks: int, steps: int) -> None:
     numbers = data.draw(st.lists(st.integers(0, 9), min_size=2 * steps, max_size=2 * steps))
     supply = iter(numbers)
