@@ -187,8 +187,7 @@ def run_plain(with_torch: bool) -> dict[str, Any] | None:
                     break
                 except subprocess.TimeoutExpired:
                     progress.show(0)
-        except BaseException:
-            # Whatever stopped us, Ctrl-C above all: the plain process must not go on without us.
+        except BaseException:  # whatever stopped us, Ctrl-C above all: the plain process must not go on without us
             program.kill()
             raise
     progress.end("the same work in one process" if not program.returncode else f"failed with exit code {program.returncode}")

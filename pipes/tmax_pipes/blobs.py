@@ -149,8 +149,7 @@ def _write(folder: Path, digest: str, data: bytes) -> None:
             file.flush()
             os.fsync(fd)
         new.rename(folder / digest)
-    except BaseException:
-        # Whatever stopped us, a full disk above all: its space is given back at once.
+    except BaseException:  # whatever stopped us, a full disk above all: its space is given back at once
         new.unlink(missing_ok=True)
         raise
 

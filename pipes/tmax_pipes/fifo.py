@@ -179,8 +179,7 @@ class WorkerFifos(_Fifos):
             pid = os.getpid()
             fifos.place = Place(folder=str(folder), pid=pid, ticks=start_ticks(pid), life=life, n=n)
             publish(runtime, fifos.place)
-        except BaseException:
-            # Whatever stopped us, also Ctrl-C: nothing half-made stays behind.
+        except BaseException:  # whatever stopped us, also Ctrl-C: nothing half-made stays behind
             _close_all(reading)
             remove(folder)
             raise
@@ -226,8 +225,7 @@ class ControllerFifos(_Fifos):
             opened["results"] = _open(folder / "results", os.O_RDONLY)
             opened["control"] = _open(folder / "control", os.O_WRONLY)
             opened["tasks"] = _open(folder / "tasks", os.O_WRONLY)
-        except BaseException:
-            # Whatever stopped us: no end stays open, or the worker would take us for a controller.
+        except BaseException:  # whatever stopped us: no end stays open, or the worker would take us for a controller
             _close_all(opened)
             raise
         return cls(folder, {"results": opened.pop("results")}, opened)

@@ -17,7 +17,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
         mode = stat.S_IMODE(fstat(fd).st_mode)
         if mode & _OWNER != _OWNER:
             fchmod(fd, mode | _OWNER)
-    except BaseException:
+    except BaseException:  # whatever stopped us: no descriptor stays open
         close(fd)
         raise
     return fd

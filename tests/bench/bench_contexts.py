@@ -38,9 +38,8 @@ def check_us(function: Callable[[int], int]) -> float:
     isolation = Isolation()
 
     def looked_at() -> None:
-        isolation.begin(b"function")
         isolation.call(function, (1,), {})
-        isolation.disarm(0.0)
+        isolation.disarm()
         isolation.leave(keep_background=False)
 
     pairs = [(_each_us(looked_at), _each_us(lambda: function(1))) for _ in range(7)]

@@ -40,7 +40,7 @@ def stubborn(folder, name):
     while not os.path.exists(os.path.join(folder, "go")):
         try:
             threading.Event().wait(0.01)
-        except BaseException:
+        except BaseException:  # that it is asked to end
             pass
     return name
 '''

@@ -13,14 +13,13 @@ What is looked at after each task that calls anything, in microseconds (a trivia
 
 ====================================================================================================  =====
 a call that can change nothing (``inert.py``): a no-op, arithmetic                                      0.4
-interpreter (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging     1.3
-    of these affinity 0.25, locale 0.15, niceness 0.15
+process (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging         6.0
+    of these descriptor 0 1.2, user 0.7, handlers of faults 0.5, affinity 0.4, locale 0.4, niceness 0.2
 functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.2
 timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.85
 child processes: one read of ``/proc``; threads: one counter                                            0.35
 context: one copy                                                                                       0.1
 resource limits: nothing until something has imported ``resource``, then a call for each              6.4
-``seldom.ROWS``: descriptor 0, user, collector, logging's classes...: only as ``seldom.py`` says        5.7
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
@@ -47,7 +46,7 @@ from threading import enumerate as all_threads
 from time import monotonic
 from typing import Any
 
-from tmax_workers import descendants, seldom
+from tmax_workers import descendants
 from tmax_workers.inert import PLAIN, calls_nothing
 from tmax_workers.limits import KnownLimits
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
@@ -74,13 +73,6 @@ class Isolation:
         self._on_loaded = on_loaded
         self.used_up = ""
         self._inside = False
-        self._what: object = None
-        self._closely = True
-        """Whether the running task is looked at closely when it has ended."""
-        self._is_changing = False
-        """Whether a task of this function has changed something: then each is looked at closely."""
-        self._was_close = True
-        """Whether the task before was."""
         self._code: object = None
         self._calls_nothing = False
         """Of the function whose code this is."""
@@ -90,7 +82,6 @@ class Isolation:
         self._limits = KnownLimits()
         self._functions = Baseline(FUNCTIONS)
         self._values = Baseline(VALUES)
-        self._seldom = Baseline(seldom.ROWS, seldom.NAMES)
         self._children_fd = _open_children()
         self._spare: frozenset[int] = frozenset()
         self.rebase()
@@ -107,16 +98,6 @@ class Isolation:
 
     # -- the task ----------------------------------------------------------------------------------
 
-    def begin(self, what: object) -> None:
-        """A task begins that calls ``what``; empty: nobody can tell.
-
-        Between two that call different functions there is always one close look, after the first or here.
-        """
-        if what != self._what or not what:
-            if not self._was_close and self._seldom.differs():
-                self._use_up_by(self._seldom.put_back())
-            self._what, self._is_changing, self._closely = what, False, True
-
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a task's function, which has just been loaded, and return what it returns."""
         if len(_modules) != self._count or sys.path != self._path:
@@ -126,7 +107,7 @@ class Isolation:
         code = getattr(function, "__code__", None)
         if code is not self._code:
             self._code, self._calls_nothing = code, calls_nothing(function)
-        elif self._calls_nothing and not kwargs and not self._closely and PLAIN.issuperset(map(type, args)):
+        elif self._calls_nothing and not kwargs and PLAIN.issuperset(map(type, args)):
             self._is_inert = True
             return function(*args)
         context = copy_context()
@@ -142,14 +123,10 @@ class Isolation:
 
     # -- after the task ----------------------------------------------------------------------------
 
-    def disarm(self, duration_s: float = seldom.CLOSELY_S) -> None:
-        """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that.
-
-        ``duration_s``: of the task; a long one is looked at closely.
-        """
+    def disarm(self) -> None:
+        """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
         if self._is_inert:
             return
-        self._closely = self._closely or duration_s >= seldom.CLOSELY_S
         for _ in ("at once", "again, as the task's handler of a timer that had run out has raised"):
             try:
                 _alarm(0)
@@ -173,11 +150,8 @@ class Isolation:
         try:
             if self._limits.differ():  # the first: with little memory left nothing else could be done
                 self._use_up_by(self._limits.put_back())
-            changed = len(_modules) != self._count or self._values.differs() or (self._closely and self._seldom.differs())
-            if changed:
+            if len(_modules) != self._count or self._values.differs():
                 self._put_values_back()
-            self._is_changing = self._is_changing or changed
-            self._was_close, self._closely = self._closely or changed, self._is_changing
             if count_threads() != self._threads:
                 self._look_at_threads(keep=keep_background)
             if self._read_children() != self._children:
@@ -190,9 +164,7 @@ class Isolation:
         if imported:
             self._functions.retake()
             self._values.extend()
-            self._seldom.extend()
         self._use_up_by(self._values.put_back(imported=imported))
-        self._use_up_by(self._seldom.put_back(imported=imported))
         self._note_modules()
 
     def _use_up_by(self, names: list[str]) -> None:
@@ -232,7 +204,6 @@ class Isolation:
     def _rebase_loaded(self) -> None:
         self._functions.retake()
         self._values.retake()
-        self._seldom.retake()
         self._note_modules()
         self._note_threads()
         self._note_children()

@@ -13,7 +13,7 @@ from os import _exit, getpid
 from time import monotonic, process_time, time
 from typing import Any
 
-from tmax_pipes.jobs import Job, PythonJob, ShellJob
+from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.cancel import Gate
 from tmax_workers.capture import Capture, Printed
@@ -64,13 +64,12 @@ class MainJobs:
         ``follows``: nothing has run in this worker since the last call, so that no other child has ended.
         """
         self._capture.begin(run.task, run.attempt)
-        self._isolation.begin(_function_of(run.job))
         if not follows:
             self._children_cpu_s = ended_children_cpu_s()
         cpu_s, started_at, began = process_time() + self._children_cpu_s, time(), monotonic()
         output, failure = self._guarded(run)
         duration_s = monotonic() - began
-        self._isolation.disarm(duration_s)
+        self._isolation.disarm()
         self._surroundings.leave()
         self._isolation.leave(keep_background=run.job.keep_background)
         used = self._usage_after(duration_s)
@@ -154,8 +153,3 @@ class MainJobs:
         """A task that forked and let the child return: the child must not go on as a second worker."""
         if getpid() != self._pid:
             _exit(end_child(error))
-
-
-def _function_of(job: Job) -> object:
-    """Return what tells the function of one call from that of another; empty when it travels with its arguments."""
-    return (job.function or job.target) if isinstance(job, PythonJob) else ""

@@ -1,4 +1,4 @@
-"""What the interpreter lets a task change, as a table: how each is read, and how it is put back.
+"""What a process lets a task change, as a table: how each is read, and how it is put back.
 
 ::
 
@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsignal looks up an enum first: ten times the price
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fcntl import F_GETFL, fcntl
 from io import BufferedReader, FileIO, TextIOWrapper
 from os import getpriority, sched_getaffinity, sched_setaffinity, setpriority
+from signal import signal as set_signal
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from tmax_pipes.brief_calls import locale_now, set_locale
+from tmax_workers import faults, masks
 
 PutBack: TypeAlias = Callable[[Any, Any], object]
 """Takes the module and the value that was there before."""
@@ -30,6 +35,9 @@ Merge: TypeAlias = Callable[[list[Any], list[Any]], list[Any]]
 
 
 _MODULE = re.compile(r"\bm\b")
+_MISSING = object()
+_SIGNALS = sorted({*masks.SYNCHRONOUS, *masks.SELDOM})
+"""Those that ``surroundings.py`` does not put back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,57 @@ def _setter(path: str) -> PutBack:
         setattr(module, name, value)
 
     return put_back
+
+
+def _standard_input() -> tuple[int, ...]:
+    """What descriptor 0 is, and its flags; empty when it is closed."""
+    try:
+        found = os.fstat(0)
+        return found.st_dev, found.st_ino, fcntl(0, F_GETFL)
+    except OSError:
+        return ()
+
+
+def _user() -> tuple[Any, ...]:
+    return os.getresuid(), os.getresgid(), os.getgroups()
+
+
+def _cannot(_module: Any, _value: Any) -> NoReturn:
+    raise NotImplementedError
+
+
+def _trace_limit() -> Any:
+    return vars(sys).get("tracebacklimit", _MISSING)
+
+
+def _put_trace_limit_back(_: Any, value: Any) -> None:
+    if value is _MISSING:
+        vars(sys).pop("tracebacklimit", None)
+    else:
+        sys.tracebacklimit = value
+
+
+def _put_fault_handler_back(m: Any, value: bool) -> None:
+    if value:
+        faults.enable_again()
+    else:
+        m.disable()
+
+
+def _handlers() -> tuple[Any, ...]:
+    return tuple(map(getsignal, _SIGNALS))
+
+
+def _put_handlers_back(_: Any, value: tuple[Any, ...]) -> None:
+    for number, handler in zip(_SIGNALS, value, strict=True):
+        if getsignal(number) is not handler:
+            set_signal(number, handler)
+    faults.enable_again()
+
+
+def _put_context_back(m: Any, value: tuple[Any, ...]) -> None:
+    one = m.DefaultContext
+    one.prec, one.rounding, one.Emin, one.Emax, one.capitals, one.clamp, one.traps = value
 
 
 def _put_locale_back(_: Any, value: bytes) -> None:
@@ -136,23 +195,49 @@ VALUES = (
     Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
     Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
     Row("sys", "locale()", _put_locale_back),
+    Row("sys", "standard_input()", _cannot),
+    Row("sys", "user()", _cannot),
+    Row("sys", "handlers()", _put_handlers_back),
+    Row("sys", "trace_limit()", _put_trace_limit_back),
+    *rows_of("sys", "breakpointhook dont_write_bytecode pycache_prefix __stdin__ __stdout__ __stderr__"),
     Row("sys", "m.stdin.closed", _put_stdin_back),
+    Row("sys", "m.getdlopenflags()", lambda m, value: m.setdlopenflags(value)),
+    Row("sys", "m.get_asyncgen_hooks()", lambda m, value: m.set_asyncgen_hooks(*value)),
+    Row("sys", "m.get_coroutine_origin_tracking_depth()", lambda m, value: m.set_coroutine_origin_tracking_depth(value)),
     Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
     Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
     Row("builtins", "len(m.__dict__)", _put_builtins_back),
     *rows_of("gc", "callbacks"),
     Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
+    Row("gc", "m.get_threshold()", lambda m, value: m.set_threshold(*value)),
+    Row("gc", "m.get_debug()", lambda m, value: m.set_debug(value)),
+    Row("faulthandler", "m.is_enabled()", _put_fault_handler_back),
     *rows_of("threading", "excepthook _trace_hook _profile_hook"),
-    *rows_of("warnings", "showwarning"),
+    *rows_of("warnings", "showwarning formatwarning"),
     Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
     Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
     Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
     *rows_of("logging", "root.handlers", default="[]"),
     Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
     Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
+    *rows_of("logging", "root.filters", default="[]"),
+    *rows_of("logging", "raiseExceptions", default="True"),
+    *rows_of("logging", "lastResort", default="m._defaultLastResort"),
+    *rows_of("logging", "_loggerClass", default="m.Logger"),
+    *rows_of("logging", "_logRecordFactory", default="m.LogRecord"),
+    *rows_of("logging", "_warnings_showwarning", default="None"),
+    Row("_csv", "m.field_size_limit()", lambda m, value: m.field_size_limit(value), "131072"),
     *rows_of("tempfile", "tempdir", default="None"),
+    *rows_of("tempfile", "template", default="'tmp'"),
     *rows_of("urllib.request", "_opener", default="None"),
-    *rows_of("decimal", "DefaultContext.prec", default="28"),
+    Row(
+        "decimal",
+        "(m.DefaultContext.prec, m.DefaultContext.rounding, m.DefaultContext.Emin, m.DefaultContext.Emax, m.DefaultContext.capitals,"
+        " m.DefaultContext.clamp, m.DefaultContext.traps.copy())",
+        _put_context_back,
+        "(28, m.ROUND_HALF_EVEN, -999999, 999999, 1, 0,"
+        " {**dict.fromkeys(m.DefaultContext.traps, False), m.InvalidOperation: True, m.DivisionByZero: True, m.Overflow: True})",
+    ),
     *rows_of("asyncio.events", "_event_loop_policy", default="None"),
     *rows_of("multiprocessing.context", "_default_context._actual_context", default="None"),
     # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
@@ -168,16 +253,23 @@ VALUES = (
 )
 
 
-_HELPERS = {"affinity": sched_getaffinity, "locale": locale_now, "priority": getpriority}
+_HELPERS = {
+    "affinity": sched_getaffinity,
+    "handlers": _handlers,
+    "locale": locale_now,
+    "priority": getpriority,
+    "standard_input": _standard_input,
+    "trace_limit": _trace_limit,
+    "user": _user,
+}
+"""What the rows' expressions name."""
 
 
 class Baseline:
     """What the rows of a table gave before the task, for those whose module is loaded."""
 
-    def __init__(self, rows: Iterable[Row], helpers: Mapping[str, Any] = _HELPERS) -> None:
-        """``helpers``: what else the rows' expressions name."""
+    def __init__(self, rows: Iterable[Row]) -> None:
         self._table = tuple(rows)
-        self._helpers = helpers
         self._modules: list[Any] = []
         self._rows: tuple[Row, ...] = ()
         self._one_by_one: tuple[Callable[[], Any], ...] = ()
@@ -234,10 +326,10 @@ class Baseline:
             return
         self._modules = modules
         found = [(row, module) for row, module in zip(self._table, modules, strict=True) if isinstance(module, ModuleType)]
-        readable = [(row, module, read) for row, module in found if _works(read := _reader(row, module, self._helpers))]
+        readable = [(row, module, read) for row, module in found if _works(read := _reader(row, module))]
         self._rows = tuple(row for row, _, _ in readable)
         self._one_by_one = tuple(read for _, _, read in readable)
-        whole, self._names = _expression(self._rows, [module for _, module, _ in readable], self._helpers)
+        whole, self._names = _expression(self._rows, [module for _, module, _ in readable])
         self._read = eval(f"lambda: ({whole},)", self._names)  # noqa: S307  # of the table above
         self._changed = eval(f"lambda: ({whole},) != before", self._names)  # noqa: S307
 
@@ -245,9 +337,9 @@ class Baseline:
         self._before = self._names["before"] = values
 
 
-def _expression(rows: Iterable[Row], modules: Iterable[ModuleType], helpers: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _expression(rows: Iterable[Row], modules: Iterable[ModuleType]) -> tuple[str, dict[str, Any]]:
     """Return what reads these rows, separated by commas, and the names in it."""
-    names = dict(helpers)
+    names: dict[str, Any] = dict(_HELPERS)
     parts = []
     for row, module in zip(rows, modules, strict=True):
         name = f"m_{row.module.replace('.', '_')}"
@@ -256,8 +348,8 @@ def _expression(rows: Iterable[Row], modules: Iterable[ModuleType], helpers: Map
     return ", ".join(parts), names
 
 
-def _reader(row: Row, module: ModuleType, helpers: Mapping[str, Any]) -> Callable[[], Any]:
-    text, names = _expression([row], [module], helpers)
+def _reader(row: Row, module: ModuleType) -> Callable[[], Any]:
+    text, names = _expression([row], [module])
     read: Callable[[], Any] = eval(f"lambda: ({text})", names)  # noqa: S307  # of the table above
     return read
 

@@ -13,6 +13,8 @@ from tests.wait import wait_until
 
 START = """
 import os, signal, subprocess, sys, time
+from tests.integration.workers.test_descendants import state_of
+from tests.wait import wait_until
 from tmax_workers import descendants
 descendants.adopt_orphans()
 def sh(text):
@@ -28,12 +30,17 @@ def in_a_process(code: str, **options: object) -> str:
     return done.stdout
 
 
+def state_of(pid: int) -> str:
+    """Return the letter by which the kernel tells the state of a process; ``X``: there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "X"
+
+
 def runs(pid: int) -> bool:
     """Whether a process runs; one that waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
+    return state_of(pid) not in "ZX"
 
 
 def test_nothing_is_left_most_of_the_time() -> None:
@@ -110,7 +117,7 @@ def test_ended_orphans_are_reaped_and_the_spared_are_not() -> None:
     code = """
 one = subprocess.Popen(["sh", "-c", "exec sleep 300"])
 sh("(sleep 0 &) ; (sleep 0 &)")
-time.sleep(0.3)
+wait_until(lambda: list(map(state_of, descendants.children())).count("Z") == 2)
 descendants.reap({one.pid})
 print(descendants.left_running() == [one.pid])
 one.kill()

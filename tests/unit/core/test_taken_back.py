@@ -89,3 +89,13 @@ def test_a_cancelled_task_does_not_run_again_when_another_tasks_time_costs_its_w
     stage.desk.roster.lives[life].killed = "timeout"
     stage.die(life)
     assert stage.task(second).state is TaskState.CANCELLED
+
+
+def test_a_cancelled_task_that_its_worker_has_lost_is_not_run_again() -> None:
+    stage = Stage(workers=1)
+    (number,) = stage.submit(PYTHON)
+    life = stage.life_of(number)
+    stage.started(number)
+    stage.handle(ev.CancelAsked(token=5, tasks=(number,)))
+    stage.handle(ev.LifeSilent(life=life), ev.LifeGreeted(life=life, hello=hello(life), reconnected=True))
+    assert stage.task(number).state is TaskState.CANCELLED

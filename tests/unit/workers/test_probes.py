@@ -8,9 +8,8 @@ import sys
 
 CODE = """
 import asyncio, csv, decimal, gc, json, logging, multiprocessing.context, tempfile, urllib.request, warnings, _tracemalloc, sys
-from tmax_workers import seldom
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
-values, functions, rare = tables = Baseline(VALUES), Baseline(FUNCTIONS), Baseline(seldom.ROWS, seldom.NAMES)
+values, functions = tables = Baseline(VALUES), Baseline(FUNCTIONS)
 told = {"differs": any(table.differs() for table in tables), "read": sorted({row.module for table in tables for row in table._rows})}
 told["defaults"] = [
     f"{row.module}: {row.read}" for table in tables for row, read in zip(table._rows, table._one_by_one)
