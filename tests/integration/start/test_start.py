@@ -134,7 +134,7 @@ def test_a_second_start_is_quick_and_ctrl_c_leaves_the_swarm_as_it_was(box: Box)
     link = box.root / "start it"
     link.symlink_to(START)
     keyboard, terminal = pty.openpty()
-    command = [str(link), "--no-torch", "-n", "2"]
+    command = [str(link), "-n", "2"]
     running = subprocess.Popen(command, cwd="/", env=box.env, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
     os.close(terminal)
     try:
