@@ -31,10 +31,10 @@ from examples.report import Record, Run, count, not_accepted, record_of, report
 from examples.sample_job import Work, hashes_check, kernel_check, tokens_check, work
 from examples.stdlib_tokens import count_tokens
 from tmax import Swarm
+from tmax.api.outcomes import ExitStatus
 from tmax.control.client import Client, connect
 from tmax.errors import TmaxError
 from tmax.layout import Layout, locate
-from tmax.outcomes import ExitStatus
 
 TICK_S = 0.2
 """How often the seconds on a terminal's progress line move."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.box import Box
-from tmax.control import unseen
+from tmax.api import unobserved_failures
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("tmax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,7 +34,7 @@ def open_files() -> dict[str, str]:
 def nothing_to_say() -> Iterator[None]:
     """What a test has made fail on purpose is not said when the tests end."""
     yield
-    unseen.forget()
+    unobserved_failures.forget()
 
 
 @pytest.fixture

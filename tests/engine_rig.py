@@ -20,10 +20,10 @@ from msgspec.structs import replace
 
 from tests.box import PACKAGE_PATH
 from tests.wait import wait_until
-from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeStarted
+from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings, SwarmSettings, WorkerSettings
-from tmax.engines import leftovers
+from tmax.engines import reaper
 from tmax.engines.local import LocalEngine
 from tmax.engines.spawner import PaneCommand, Spawner
 from tmax.layout import Layout, private_folder
@@ -144,11 +144,11 @@ class Rig:
     def start(self, *lives: int) -> None:
         """Start these lives as w1, w2... and wait until each has greeted."""
         self.engine.start([(life, f"w{life}") for life in lives])
-        self.until(lambda: all(self.of(LifeGreeted, life) for life in lives))
+        self.until(lambda: all(self.of(LifeConnected, life) for life in lives))
 
-    def greeted(self, life: int) -> LifeGreeted:
+    def greeted(self, life: int) -> LifeConnected:
         """Return the latest greeting of this life, waiting for one."""
-        return self.until(lambda: self.of(LifeGreeted, life))[-1]
+        return self.until(lambda: self.of(LifeConnected, life))[-1]
 
     def ended(self, life: int) -> LifeEnded:
         """Return the end of this life, waiting for it."""
@@ -156,7 +156,7 @@ class Rig:
 
     def said(self, life: int, kind: type[Any]) -> list[Any]:
         """Return what this life said of one kind of message."""
-        return [event.message for event in self.of(LifeSaid, life) if isinstance(event.message, kind)]
+        return [event.message for event in self.of(LifeMessage, life) if isinstance(event.message, kind)]
 
     def record(self, life: int, **changes: Any) -> LifeRecord:
         """Return what the store would hold of this life."""
@@ -191,13 +191,13 @@ class Rig:
 
     def processes(self) -> list[int]:
         """Return the processes of this swarm's lives."""
-        prefix = leftovers.mark_prefix(self.layout)
-        return [one.pid for one in leftovers.look() if one.mark.startswith(prefix)]
+        prefix = reaper.mark_prefix(self.layout)
+        return [one.pid for one in reaper.look() if one.mark.startswith(prefix)]
 
     def everything(self) -> list[str]:
         """Return the command lines of all processes that name this rig's folders: tmux, its clients, workers, helpers."""
         found = []
-        for one in leftovers.look():
+        for one in reaper.look():
             try:
                 text = Path(f"/proc/{one.pid}/cmdline").read_bytes()
             except OSError:
@@ -232,7 +232,7 @@ class PlainSpawner:
         pass
 
     def pane(self, life: int) -> PaneCommand:
-        return PaneCommand(argv=self._argv, env={leftovers.VARIABLE: leftovers.mark_of(self._rig.layout, life), **self._env})
+        return PaneCommand(argv=self._argv, env={reaper.VARIABLE: reaper.mark_of(self._rig.layout, life), **self._env})
 
     def worker_of(self, life: int, pane_pid: int) -> int:
         return pane_pid

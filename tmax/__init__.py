@@ -12,12 +12,12 @@ __all__ = ["Executor", "Swarm", "__version__"]
 # Type checkers know this name; importing it from typing would cost more than half a bare interpreter's start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tmax.swarm import Executor, Swarm
+    from tmax.api.swarm import Executor, Swarm
 
 
 def __getattr__(name: str) -> object:
     if name in {"Executor", "Swarm"}:
-        import tmax.swarm
+        import tmax.api.swarm
 
-        return getattr(tmax.swarm, name)
+        return getattr(tmax.api.swarm, name)
     raise AttributeError(f"module 'tmax' has no attribute {name!r}")

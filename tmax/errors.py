@@ -7,7 +7,7 @@ Imported by every command: not even ``enum``, which costs a quarter of a bare in
 from __future__ import annotations
 
 
-class Exit:
+class ExitCode:
     """Exit codes; stable.  Plain integers."""
 
     OK = 0
@@ -26,7 +26,7 @@ class TmaxError(Exception):
     """Something tmax was asked for cannot be done."""
 
     code: str = "error"
-    exit_code: int = Exit.FAILED
+    exit_code: int = ExitCode.FAILED
 
     def __init__(self, message: str, hint: str = "") -> None:
         self.message = message
@@ -38,21 +38,21 @@ class UsageError(TmaxError):
     """The command was not understood, or a value is not allowed."""
 
     code = "usage"
-    exit_code = Exit.USAGE
+    exit_code = ExitCode.USAGE
 
 
 class ConfigError(TmaxError):
     """A setting is unknown or has a wrong value; the message names the file or variable."""
 
     code = "config"
-    exit_code = Exit.USAGE
+    exit_code = ExitCode.USAGE
 
 
 class NoSwarm(TmaxError):
     """No controller answers for this swarm."""
 
     code = "no-swarm"
-    exit_code = Exit.NO_SWARM
+    exit_code = ExitCode.NO_SWARM
 
     def __init__(self, swarm: str, why: str = "is not running") -> None:
         self.swarm = swarm
@@ -64,14 +64,14 @@ class NotFound(TmaxError):
     """There is no such task or worker."""
 
     code = "not-found"
-    exit_code = Exit.NOT_FOUND
+    exit_code = ExitCode.NOT_FOUND
 
 
 class WaitTimedOut(TmaxError):
     """The wait ended before the work did; the work goes on."""
 
     code = "timeout"
-    exit_code = Exit.TIMEOUT
+    exit_code = ExitCode.TIMEOUT
 
 
 class FolderError(TmaxError):
@@ -95,21 +95,21 @@ class StoreError(TmaxError):
     """The store cannot be opened, read or written."""
 
     code = "store"
-    exit_code = Exit.DATA
+    exit_code = ExitCode.DATA
 
 
 class StorageFull(StoreError):
     """The disk is full; nothing new is accepted, what runs is still recorded."""
 
     code = "storage-full"
-    exit_code = Exit.FAILED
+    exit_code = ExitCode.FAILED
 
 
 class OutputError(TmaxError):
     """Standard output cannot be written: a full disk, a closed descriptor, a device that fails."""
 
     code = "output"
-    exit_code = Exit.DATA
+    exit_code = ExitCode.DATA
 
 
 class WorkerLost(TmaxError):

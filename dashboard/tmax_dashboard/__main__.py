@@ -33,7 +33,7 @@ def main() -> int:
 def _run(swarm: str, control: str, tmux: str, *, always: bool) -> int:
     from tmax_dashboard.app import Dashboard
     from tmax_dashboard.feed import ControlFeed
-    from tmax_dashboard.tmux import Tmux
+    from tmax_dashboard.tmux_client import Tmux
 
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # left by the shell that started tmux; believed, they would hide the pane's own size

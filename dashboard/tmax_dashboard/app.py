@@ -26,7 +26,7 @@ from tmax_dashboard.driver import QuietDriver
 from tmax_dashboard.feed import Feed
 from tmax_dashboard.rows import Picture, Places, Span
 from tmax_dashboard.text import clean
-from tmax_dashboard.tmux import Door
+from tmax_dashboard.tmux_client import ServerAddress
 from tmax_dashboard.widgets.grid import Grid
 from tmax_dashboard.widgets.help import HelpScreen
 from tmax_dashboard.widgets.lines import Lines
@@ -58,7 +58,7 @@ class Dashboard(App[None], inherit_bindings=False):
         Binding("q,ctrl+c,ctrl+q", "leave", show=False),
     ]
 
-    def __init__(self, feed: Feed, door: Door, swarm: str) -> None:
+    def __init__(self, feed: Feed, door: ServerAddress, swarm: str) -> None:
         super().__init__(driver_class=QuietDriver, ansi_color=True)
         self.animation_level = "none"
         self._feed = feed

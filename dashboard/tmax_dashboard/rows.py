@@ -45,7 +45,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     style: str = ""
 
 
-class Column(msgspec.Struct, frozen=True, kw_only=True):
+class GridColumn(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a table; ``width`` 0: what the others leave."""
 
     title: str
@@ -71,22 +71,22 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
 
 WORKERS = (
-    Column(title="worker", width=8),
-    Column(title="state", width=9),
-    Column(title="task", width=0),
-    Column(title="cpu %", width=5, right=True),
-    Column(title="memory", width=7, right=True, from_width=44),
-    Column(title="done", width=7, right=True, from_width=52),
-    Column(title="failed", width=7, right=True, from_width=84),
-    Column(title="for", width=6, right=True, from_width=60),
+    GridColumn(title="worker", width=8),
+    GridColumn(title="state", width=9),
+    GridColumn(title="task", width=0),
+    GridColumn(title="cpu %", width=5, right=True),
+    GridColumn(title="memory", width=7, right=True, from_width=44),
+    GridColumn(title="done", width=7, right=True, from_width=52),
+    GridColumn(title="failed", width=7, right=True, from_width=84),
+    GridColumn(title="for", width=6, right=True, from_width=60),
 )
 
 TASKS = (
-    Column(title="task", width=7),
-    Column(title="state", width=11),
-    Column(title="what", width=0),
-    Column(title="worker", width=7, from_width=56),
-    Column(title="took", width=6, right=True, from_width=40),
+    GridColumn(title="task", width=7),
+    GridColumn(title="state", width=11),
+    GridColumn(title="what", width=0),
+    GridColumn(title="worker", width=7, from_width=56),
+    GridColumn(title="took", width=6, right=True, from_width=40),
 )
 
 _STATE_STYLES = {
@@ -196,7 +196,7 @@ def _task_row(task: TaskView, now: float) -> Row:
     )
 
 
-def fit(columns: Sequence[Column], width: int) -> tuple[tuple[int, int, int], ...]:
+def fit(columns: Sequence[GridColumn], width: int) -> tuple[tuple[int, int, int], ...]:
     """Return (index, x, width) of the columns that a table of ``width`` shows: a blank before each, the rest to the one of width 0."""
     shown = [(index, column) for index, column in enumerate(columns) if width >= column.from_width]
     fixed = sum(column.width for _, column in shown) + len(shown) + 1

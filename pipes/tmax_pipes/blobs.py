@@ -21,8 +21,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
-from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob, Body
+from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.private import open_private
 
 _HEX = frozenset("0123456789abcdef")

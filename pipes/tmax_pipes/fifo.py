@@ -31,12 +31,12 @@ import select
 import stat
 from pathlib import Path
 
-from tmax_pipes.errors import ConnectionEnded, PipeError
-from tmax_pipes.places import FIFO_NAMES, Place, folder_of, publish, remove, scan, start_ticks
+from tmax_pipes.pipe_errors import ConnectionEnded, PipeError
 from tmax_pipes.private import make_private
+from tmax_pipes.rendezvous import FIFO_NAMES, Rendezvous, folder_of, publish, remove, scan, start_ticks
 from tmax_pipes.transport import Lane
 
-__all__ = ["ControllerFifos", "Place", "WorkerFifos", "scan"]
+__all__ = ["ControllerFifos", "Rendezvous", "WorkerFifos", "scan"]
 
 READ_BYTES = 256 * 1024
 """Size of the one kept buffer; a pipe holds 64 KiB unless enlarged, so one read empties it."""
@@ -158,7 +158,7 @@ class _Fifos:
 class WorkerFifos(_Fifos):
     """The worker's end: makes the FIFOs, reads ``tasks`` and ``control``, writes ``results``."""
 
-    place: Place
+    place: Rendezvous
 
     @classmethod
     def create(cls, runtime: str | Path, life: int, n: int = 1) -> WorkerFifos:
@@ -177,7 +177,7 @@ class WorkerFifos(_Fifos):
             reading["tasks"] = _open(folder / "tasks", os.O_RDONLY)
             fifos = cls(folder, reading, {})
             pid = os.getpid()
-            fifos.place = Place(folder=str(folder), pid=pid, ticks=start_ticks(pid), life=life, n=n)
+            fifos.place = Rendezvous(folder=str(folder), pid=pid, ticks=start_ticks(pid), life=life, n=n)
             publish(runtime, fifos.place)
         except BaseException:  # whatever stopped us, also Ctrl-C: nothing half-made stays behind
             _close_all(reading)

@@ -26,8 +26,8 @@ from zlib import crc32
 
 import msgspec
 
-from tmax_pipes.errors import FrameError
 from tmax_pipes.messages import FromWorker, Message, ToWorker
+from tmax_pipes.pipe_errors import FrameError
 
 VERSION = 1
 HEADER_BYTES = 16

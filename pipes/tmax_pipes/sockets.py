@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 
-from tmax_pipes.errors import ConnectionEnded, FrameError, PipeError
+from tmax_pipes.pipe_errors import ConnectionEnded, FrameError, PipeError
 from tmax_pipes.transport import Lane, Role
 
 _LANES: tuple[Lane, ...] = ("control", "tasks", "results")

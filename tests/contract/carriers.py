@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.contract.hostile import HostileEngine
 from tests.engine_rig import SETTINGS, Rig
-from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeSilent, LifeStarted
-from tmax.engines.base import Engine
+from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeSilent, LifeStarted
+from tmax.engines.engine import Engine
 from tmax.engines.inline import InlineEngine
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
@@ -38,14 +38,14 @@ class Watch:
         if isinstance(event, LifeStarted):
             assert before == "asked", f"started twice: {event}"
             self.story[life] = "silent"
-        elif isinstance(event, LifeGreeted):
+        elif isinstance(event, LifeConnected):
             assert before in ("silent", "talking"), f"greeted before it started: {event}"
             assert event.reconnected == (before == "silent"), f"{event} while {before}"
             self.story[life] = "talking"
         elif isinstance(event, LifeSilent):
             assert before == "talking", f"{event} while {before}"
             self.story[life] = "silent"
-        elif isinstance(event, LifeSaid):
+        elif isinstance(event, LifeMessage):
             assert before == "talking", f"{event} while {before}"
             assert not isinstance(event.message, Hello)
         elif isinstance(event, LifeEnded):
@@ -83,9 +83,9 @@ class Carrier:
             self.turn()
             for event in self.watch.events[self._seen :]:
                 self._seen += 1
-                if isinstance(event, LifeSaid):
+                if isinstance(event, LifeMessage):
                     self.links[event.life].heard(event.message)
-                elif isinstance(event, LifeGreeted) and event.reconnected:
+                elif isinstance(event, LifeConnected) and event.reconnected:
                     self.engine.say(event.life, self.links[event.life].again(event.hello))  # type: ignore[arg-type]
         return value
 
@@ -93,11 +93,11 @@ class Carrier:
         return [event for event in self.watch.events if isinstance(event, kind) and life in (0, event.life)]
 
     def done(self, life: int = 0) -> set[int]:
-        return {event.message.task for event in self.of(LifeSaid, life) if isinstance(event.message, Done)}
+        return {event.message.task for event in self.of(LifeMessage, life) if isinstance(event.message, Done)}
 
     def start(self, *lives: int) -> None:
         self.engine.start([(life, f"w{life}") for life in lives])
-        self.until(lambda: all(self.of(LifeGreeted, life) for life in lives))
+        self.until(lambda: all(self.of(LifeConnected, life) for life in lives))
 
     def close(self) -> None:
         self.engine.close(sessions=True)

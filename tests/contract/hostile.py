@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeSilent, LifeStarted
+from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeSilent, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax_pipes.messages import PROTOCOL, Done, Hello, Message, Report, Run, ToWorker, Who
 from tmax_pipes.transport import lane_of
-from tmax_workers import events as local
-from tmax_workers.state import WorkerState
+from tmax_workers import worker_events as local
+from tmax_workers.state_machine import WorkerStateMachine
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Worker:
 
     life: int
     name: str
-    state: WorkerState
+    state: WorkerStateMachine
     connected: bool = False
     greeted: bool = False
     to_worker: dict[str, deque[Message]] = field(default_factory=lambda: {"tasks": deque(), "control": deque()})
@@ -56,7 +56,7 @@ class HostileEngine:
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         for life, name in lives:
             hello = Hello(life=life, pid=1000 + life, ticks=1, protocol=PROTOCOL, python="3.11.0")
-            self.workers[life] = Worker(life, name, WorkerState(hello, now=self.now, orphan_ttl_s=1e9))
+            self.workers[life] = Worker(life, name, WorkerStateMachine(hello, now=self.now, orphan_ttl_s=1e9))
 
     def adopt(self, records: Sequence[LifeRecord]) -> None:
         self._due += [LifeEnded(life=record.life, cause="found dead") for record in records if record.alive]
@@ -136,14 +136,14 @@ class HostileEngine:
         if worker.life not in self.workers:
             return
         for do in worker.state.handle(message, self.now):  # type: ignore[arg-type]
-            if isinstance(do, local.Say) and worker.connected:
+            if isinstance(do, local.Send) and worker.connected:
                 worker.results.append(do.message)
                 if isinstance(do.message, Done) and self.random.random() < 0.2:
                     worker.results.append(do.message)
             elif isinstance(do, local.Begin):
                 worker.running = do.run
                 worker.ran.append(do.run.task)
-            elif isinstance(do, local.Exit):
+            elif isinstance(do, local.ExitWorker):
                 self._end(worker, "exited with 0", exit_code=0)
 
     def _finish(self, worker: Worker) -> None:
@@ -154,9 +154,9 @@ class HostileEngine:
     def _hear(self, worker: Worker, message: Message) -> None:
         if isinstance(message, Hello):
             is_new, worker.greeted = not worker.greeted, True
-            self._emit(LifeGreeted(life=worker.life, hello=message, reconnected=is_new))
+            self._emit(LifeConnected(life=worker.life, hello=message, reconnected=is_new))
         elif worker.greeted:
-            self._emit(LifeSaid(life=worker.life, message=message))  # type: ignore[arg-type]
+            self._emit(LifeMessage(life=worker.life, message=message))  # type: ignore[arg-type]
 
     def _cut(self, worker: Worker) -> None:
         for lane in worker.to_worker.values():

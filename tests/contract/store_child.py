@@ -20,8 +20,8 @@ from tmax.core.settings import StoreSettings
 from tmax.errors import StorageFull, StoreError
 from tmax.layout import Layout
 from tmax.storage import writer
-from tmax.storage.base import CommitResult
 from tmax.storage.store import Store
+from tmax.storage.task_store import CommitResult
 from tmax_pipes.jobs import ShellJob
 
 GROUP = 7

@@ -16,8 +16,8 @@ from tmax.core.model import Crash, Lease, LifeRecord, Outcome, Task, TaskState
 from tmax.core.settings import StoreSettings
 from tmax.errors import StoreError
 from tmax.layout import Layout
-from tmax.storage.base import CommitResult, TaskStore
 from tmax.storage.store import Store
+from tmax.storage.task_store import CommitResult, TaskStore
 from tmax_pipes.jobs import Job, ShellJob
 from tmax_pipes.messages import Failure, Report
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.carriers import Carrier, HostileCarrier, InlineCarrier, LocalCarrier
 from tests.engine_rig import python_run, shell_run
-from tmax.core.events import LifeEnded, LifeGreeted, LifeSaid
+from tmax.core.events import LifeConnected, LifeEnded, LifeMessage
 from tmax.core.model import LifeRecord
 from tmax_pipes.messages import Done, Failed, Recall, Recalled, Run, Started, Stop, Stored
 
@@ -28,7 +28,7 @@ def test_lives_greet_and_work(carrier: Carrier) -> None:
     for task in range(1, 21):
         carrier.say(1 + task % 2, python_run(task))
     carrier.until(lambda: carrier.done() == set(range(1, 21)))
-    assert all(event.message.result == b"3" for event in carrier.of(LifeSaid) if isinstance(event.message, Done))
+    assert all(event.message.result == b"3" for event in carrier.of(LifeMessage) if isinstance(event.message, Done))
     assert carrier.done(1) == {task for task in range(1, 21) if task % 2 == 0}
 
 
@@ -36,10 +36,10 @@ def test_what_is_said_is_answered(carrier: Carrier) -> None:
     carrier.start(1)
     ask = Run(task=3, attempt=1, job=python_run(3).job, ask=True)
     carrier.say(1, ask)
-    carrier.until(lambda: any(isinstance(event.message, Started) for event in carrier.of(LifeSaid)))
+    carrier.until(lambda: any(isinstance(event.message, Started) for event in carrier.of(LifeMessage)))
     assert carrier.done() == set()
     carrier.say(1, Recall(3, 1))
-    carrier.until(lambda: any(isinstance(event.message, Recalled) for event in carrier.of(LifeSaid)))
+    carrier.until(lambda: any(isinstance(event.message, Recalled) for event in carrier.of(LifeMessage)))
     assert carrier.done() == set()
 
 
@@ -48,10 +48,10 @@ def test_a_rename_is_greeted_on_the_same_connection(carrier: Carrier) -> None:
     if isinstance(carrier, HostileCarrier):
         carrier.engine.cuts = 0.0
         carrier.until(lambda: carrier.watch.story[1] == "talking")
-    before = len(carrier.of(LifeGreeted))
+    before = len(carrier.of(LifeConnected))
     carrier.engine.name(1, "w9")
-    carrier.until(lambda: len(carrier.of(LifeGreeted)) > before)
-    assert not carrier.of(LifeGreeted)[-1].reconnected
+    carrier.until(lambda: len(carrier.of(LifeConnected)) > before)
+    assert not carrier.of(LifeConnected)[-1].reconnected
 
 
 def test_a_life_that_is_killed_ends_once(carrier: Carrier) -> None:
@@ -71,7 +71,7 @@ def test_a_life_that_never_greeted_can_be_killed(carrier: Carrier) -> None:
     carrier.engine.start([(1, "w1")])
     carrier.engine.kill(1, "changed our mind")
     carrier.until(lambda: carrier.of(LifeEnded))
-    assert carrier.of(LifeGreeted) == []
+    assert carrier.of(LifeConnected) == []
 
 
 def test_a_worker_asked_to_leave_exits_with_0(carrier: Carrier) -> None:
@@ -147,8 +147,8 @@ def test_real_jobs_end_as_data(carrier: Carrier, tmp_path: Path) -> None:
         python_run(7),
     )
     carrier.until(lambda: 7 in carrier.done())
-    failed = {event.message.task: event.message for event in carrier.of(LifeSaid) if isinstance(event.message, Failed)}
-    done = {event.message.task: event.message for event in carrier.of(LifeSaid) if isinstance(event.message, Done)}
+    failed = {event.message.task: event.message for event in carrier.of(LifeMessage) if isinstance(event.message, Failed)}
+    done = {event.message.task: event.message for event in carrier.of(LifeMessage) if isinstance(event.message, Done)}
     assert {task: message.failure.kind for task, message in failed.items()} == {
         1: "exit",
         2: "exception",
@@ -167,7 +167,7 @@ def test_a_hostile_engine_keeps_its_promises(seed: int) -> None:
     carrier = HostileCarrier(seed, deaths=0.004, cuts=0.08)
     lives = list(range(1, 5))
     carrier.engine.start([(life, f"w{life}") for life in lives])
-    carrier.until(lambda: all(carrier.of(LifeGreeted, life) or carrier.of(LifeEnded, life) for life in lives))
+    carrier.until(lambda: all(carrier.of(LifeConnected, life) or carrier.of(LifeEnded, life) for life in lives))
     for task in range(1, 41):
         carrier.say(1 + task % 4, python_run(task))
     carrier.until(lambda: all(1 + task % 4 in ended(carrier) or task in carrier.done() for task in range(1, 41)))

@@ -12,9 +12,9 @@ from msgspec.structs import fields, replace
 from tests.contract.stores import ask, commit, commit_now, ended, life, new, open_store, place, put, rich, sent, trim
 from tmax.core.model import ENDS, Outcome, Task, TaskState
 from tmax.errors import StorageFull, StoreError
-from tmax.storage.base import TaskStore
-from tmax.storage.memory import MemoryStore
-from tmax.storage.rows import Moves, Spec
+from tmax.storage.memory_store import MemoryStore
+from tmax.storage.task_rows import Moves, Spec
+from tmax.storage.task_store import TaskStore
 from tmax_pipes.jobs import Blob, KernelJob, PythonJob
 
 

@@ -21,7 +21,7 @@ from tmax.core.model import Task
 from tmax.core.settings import StoreSettings
 from tmax.errors import StorageFull
 from tmax.layout import Layout
-from tmax.storage.base import Reader
+from tmax.storage.task_store import Reader
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("store_child.py")

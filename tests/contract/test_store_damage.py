@@ -13,10 +13,10 @@ import pytest
 from tests.contract.stores import all_tasks, ask, commit, copies, ended, life, new, open_store, place, put, rich, sent
 from tmax.core.model import Task
 from tmax.core.settings import StoreSettings
-from tmax.errors import Exit, StoreError
+from tmax.errors import ExitCode, StoreError
 from tmax.layout import Layout
-from tmax.storage.rows import DamagedRow
 from tmax.storage.store import open_for_reading
+from tmax.storage.task_rows import DamagedRow
 
 SEED = 20261120
 
@@ -38,7 +38,7 @@ def copy_of(layout: Layout, folder: Path, name: str) -> Layout:
 def refused(layout: Layout) -> StoreError:
     with pytest.raises(StoreError) as caught:
         all_tasks(layout)
-    assert caught.value.exit_code == Exit.DATA
+    assert caught.value.exit_code == ExitCode.DATA
     assert layout.state in caught.value.message
     assert "mv " in caught.value.hint
     return caught.value
@@ -227,7 +227,7 @@ def test_whatever_happens_to_the_file_nothing_is_lost_in_silence(layout: Layout,
             found = all_tasks(other)
         except StoreError as error:
             refusals += 1
-            clear = error.exit_code == Exit.DATA and error.hint
+            clear = error.exit_code == ExitCode.DATA and error.hint
             assert clear, story
         else:
             assert found == tasks, story

@@ -17,17 +17,17 @@ import pytest
 from tests.contract.stores import QUIET, all_tasks, ask, commit, commit_now, copies, ended, new, open_store, place, put, sent, trim
 from tmax.core.events import Changes
 from tmax.core.settings import StoreSettings
-from tmax.errors import Exit, NoSwarm, StoreError
+from tmax.errors import ExitCode, NoSwarm, StoreError
 from tmax.files import atomic_write
 from tmax.layout import Layout
 from tmax.storage import opening, writer
+from tmax.storage.filesystem import file_system_of, refuse_network
 from tmax.storage.lock import LockHeld, controller_lock
 from tmax.storage.marker import Marker
 from tmax.storage.opening import connect, verify
-from tmax.storage.place import file_system_of, refuse_network
 from tmax.storage.schema import MIGRATIONS, migrate, version_of
 from tmax.storage.store import Store, open_for_reading
-from tmax.storage.trouble import StoreLocked
+from tmax.storage.store_errors import StoreLocked
 
 ROOT = Path(__file__).resolve().parents[2]
 YESTERDAY = ROOT / "tests" / "data" / "store-version-1.db"
@@ -289,7 +289,7 @@ def test_a_newer_store_is_refused(layout: Layout) -> None:
     connection.close()
     with pytest.raises(StoreError, match="newer tmax") as caught:
         open_store(layout)
-    assert "pip install -U tmax" in caught.value.hint and caught.value.exit_code == Exit.DATA
+    assert "pip install -U tmax" in caught.value.hint and caught.value.exit_code == ExitCode.DATA
     assert copies(layout) == []
 
 
@@ -417,7 +417,7 @@ def test_reading_while_a_controller_has_it(layout: Layout) -> None:
         open_store(layout).close()
         with open_for_reading(layout):
             pass
-    assert caught.value.exit_code == Exit.NO_SWARM and caught.value.pid == os.getpid()
+    assert caught.value.exit_code == ExitCode.NO_SWARM and caught.value.pid == os.getpid()
 
 
 # -- a small file ----------------------------------------------------------------------------------

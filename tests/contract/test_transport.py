@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.wait import wait_until
-from tmax_pipes.errors import ConnectionEnded, FrameError, PipeError
 from tmax_pipes.fifo import ControllerFifos, WorkerFifos
 from tmax_pipes.frame import encode
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Beat, Done, Go, Hello, Message, Recall, Recalled, Report, Run, Started, Stop, Stored, Who
+from tmax_pipes.pipe_errors import ConnectionEnded, FrameError, PipeError
 from tmax_pipes.sockets import SocketTransport
 from tmax_pipes.transport import Lane, Transport, lane_of
 from tmax_pipes.wire import Wire

@@ -45,7 +45,7 @@ OTHER = {
     "Pool.test_idle_process_reuse_multiple": "D8: all workers start with the pool",
     "Pool.test_max_tasks_per_child_defaults_to_spawn_context": "D8: there is no mp_context",
     "Pool.test_python_finalization_error": "D8: replaces a thread inside ProcessPoolExecutor",
-    "Pool.test_traceback": "D7: the cause is tmax.failures.RemoteTraceback",
+    "Pool.test_traceback": "D7: the cause is tmax.api.task_errors.RemoteTraceback",
     "Shutdown.test_interpreter_shutdown": "D1: what a task prints goes to its log",
     "Shutdown.test_hang_gh83386": "D1: what a task prints goes to its log",
     "Shutdown.test_processes_terminate": "D11: a semaphore of multiprocessing is for a process's own children",

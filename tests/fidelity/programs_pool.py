@@ -159,7 +159,7 @@ EXECUTOR = [
         pools=("connect",),
         differs="D7",
         standard="concurrent.futures.process\n",
-        ours="tmax.failures\n",
+        ours="tmax.api.task_errors\n",
     ),
     made(
         "Pool(1)",

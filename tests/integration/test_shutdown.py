@@ -272,7 +272,7 @@ def test_three_reboots_make_no_task_dead(box: Box) -> None:
 CLIENT = """
 import sys
 from tmax import Swarm
-from tmax.failures import TaskInterrupted
+from tmax.api.task_errors import TaskInterrupted
 sys.path.insert(0, sys.argv[1])
 import work
 swarm = Swarm.connect()

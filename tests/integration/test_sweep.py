@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from tests.contract.stores import new, open_store, place
 from tests.unit.core.stage import PYTHON
 from tests.wait import wait_until
-from tmax.controller.clients import LOOKED_AT
-from tmax.controller.house import Controller
+from tmax.controller.loop import Controller
+from tmax.controller.waiters import LOOKED_AT
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
 from tmax_pipes import blobs

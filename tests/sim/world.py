@@ -24,8 +24,8 @@ from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings, TaskSettings, WorkerSettings
 from tmax_pipes.jobs import Job, PythonJob, ShellJob, context_key
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message, Report, Run, Who
-from tmax_workers import events as wev
-from tmax_workers.state import WorkerState
+from tmax_workers import worker_events as wev
+from tmax_workers.state_machine import WorkerStateMachine
 
 SETTINGS = Settings(
     tasks=TaskSettings(grace_s=1.0, retry_delay_s=0.1), worker=WorkerSettings(deaths_limit=0, prefetch=4, restart_delay_s=0.05)
@@ -51,7 +51,7 @@ class Process:
     """A worker process: its state, its lanes, and the task that runs in it."""
 
     life: int
-    state: WorkerState
+    state: WorkerStateMachine
     connected: bool = False
     number: int = 0
     """Of the connection."""
@@ -131,7 +131,7 @@ class World:
         for record in self.disk.lives.values():
             if record.alive and (record.life not in self.processes or self.processes[record.life].dead):
                 left = self.processes[record.life].spilled if record.life in self.processes else []
-                self.pending += [ev.LifeSaid(life=record.life, message=message) for message in left]  # type: ignore[arg-type]
+                self.pending += [ev.LifeMessage(life=record.life, message=message) for message in left]  # type: ignore[arg-type]
                 self.pending.append(ev.LifeEnded(life=record.life, cause="found dead"))
 
     def turn(self) -> None:
@@ -165,7 +165,7 @@ class World:
         """Carry out one order."""
         if isinstance(action, ev.StartLife):
             self.start(action.life)
-        elif isinstance(action, ev.Say):
+        elif isinstance(action, ev.SendMessages):
             self.say(action)
         elif isinstance(action, ev.KillLife):
             self.kill(action.life, "killed by us")
@@ -188,10 +188,10 @@ class World:
     def start(self, life: int) -> None:
         """A process comes to be."""
         hello = Hello(life=life, pid=life, ticks=1, protocol=PROTOCOL, python="3.11.0")
-        self.processes[life] = Process(life=life, state=WorkerState(hello, now=self.now, orphan_ttl_s=1e9))
+        self.processes[life] = Process(life=life, state=WorkerStateMachine(hello, now=self.now, orphan_ttl_s=1e9))
         self.pending.append(ev.LifeStarted(life=life, pid=life, ticks=1, session=f"s{life}"))
 
-    def say(self, action: ev.Say) -> None:
+    def say(self, action: ev.SendMessages) -> None:
         """Put messages on the lanes; without a connection they are dropped."""
         process = self.processes.get(action.life)
         if process is None or process.dead or not process.connected or action.connection != process.number:
@@ -244,11 +244,11 @@ class World:
         """The engine reads one message of a worker."""
         if isinstance(message, Hello):
             self.pending.append(
-                ev.LifeGreeted(life=process.life, hello=message, reconnected=process.first_hello, connection=process.number)
+                ev.LifeConnected(life=process.life, hello=message, reconnected=process.first_hello, connection=process.number)
             )
             process.first_hello = False
         else:
-            self.pending.append(ev.LifeSaid(life=process.life, message=message))  # type: ignore[arg-type]
+            self.pending.append(ev.LifeMessage(life=process.life, message=message))  # type: ignore[arg-type]
 
     def to_state(self, process: Process, message: object) -> None:
         """The worker reads one message, or something happens in it."""
@@ -260,22 +260,22 @@ class World:
     def do(self, process: Process, dos: list[wev.Do]) -> None:
         """Carry out what a worker's state orders."""
         for one in dos:
-            if isinstance(one, wev.Say):
+            if isinstance(one, wev.Send):
                 if process.can_speak:
                     process.results.append(one.message)
             elif isinstance(one, wev.Begin):
                 self.begin(process, one.run)
-            elif isinstance(one, wev.Cancel):
+            elif isinstance(one, wev.CancelTask):
                 self.interrupt(process, one)
             elif isinstance(one, wev.KillTask):
                 self.finish(process, how="killed")
             elif isinstance(one, wev.Keep):
                 self.keep(process)
-            elif isinstance(one, wev.Exit):
+            elif isinstance(one, wev.ExitWorker):
                 self.keep(process)
                 self.kill(process.life, "killed by SIGTERM" if one.signal else "exited")
 
-    def interrupt(self, process: Process, order: wev.Cancel) -> None:
+    def interrupt(self, process: Process, order: wev.CancelTask) -> None:
         """User code is asked to end: not because somebody wanted it only if it had not begun."""
         process.cancelling = True
         task = process.running.task if process.running else 0
@@ -426,7 +426,7 @@ class World:
         self.pending.append(ev.Tick())
         for process in list(self.processes.values()):
             if not process.dead:
-                self.to_state(process, wev.Tick())
+                self.to_state(process, wev.TimeElapsed())
 
     def run(self, tasks: int = 12, steps: int = 500) -> None:
         """Submit, break things, then let it come to rest; check every promise."""
@@ -448,12 +448,12 @@ class World:
     def cancel(self, number: int) -> None:
         """Somebody wants it ended."""
         self.cancelled.add(number)
-        self.pending.append(ev.CancelAsked(token=0, tasks=(number,)))
+        self.pending.append(ev.CancelRequested(token=0, tasks=(number,)))
 
     def withdraw(self, number: int) -> None:
         """Somebody wants it ended if it has not begun."""
         self.withdrawn.add(number)
-        self.pending.append(ev.CancelAsked(token=0, tasks=(number,), begun=False))
+        self.pending.append(ev.CancelRequested(token=0, tasks=(number,), begun=False))
 
     def rest(self) -> None:
         """No more faults: everything accepted must come to its end."""
@@ -468,7 +468,7 @@ class World:
             if self.random.random() < 0.02:
                 self.pass_time(0.5)
         raise Violation(
-            f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler.desk.ledger.tasks.get(n) for n in self.unfinished()]}"
+            f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler.state.ledger.tasks.get(n) for n in self.unfinished()]}"
         )
 
     def unfinished(self) -> list[int]:

@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from typing import Any, assert_type
 
 from tmax import Executor, Swarm
-from tmax.control.future import TaskFuture
+from tmax.api.future import TaskFuture
+from tmax.api.outcomes import ExitStatus
+from tmax.api.submission import View
 from tmax.core.snapshot import Snapshot, WorkerView
-from tmax.outcomes import ExitStatus
-from tmax.submitting import View
 
 
 def length(text: str, *, extra: int = 0) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_scripts import script
-from tmax_workers.kernels.table import KERNELS
+from tmax_workers.kernels.catalog import KERNELS
 from tmax_workers.zygote_load import gpus_in, opened_gpu
 
 

@@ -10,14 +10,14 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from tmax.cli import doctor, options, swarm, tasks  # noqa: F401 - they register their verbs
+from tmax.api.task_errors import SwarmGone, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.cli import arguments, doctor, swarm, tasks  # noqa: F401 - they register their verbs
 from tmax.cli.main import app
 from tmax.config import load
 from tmax.core.model import DELIVERY_OF_KIND, TaskState, WorkerState
-from tmax.errors import Exit
-from tmax.failures import SwarmGone, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.errors import ExitCode
 from tmax_pipes.messages import FromWorker, ToWorker
-from tmax_workers.kernels.table import KERNELS
+from tmax_workers.kernels.catalog import KERNELS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def section(text: str, head: str) -> str:
 def test_every_verb_is_in_the_table_of_the_first_page() -> None:
     table = set(re.findall(r"`tmax ([a-z]+)`", section(README, "Verbs")))
     assert table == verbs()
-    assert set(options.VERBS) <= verbs()
+    assert set(arguments.VERBS) <= verbs()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -58,7 +58,7 @@ def test_no_page_names_a_verb_that_does_not_exist(page: Path) -> None:
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", section(README, "Exit codes"), re.MULTILINE)}
-    assert codes == {value for name, value in vars(Exit).items() if name.isupper()}
+    assert codes == {value for name, value in vars(ExitCode).items() if name.isupper()}
 
 
 def test_the_settings_shown_are_settings(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from examples import run_sample
 from examples.report import KINDS, Record, Run, figures_of, kernel_rows, not_accepted, record_of, report, same, table
 from examples.sample_job import KernelRun, kernel_check
+from tmax.api.outcomes import ExitStatus
 from tmax.controller.views import whole_story
 from tmax.core.model import Outcome, Task, TaskState
-from tmax.outcomes import ExitStatus
 from tmax_pipes.jobs import KernelJob, ShellJob
 from tmax_pipes.messages import Failure, Report
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
-from tmax.cli import options, outcome, run, say
-from tmax.control.future import TaskFuture
-from tmax.controller.clients import bulk_end
+from tmax.api.future import TaskFuture
+from tmax.api.outcomes import ExitStatus, ResultResolver
+from tmax.api.task_errors import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
+from tmax.cli import arguments, outcome, output, run
 from tmax.controller.views import task_view, whole_story
+from tmax.controller.waiters import bulk_end
 from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
 from tmax.core.tables import ps_text
 from tmax.errors import ResultNotSendable
-from tmax.failures import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
-from tmax.outcomes import ExitStatus, Settler
 from tmax.task_end import ENDS, UNSUCCESSFUL, end_of, told
 from tmax_dashboard.rows import task_rows
 from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob
@@ -106,7 +106,7 @@ def test_five_interfaces_say_the_same(
     assert view.exit_code == (status if job == "shell" or state != "done" else None)
     assert state == "done" or view.why
     # run, wait, result
-    common = say.Common(swarm="default")
+    common = output.Common(swarm="default")
     assert run.finish(common, to_builtins(story), "") == code
     err = capfd.readouterr().err
     assert bool(err) == (state != "done" and not end_of(state, kind, exit_code, signal).speaks)
@@ -118,7 +118,7 @@ def test_five_interfaces_say_the_same(
     assert [row.cells[1].text, view.why in row.cells[2].text] == [state, True]
     # futures
     future: TaskFuture[Any] = TaskFuture(None, job)  # type: ignore[arg-type]
-    Settler(str(tmp_path), "").settle(future, bulk_end(task))
+    ResultResolver(str(tmp_path), "").settle(future, bulk_end(task))
     check_future(future, job, state, kind, own=own, status=status, by=by)
 
 
@@ -166,5 +166,5 @@ def test_it_costs_the_command_line_nothing() -> None:
 
 
 def test_the_lists_belong_together() -> None:
-    assert sorted(options.STATES[4:]) == sorted(ENDS)
+    assert sorted(arguments.STATES[4:]) == sorted(ENDS)
     assert {state for state, *_ in TABLE} == set(ENDS) == {"done", *UNSUCCESSFUL}

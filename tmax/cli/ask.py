@@ -46,7 +46,7 @@ class Lost(NoSwarm):
         super().__init__(swarm, "ended before it answered")
 
 
-class Line:
+class ControlLine:
     """One connection to a swarm's controller; ``silence_s``: the longest wait for a line (NO_LIMIT: none)."""
 
     __slots__ = ("_inbox", "_silence_s", "_sock", "swarm")
@@ -145,7 +145,7 @@ def ask(layout: Layout, verb: str, silence_s: float | None = None, **fields: Any
 
     ``silence_s``: None is the verb's own (``silence_of``), NO_LIMIT none.
     """
-    line = Line(layout, silence_of(verb) if silence_s is None else silence_s)
+    line = ControlLine(layout, silence_of(verb) if silence_s is None else silence_s)
     try:
         line.send(verb, fields)
         return line.receive()
@@ -179,7 +179,7 @@ def ask_or_read(asked: Callable[[], T], read: Callable[[NoSwarm], T]) -> T:
 
 def stream(layout: Layout, verb: str, silence_s: float = NO_LIMIT, **fields: Any) -> Iterator[dict[str, Any]]:
     """Ask, and yield each line of the answer; the last one has no ``more``.  ``silence_s``: as in ``Line``."""
-    line = Line(layout, silence_s)
+    line = ControlLine(layout, silence_s)
     try:
         line.send(verb, fields)
         more = True

@@ -22,7 +22,7 @@ from tmax.cli.ask import ask
 from tmax.core.tables import size
 from tmax.errors import NoSwarm, TmaxError
 from tmax.layout import SUN_PATH_BYTES, Layout
-from tmax.storage.place import NETWORK, file_system_of
+from tmax.storage.filesystem import NETWORK, file_system_of
 from tmax.version import __version__
 
 State = Literal["ok", "warn", "fail"]

@@ -9,16 +9,16 @@ import os
 import select
 from typing import Any
 
-from tmax.cli import say
-from tmax.cli.again import revive
+from tmax.cli import output
 from tmax.cli.ask import Lost, ask, stream
+from tmax.cli.reconnect import revive
 from tmax.errors import NoSwarm
 
 _CLOSE_S = 30.0
 """For the controller to close its store and make its copy of it."""
 
 
-def down(common: say.Common, *, now: bool = False, dry_run: bool = False) -> int:
+def down(common: output.Common, *, now: bool = False, dry_run: bool = False) -> int:
     """Take the swarm down and say how many tasks its queue keeps.  A swarm that is down already is no error."""
     try:
         counts = _counts(common)
@@ -47,7 +47,7 @@ def _watch(pid: int) -> int:
         return -1
 
 
-def _stop(common: say.Common, queued: int, *, now: bool) -> int:
+def _stop(common: output.Common, queued: int, *, now: bool) -> int:
     """Ask for the end and tell how it goes; return how many tasks are kept."""
     try:
         for line in stream(common.layout, "down", now=now):
@@ -61,7 +61,7 @@ def _stop(common: say.Common, queued: int, *, now: bool) -> int:
     return queued
 
 
-def _counts(common: say.Common) -> dict[str, Any]:
+def _counts(common: output.Common) -> dict[str, Any]:
     snapshot = ask(common.layout, "status")["snapshot"]
     tasks = snapshot["tasks"]
     return {
@@ -77,44 +77,46 @@ def _tasks(count: int) -> str:
     return f"{count} task" if count == 1 else f"{count} tasks"
 
 
-def _already(common: say.Common) -> int:
+def _already(common: output.Common) -> int:
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "down": True, "was_running": False})
+        output.value({"schema_version": output.SCHEMA_VERSION, "down": True, "was_running": False})
     elif not common.quiet:
-        say.out(f"swarm {common.layout.swarm} is down already\n")
+        output.out(f"swarm {common.layout.swarm} is down already\n")
     return 0
 
 
-def _dry(common: say.Common, counts: dict[str, Any], *, now: bool) -> int:
+def _dry(common: output.Common, counts: dict[str, Any], *, now: bool) -> int:
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "dry_run": True, **{key: counts[key] for key in ("workers", "running", "queued")}})
+        output.value(
+            {"schema_version": output.SCHEMA_VERSION, "dry_run": True, **{key: counts[key] for key in ("workers", "running", "queued")}}
+        )
     else:
         fate = "ended" if now else "finished"
-        say.out(
+        output.out(
             f"would stop {counts['workers']} workers; {_tasks(counts['running'])} running would be {fate}, {_tasks(counts['queued'])} kept\n"
         )
     return 0
 
 
-def _tell(common: say.Common, line: dict[str, Any], *, now: bool) -> None:
+def _tell(common: output.Common, line: dict[str, Any], *, now: bool) -> None:
     if common.json or common.quiet:
         return
     running = line.get("running")
     if line["phase"] == "stopping" and running:
         how = "ending" if now else "finishing"
         hint = "" if now else f" (tmax down{common.flag} --now ends them)"
-        say.warn(f"{how} {_tasks(running)} running{hint}")
+        output.warn(f"{how} {_tasks(running)} running{hint}")
     elif line["phase"] != "stopping":
-        say.warn(str(line["phase"]))
+        output.warn(str(line["phase"]))
 
 
-def _report(common: say.Common, queued: int) -> None:
+def _report(common: output.Common, queued: int) -> None:
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "down": True, "was_running": True, "queued": queued})
+        output.value({"schema_version": output.SCHEMA_VERSION, "down": True, "was_running": True, "queued": queued})
     elif not common.quiet:
         kept = (
             f"; {_tasks(queued)} kept in the queue, the next tmax init{common.flag} goes on with {'it' if queued == 1 else 'them'}"
             if queued
             else ""
         )
-        say.out(f"swarm {common.layout.swarm} is down{kept}\n")
+        output.out(f"swarm {common.layout.swarm} is down{kept}\n")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.cli.ask import NO_LIMIT, Lost, ask, ask_or_read, silence_of, stream
-from tmax.errors import Exit, NoSwarm, TmaxError, UsageError, WaitTimedOut
+from tmax.errors import ExitCode, NoSwarm, TmaxError, UsageError, WaitTimedOut
 from tmax.task_end import DONE, told
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def brief(text: str) -> str:
     return line if len(line) <= WHY and len(text) <= 4 * WHY else f"{line[: WHY - 1]}…"
 
 
-def ids_of(common: say.Common, words: Sequence[str], silence_s: float | None = None) -> list[int]:
+def ids_of(common: output.Common, words: Sequence[str], silence_s: float | None = None) -> list[int]:
     """Return the ids that these words mean (``7 3-9 @ @~2 NAME``), in order and without repeats.  Raises NotFound, UsageError.
 
     ``silence_s``: as ``ask`` has it.
@@ -44,7 +44,7 @@ def ids_of(common: say.Common, words: Sequence[str], silence_s: float | None = N
 
 
 def wait(
-    common: say.Common, words: Sequence[str], *, timeout_s: float | None = None, fail_fast: bool = False, ignore_failures: bool = False
+    common: output.Common, words: Sequence[str], *, timeout_s: float | None = None, fail_fast: bool = False, ignore_failures: bool = False
 ) -> int:
     """Wait until these tasks have ended; 1 when one of them did not succeed, 75 when the time is over.
 
@@ -65,28 +65,28 @@ def wait(
 
     tasks = ask_or_read(asked, read)
     if common.json:
-        listed = say.List("tasks")
+        listed = output.List("tasks")
         for at in range(0, len(tasks), ROWS):
             listed.add(tasks[at : at + ROWS])
         listed.end()
     bad = [task for task in tasks if task["state"] != DONE]
     if bad and not common.json and not common.quiet:
-        say.warn("\n".join(f"task {task['id']} {brief(told(task['state'], task.get('why') or ''))}" for task in bad[:TOLD]))
+        output.warn("\n".join(f"task {task['id']} {brief(told(task['state'], task.get('why') or ''))}" for task in bad[:TOLD]))
         if len(bad) > TOLD:
-            say.warn(f"and {len(bad) - TOLD} more of {len(tasks)} did not succeed: tmax ps{common.flag} --failed --limit 0")
+            output.warn(f"and {len(bad) - TOLD} more of {len(tasks)} did not succeed: tmax ps{common.flag} --failed --limit 0")
     elif not bad:
         common.talk(f"{len(tasks)} task{'s' if len(tasks) > 1 else ''} done")
-    return int(Exit.FAILED if bad and not ignore_failures else Exit.OK)
+    return int(ExitCode.FAILED if bad and not ignore_failures else ExitCode.OK)
 
 
-def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *, fail_fast: bool = False) -> list[dict[str, Any]]:
+def ended(common: output.Common, ids: list[int], timeout_s: float | None = None, *, fail_fast: bool = False) -> list[dict[str, Any]]:
     """Return these tasks once all have ended; goes on with the next controller when this one ends.
 
     Raises WaitTimedOut after ``timeout_s`` (None: no limit; 0: one look), also when the controller does not say so itself.
     """
     import time
 
-    from tmax.cli.again import TRIES, revive
+    from tmax.cli.reconnect import TRIES, revive
 
     end_s = None if timeout_s is None else time.monotonic() + timeout_s
     for tries_left in reversed(range(TRIES)):
@@ -103,7 +103,7 @@ def ended(common: say.Common, ids: list[int], timeout_s: float | None = None, *,
     raise AssertionError("the last try returns or raises")
 
 
-def result(common: say.Common, words: Sequence[str]) -> int:
+def result(common: output.Common, words: Sequence[str]) -> int:
     """Print the result of one task: JSON, or the ``repr`` of a Python value; 1 when it did not succeed, 75 when it has not ended."""
 
     def asked() -> dict[str, Any]:
@@ -123,9 +123,9 @@ def result(common: say.Common, words: Sequence[str]) -> int:
     return show(common, answer["task"], answer["blobs"])
 
 
-def cancel(common: say.Common, words: Sequence[str], *, dry_run: bool = False) -> int:
+def cancel(common: output.Common, words: Sequence[str], *, dry_run: bool = False) -> int:
     """End tasks that have not ended; print what became of each."""
-    listed = say.List("results")
+    listed = output.List("results")
     # No limit of silence where there are many: each part of them is a commit.
     ids = ids_of(common, words)
     for line in stream(
@@ -134,7 +134,7 @@ def cancel(common: say.Common, words: Sequence[str], *, dry_run: bool = False) -
         if common.json:
             listed.add(line["results"])
         elif not common.quiet:
-            say.out("".join(f"{_cancelled(row)}\n" for row in line["results"]))
+            output.out("".join(f"{_cancelled(row)}\n" for row in line["results"]))
     if common.json:
         listed.end()
     return 0

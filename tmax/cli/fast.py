@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import sys
 
-from tmax.cli import options, say
-from tmax.errors import Exit, TmaxError
+from tmax.cli import arguments, output
+from tmax.errors import ExitCode, TmaxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
-        say.occupy_standard_descriptors()
+        output.occupy_standard_descriptors()
     code = guarded(lambda: _run(words), json="--json" in _before_dashes(words), debug="--debug" in _before_dashes(words))
     if argv is None:
         _leave(code)
@@ -47,7 +47,7 @@ def _before_dashes(words: list[str]) -> list[str]:
 
 
 def _run(words: list[str]) -> int:
-    parsed = options.parse(words)
+    parsed = arguments.parse(words)
     if parsed is None:
         from tmax.cli.main import run
 
@@ -55,13 +55,13 @@ def _run(words: list[str]) -> int:
     return call(parsed)
 
 
-def call(parsed: options.Parsed) -> int:
+def call(parsed: arguments.Parsed) -> int:
     """Call the function of a hot verb with what was typed."""
-    verb = options.VERBS[parsed.verb]
+    verb = arguments.VERBS[parsed.verb]
     module, _, name = verb.call.partition(":")
     __import__(module)  # importlib is one import more
     function: Callable[..., int] = getattr(sys.modules[module], name)
-    common = say.Common(**parsed.common)
+    common = output.Common(**parsed.common)
     if verb.words == "none":
         return function(common, **parsed.own)
     return function(common, parsed.words, **parsed.own)
@@ -75,15 +75,15 @@ def guarded(work: Callable[[], int], *, json: bool, debug: bool) -> int:
         if debug:
             import traceback
 
-            say.warn("".join(traceback.format_exception(error)).rstrip("\n"))
+            output.warn("".join(traceback.format_exception(error)).rstrip("\n"))
         return _reported(error, json=json)
 
 
 def _reported(error: BaseException, *, json: bool) -> int:
     if isinstance(error, TmaxError):
-        return say.fault(error, json=json)
+        return output.fault(error, json=json)
     if isinstance(error, KeyboardInterrupt):
-        return int(Exit.INTERRUPTED)
+        return int(ExitCode.INTERRUPTED)
     if isinstance(error, BrokenPipeError):
-        return say.pipe_gone()
-    return say.bug(error, json=json)
+        return output.pipe_gone()
+    return output.bug(error, json=json)

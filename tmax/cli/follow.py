@@ -17,9 +17,9 @@ import select
 import time
 from binascii import a2b_base64
 
-from tmax.cli import say
-from tmax.cli.again import TRIES, ask_again, revive
-from tmax.cli.ask import NO_LIMIT, Line
+from tmax.cli import output
+from tmax.cli.ask import NO_LIMIT, ControlLine
+from tmax.cli.reconnect import TRIES, ask_again, revive
 from tmax.errors import NoSwarm
 
 TYPE_CHECKING = False
@@ -42,9 +42,9 @@ _BLIND_MS = 200
 
 
 def follow(
-    common: say.Common,
+    common: output.Common,
     task: int,
-    put: Callable[[bytes], object] = say.out_bytes,
+    put: Callable[[bytes], object] = output.out_bytes,
     put_stderr: Callable[[bytes], object] | None = None,
     watched: dict[int, Callable[[], None]] | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def follow(
 class _Follower:
     def __init__(
         self,
-        common: say.Common,
+        common: output.Common,
         task: int,
         put: Callable[[bytes], object],
         put_stderr: Callable[[bytes], object] | None,
@@ -80,9 +80,9 @@ class _Follower:
         self._head = b""
         self._file = -1
         self._identity: tuple[int, int] | None = None
-        self._line: Line | None = None
+        self._line: ControlLine | None = None
         self._path = ask_again(common, "logs", target=task)["wanted_file"]
-        self._ears = _Ears()
+        self._ears = _InotifyWatch()
         self._parts = _Parts(f"{self._path.removesuffix('.log')}.stderr")
         self._ears.watch(os.path.dirname(self._path), _IN_CREATE | _IN_MOVED_TO)
 
@@ -105,7 +105,7 @@ class _Follower:
 
     def _until_ended(self) -> dict[str, Any]:
         if self._line is None:
-            self._line = Line(self._common.layout, NO_LIMIT)
+            self._line = ControlLine(self._common.layout, NO_LIMIT)
             self._line.send("wait", {"ids": [self._task]})
         poll = select.poll()
         for fd in (self._line.fileno(), self._ears.fd, *self._watched):
@@ -278,7 +278,7 @@ class _Parts:
         return pieces
 
 
-class _Ears:
+class _InotifyWatch:
     """One inotify instance; ``fd`` is -1 when there is none to be had."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.cli.ask import ask, stream
 from tmax.core.settings import Settings
 from tmax.errors import NoSwarm, TmaxError, UsageError, WorkerLost
@@ -30,7 +30,7 @@ TEMPORARY = "tmp-"
 class _Phases:
     """Tells each phase as it ends, and keeps them for JSON."""
 
-    def __init__(self, common: say.Common) -> None:
+    def __init__(self, common: output.Common) -> None:
         self._common = common
         self._from_s = self._last_s = time.monotonic()
         self.list: list[dict[str, Any]] = []
@@ -53,11 +53,11 @@ class _Phases:
     def _tell(self, name: str, ms: float) -> None:
         self.list.append({"phase": name.strip(), "ms": round(ms, 1)})
         if not self._common.json and not self._common.quiet:
-            say.out(f"{name:<16}{ms:8.0f} ms\n")
+            output.out(f"{name:<16}{ms:8.0f} ms\n")
 
 
 def init(
-    common: say.Common,
+    common: output.Common,
     *,
     workers: int | None = None,
     pool: int | None = None,
@@ -91,7 +91,7 @@ def init(
     return 0
 
 
-def _answers(common: say.Common) -> bool:
+def _answers(common: output.Common) -> bool:
     try:
         ask(common.layout, "hello")
     except NoSwarm:
@@ -111,7 +111,7 @@ def _interpreter(python: str | None) -> str | None:
     return found if os.path.isabs(found) else os.path.normpath(os.path.join(working_folder(), found))
 
 
-def _start(common: say.Common, flags: Mapping[str, object], phases: _Phases) -> bool:
+def _start(common: output.Common, flags: Mapping[str, object], phases: _Phases) -> bool:
     """Check everything that can be checked before anything is started; then start.  False: another ``init`` was quicker."""
     settings = _checked(flags)
     private_folder(common.layout.state)
@@ -135,7 +135,7 @@ def _checked(flags: Mapping[str, object]) -> Settings:
     return settings
 
 
-def _wait_ready(common: say.Common, phases: _Phases, *, tell: bool) -> None:
+def _wait_ready(common: output.Common, phases: _Phases, *, tell: bool) -> None:
     """Return when all workers are ready, telling what the controller reports meanwhile."""
     last_ms = 0.0
     for line in stream(common.layout, "ready"):
@@ -148,7 +148,7 @@ def _wait_ready(common: say.Common, phases: _Phases, *, tell: bool) -> None:
             last_ms = float(line["ms"])
 
 
-def _take_down(common: say.Common) -> None:
+def _take_down(common: output.Common) -> None:
     """Leave nothing of a swarm that we have just started and that has no worker: the next ``init`` would meet its settings."""
     try:
         snapshot = ask(common.layout, "status")["snapshot"]
@@ -161,23 +161,23 @@ def _take_down(common: say.Common) -> None:
         pass  # it has ended by itself, or hangs: what made the start fail is the thing to tell
 
 
-def _report(common: say.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None) -> None:
+def _report(common: output.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None) -> None:
     count, pid = hello["workers"], hello["pid"]
     if common.json:
         told = {"swarm": hello["swarm"], "started": started, "controller_pid": pid, "workers": count}
-        say.value({"schema_version": say.SCHEMA_VERSION, **told, "phases": phases.list, "ms": round(phases.total_ms, 1)})
+        output.value({"schema_version": output.SCHEMA_VERSION, **told, "phases": phases.list, "ms": round(phases.total_ms, 1)})
         return
     if common.quiet:
         return
     if hello.get("notice"):
-        say.warn(f"note: {hello['notice']}")
+        output.warn(f"note: {hello['notice']}")
     plural = "" if count == 1 else "s"
     if started:
-        say.out(f"ready: {count} worker{plural} in {phases.total_ms:.0f} ms (swarm {hello['swarm']}, controller pid {pid})\n")
+        output.out(f"ready: {count} worker{plural} in {phases.total_ms:.0f} ms (swarm {hello['swarm']}, controller pid {pid})\n")
     else:
-        say.out(f"already running: {count} worker{plural} (swarm {hello['swarm']}, controller pid {pid})\n")
+        output.out(f"already running: {count} worker{plural} (swarm {hello['swarm']}, controller pid {pid})\n")
         if asked and asked != count:
-            say.warn(
+            output.warn(
                 f"hint: it keeps its {count} worker{plural}; for {asked}: tmax down{common.flag}, then tmax init{common.flag} -n {asked}"
             )
-    say.out(f"look at it with: tmax attach{common.flag} (dashboard), or tmax attach{common.flag} w1; tmux keys: C-b d leaves\n")
+    output.out(f"look at it with: tmax attach{common.flag} (dashboard), or tmax attach{common.flag} w1; tmux keys: C-b d leaves\n")

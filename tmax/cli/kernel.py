@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tmax.cli import options, outcome, say
+from tmax.cli import arguments, outcome, output
 from tmax.cli.run import Job
 from tmax.cli.submit import new_request_id, process_settings
 from tmax.errors import UsageError
@@ -12,14 +12,14 @@ from tmax.errors import UsageError
 KERNELS = ("eigvals", "matmul", "reduce")
 """Known here so that a slip of the finger costs no place in the queue; a test holds it equal to the workers' table."""
 
-device = options.one_of("auto", "cpu", "cuda", "mps")
-backend = options.one_of("auto", "numpy", "torch")
+device = arguments.one_of("auto", "cpu", "cuda", "mps")
+backend = arguments.one_of("auto", "numpy", "torch")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """As the workers know them; not every library and device has all, which is for the worker to say."""
-dtype = options.one_of(*DTYPES)
+dtype = arguments.one_of(*DTYPES)
 
 
-def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int, seed: int, **chosen: Any) -> int:
+def kernel(common: output.Common, name: str, sizes: dict[str, int], *, repeat: int, seed: int, **chosen: Any) -> int:
     """Run kernel ``name`` on a worker; print its result.  TERM, HUP, INT and QUIT of ours cancel it, as with ``run``."""
     if name not in KERNELS:
         raise UsageError(f"unknown kernel {name!r}", hint=f"known kernels: {', '.join(KERNELS)}")
@@ -31,7 +31,7 @@ def kernel(common: say.Common, name: str, sizes: dict[str, int], *, repeat: int,
         job.close()
     found = answer["task"]
     if found["state"] == "done" and not (common.json or common.quiet):
-        say.out(table(found["result"]))
+        output.out(table(found["result"]))
         code = 0
     else:
         code = outcome.show(common, found, answer["blobs"])

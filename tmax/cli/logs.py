@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.cli.ask import ask, ask_or_read
 from tmax.cli.codec import encode
 from tmax.cli.ends import ids_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 
 
-def logs(common: say.Common, words: Sequence[str], *, follow: bool = False) -> int:
+def logs(common: output.Common, words: Sequence[str], *, follow: bool = False) -> int:
     """Print the output of a task, or a worker's pane; with ``follow`` go on until the task has ended."""
     if follow and common.json:
         raise UsageError("--follow and --json cannot be given together")
@@ -37,14 +37,14 @@ def logs(common: say.Common, words: Sequence[str], *, follow: bool = False) -> i
     if common.json:
         _say_json(answer)
     elif "text" in answer:
-        say.out(answer["text"].rstrip("\n") + "\n")
+        output.out(answer["text"].rstrip("\n") + "\n")
     else:
         print_output(answer)
         say_lost(answer)
     return 0
 
 
-def _found(common: say.Common, word: str) -> dict[str, Any]:
+def _found(common: output.Common, word: str) -> dict[str, Any]:
     """Ask about a worker of this name if there is one, else about the task that the word means."""
     if word.isascii() and word.isdigit():
         return ask(common.layout, "logs", target=int(word))
@@ -68,15 +68,15 @@ def _say_json(answer: dict[str, Any]) -> None:
     """Write the answer for a program: where the output lies, and the output as text, piece by piece: it may be larger than memory."""
     kept = {key: one for key, one in answer.items() if key not in {"ok", "tail", "wanted_file"}}
     if "tail" not in answer:
-        say.value({"schema_version": say.SCHEMA_VERSION, **kept})
+        output.value({"schema_version": output.SCHEMA_VERSION, **kept})
         return
     import codecs  # the interpreter has imported it as it started
 
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    say.out(encode({"schema_version": say.SCHEMA_VERSION, **kept})[:-1] + ', "output": "')
+    output.out(encode({"schema_version": output.SCHEMA_VERSION, **kept})[:-1] + ', "output": "')
     for data in output_of(answer):
-        say.out(encode(decoder.decode(data))[1:-1])
-    say.out(encode(decoder.decode(b"", final=True))[1:-1] + '"}\n')
+        output.out(encode(decoder.decode(data))[1:-1])
+    output.out(encode(decoder.decode(b"", final=True))[1:-1] + '"}\n')
 
 
 def output_of(answer: dict[str, Any]) -> Any:
@@ -95,10 +95,10 @@ def output_of(answer: dict[str, Any]) -> Any:
 def say_lost(answer: dict[str, Any]) -> None:
     """Say how much of the output is nowhere."""
     if answer.get("lost_bytes"):
-        say.warn(f"note: {answer['lost_bytes']} bytes that the task printed are not in its log: there was no room")
+        output.warn(f"note: {answer['lost_bytes']} bytes that the task printed are not in its log: there was no room")
 
 
 def print_output(answer: dict[str, Any]) -> None:
     """Write the output to stdout, as the task wrote it."""
     for data in output_of(answer):
-        say.out_bytes(data)
+        output.out_bytes(data)

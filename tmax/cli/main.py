@@ -15,8 +15,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tmax.cli import options, say
-from tmax.errors import Exit, UsageError
+from tmax.cli import arguments, output
+from tmax.errors import ExitCode, UsageError
 from tmax.version import __version__
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -62,7 +62,7 @@ CommonOptions: dict[str, Any] = {
     "debug": Annotated[bool, typer.Option("--debug", help="Tracebacks of tmax itself.")],
     "plain": Annotated[bool, typer.Option("--plain", help="No colour, nothing cut to the terminal's width.")],
     "color": Annotated[
-        str | None, typer.Option("--color", metavar="WHEN", parser=options.color, help="Colour: auto, always or never [default: auto].")
+        str | None, typer.Option("--color", metavar="WHEN", parser=arguments.color, help="Colour: auto, always or never [default: auto].")
     ],
 }
 
@@ -131,7 +131,7 @@ def _with_common(function: Callable[..., int]) -> Callable[..., int]:
     def call(ctx: typer.Context, **given: Any) -> int:
         # An option may stand before the verb or behind it; behind wins.
         common: dict[str, Any] = {**ctx.obj, **_take_common(given)}
-        return function(say.Common(**common), **given)
+        return function(output.Common(**common), **given)
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return _shaped(call, own)
@@ -143,7 +143,7 @@ def _name_flag(hint: Any) -> None:
         read = getattr(info, "parser", None)
         if read is not None and not isinstance(read, functools.partial):
             # The first flag is what typer calls the default until it has looked at the annotation.
-            info.parser = functools.partial(options.read_value, read, str(info.default))
+            info.parser = functools.partial(arguments.read_value, read, str(info.default))
             functools.update_wrapper(info.parser, read)
 
 
@@ -169,7 +169,7 @@ def _shaped(call: Callable[..., int], own: Sequence[inspect.Parameter]) -> Calla
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say.out(f"tmax {__version__}\n")
+        output.out(f"tmax {__version__}\n")
         raise typer.Exit
 
 
@@ -179,7 +179,7 @@ def _root(ctx: typer.Context, **given: Any) -> int:
         return 0
     from tmax.cli.status import status
 
-    return status(say.Common(**ctx.obj))
+    return status(output.Common(**ctx.obj))
 
 
 _Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version of tmax.")]
@@ -196,9 +196,9 @@ def run(words: Sequence[str]) -> int:
     try:
         with contextlib.redirect_stdout(said):
             answer = typer.main.get_command(app).main(list(words), prog_name="tmax", standalone_mode=False)
-        say.out(said.getvalue())
+        output.out(said.getvalue())
     except typer.Abort:
-        return int(Exit.INTERRUPTED)
+        return int(ExitCode.INTERRUPTED)
     except OSError:
         raise
     except Exception as error:

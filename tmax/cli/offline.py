@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.controller.fields import MAX_NUMBER
 from tmax.controller.listing import PAGE
 from tmax.controller.selected import no_task
@@ -22,18 +22,18 @@ from tmax.core.model import Task
 from tmax.core.snapshot import TaskView
 from tmax.core.tables import ps_text
 from tmax.errors import NoSwarm, TmaxError
-from tmax.storage.base import Reader
 from tmax.storage.store import open_for_reading
+from tmax.storage.task_store import Reader
 
 WHY = "its controller is not running"
 
 
-def _never_started(common: say.Common) -> bool:
+def _never_started(common: output.Common) -> bool:
     return not os.path.exists(common.layout.database)
 
 
 @contextmanager
-def _store(common: say.Common, missing: NoSwarm) -> Iterator[Reader]:
+def _store(common: output.Common, missing: NoSwarm) -> Iterator[Reader]:
     """Open the store and say that the answer comes from there; raise when there is none, or somebody has it."""
     if _never_started(common):
         raise NoSwarm(common.layout.swarm, "was never started") from missing
@@ -42,7 +42,7 @@ def _store(common: say.Common, missing: NoSwarm) -> Iterator[Reader]:
         yield reader
 
 
-def status(common: say.Common, missing: NoSwarm) -> int:
+def status(common: output.Common, missing: NoSwarm) -> int:
     """Say what is missing, and what is kept; always exit 3."""
     layout = common.layout
     if _never_started(common):
@@ -57,9 +57,9 @@ def status(common: say.Common, missing: NoSwarm) -> int:
         tasks = dict(loaded.counts)
         for task in loaded.tasks:
             tasks[task.state.value] = tasks.get(task.state.value, 0) + 1
-        say.value(
+        output.value(
             {
-                "schema_version": say.SCHEMA_VERSION,
+                "schema_version": output.SCHEMA_VERSION,
                 "swarm": layout.swarm,
                 "running": False,
                 "down": down,
@@ -71,7 +71,7 @@ def status(common: say.Common, missing: NoSwarm) -> int:
     raise NoSwarm(layout.swarm, why) from missing
 
 
-def ps(common: say.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
+def ps(common: output.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
     """Answer ``ps``: lines as a controller gives them."""
     with _store(common, missing) as reader:
         live = sorted(reader.loaded().tasks, key=lambda task: task.id)
@@ -119,7 +119,7 @@ def _first(reader: Reader, words: Sequence[str]) -> Task:
     return _found(reader, _ids(reader, words)[:1])[0]
 
 
-def ended(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> list[dict[str, Any]]:
+def ended(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> list[dict[str, Any]]:
     """Answer ``wait`` when all these tasks have ended; else there is nobody who would end them: NoSwarm."""
     plain: list[dict[str, Any]] = []
     with _store(common, missing) as reader:
@@ -132,14 +132,14 @@ def ended(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> list[di
     return plain
 
 
-def show(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
+def show(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
     """Answer ``show``."""
     with _store(common, missing) as reader:
         task = _first(reader, words)
     return {"task": whole_story(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
 
 
-def logs(common: say.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
+def logs(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
     """Answer ``logs`` of a task."""
     with _store(common, missing) as reader:
         task = _first(reader, words)

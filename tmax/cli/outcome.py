@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.cli.codec import encode
 from tmax.cli.ends import not_ended
-from tmax.errors import Exit, StoreError
+from tmax.errors import ExitCode, StoreError
 from tmax.task_end import DONE, ENDS, told
 
 TYPE_CHECKING = False
@@ -19,43 +19,43 @@ _CHUNK_BYTES = 3 << 18
 """A multiple of three, so that the base64 of the pieces is the base64 of the whole."""
 
 
-def show(common: say.Common, task: dict[str, Any], blobs: str) -> int:
+def show(common: output.Common, task: dict[str, Any], blobs: str) -> int:
     """Print what came of ``task`` (the answer of ``show``); ``blobs``: folder of large results.  Returns the exit code."""
     if task["state"] not in ENDS:
         raise not_ended(task, common.flag)
     if "blob" in task:
         _show_large(common, task, blobs)
     elif common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "task": say.with_iso(task)})
+        output.value({"schema_version": output.SCHEMA_VERSION, "task": output.with_iso(task)})
     elif task["state"] == DONE:
-        say.out(_text(task) + "\n")
+        output.out(_text(task) + "\n")
     else:
         complain(task, common.flag)
-    return int(Exit.OK if task["state"] == DONE else Exit.FAILED)
+    return int(ExitCode.OK if task["state"] == DONE else ExitCode.FAILED)
 
 
-def _show_large(common: say.Common, task: dict[str, Any], blobs: str) -> None:
+def _show_large(common: output.Common, task: dict[str, Any], blobs: str) -> None:
     """Print a result that is kept in a file, piece by piece.  A body that is not ours alone is never unpickled."""
     with _opened(task, blobs) as file:
         is_json = task["form"] == "json"
         if common.json:
             key = "result" if is_json else "pickle"
-            say.out(encode({"schema_version": say.SCHEMA_VERSION, "task": say.with_iso(task)})[:-2] + f', "{key}": ')
+            output.out(encode({"schema_version": output.SCHEMA_VERSION, "task": output.with_iso(task)})[:-2] + f', "{key}": ')
             for data in _json_text(file) if is_json else _base64_text(file):
-                say.out_bytes(data)
-            say.out("}}\n")
+                output.out_bytes(data)
+            output.out("}}\n")
         elif is_json:
             for data in _json_text(file):
-                say.out_bytes(data)
-            say.out("\n")
+                output.out_bytes(data)
+            output.out("\n")
         else:
-            say.out(unpickled(task, file.read()) + "\n")
+            output.out(unpickled(task, file.read()) + "\n")
 
 
 def _opened(task: dict[str, Any], blobs: str) -> BinaryIO:
     from tmax_pipes.blobs import opened
-    from tmax_pipes.errors import BlobError
     from tmax_pipes.jobs import Blob
+    from tmax_pipes.pipe_errors import BlobError
 
     try:
         return opened(blobs, Blob(**task.pop("blob")))
@@ -107,7 +107,7 @@ def _unreadable(task: dict[str, Any], error: Exception) -> StoreError:
         f"the result of task {task['id']} cannot be read here: {type(error).__name__}: {error}",
         hint="read it where its modules can be imported, or with --json",
     )
-    made.exit_code = Exit.FAILED
+    made.exit_code = ExitCode.FAILED
     return made
 
 
@@ -118,4 +118,4 @@ def complain(task: dict[str, Any], flag: str = "") -> None:
     lines.append(f"error: task {task['id']} {told(task['state'], task.get('why') or '')}")
     lines += [f"  worker {crash['worker']} died under it: {crash['cause']}" for crash in task.get("crashes") or ()]
     lines.append(f"hint: {failure.get('hint') or f'tmax logs{flag} ' + str(task['id'])}")
-    say.warn("\n".join(lines))
+    output.warn("\n".join(lines))

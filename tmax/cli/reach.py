@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.cli.ask import ask
 from tmax.errors import NoSwarm, NotFound, TmuxError, UsageError
 from tmax.layout import check_name
@@ -20,12 +20,12 @@ MONITOR = "tmax"
 """The monitor session; what ``attach`` without a word means."""
 
 
-def attach(common: say.Common, words: Sequence[str], *, read_only: bool = False) -> int:
+def attach(common: output.Common, words: Sequence[str], *, read_only: bool = False) -> int:
     """Become ``tmux attach`` to a worker, a task's worker, or the dashboard; inside tmux, open a new window instead."""
     target = words[0] if words else "dashboard"
     place = _place(common, target)
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, **{key: one for key, one in place.items() if key != "ok"}})
+        output.value({"schema_version": output.SCHEMA_VERSION, **{key: one for key, one in place.items() if key != "ok"}})
         return 0
     if _tmux_socket():
         return _inside(common, place, read_only=read_only)
@@ -72,7 +72,7 @@ def _try(command: list[str]) -> int:
     return 0
 
 
-def _place(common: say.Common, target: str) -> dict[str, Any]:
+def _place(common: output.Common, target: str) -> dict[str, Any]:
     layout = common.layout
     word = target
     if target.startswith("@"):
@@ -101,7 +101,7 @@ def _place(common: say.Common, target: str) -> dict[str, Any]:
         }
 
 
-def _check_session(common: say.Common, session: str) -> None:
+def _check_session(common: output.Common, session: str) -> None:
     """Raise NotFound when the swarm's tmux server has no such session, NoSwarm when it does not run.  Only tmux is there to be asked."""
     from tmax.engines.tmux import sessions
 
@@ -112,7 +112,7 @@ def _check_session(common: say.Common, session: str) -> None:
         raise NotFound(f"no session {session!r}, and no controller runs that could make it", hint=f"tmax tmux{common.flag} list-sessions")
 
 
-def _task_named(common: say.Common, word: str) -> str | None:
+def _task_named(common: output.Common, word: str) -> str | None:
     if word.isdigit():
         return None
     try:
@@ -128,7 +128,7 @@ def _become(command: list[str]) -> int:
         raise TmuxError("tmux is not installed", hint="install it, for example: sudo apt-get install tmux") from error
 
 
-def _inside(common: say.Common, place: dict[str, Any], *, read_only: bool) -> int:
+def _inside(common: output.Common, place: dict[str, Any], *, read_only: bool) -> int:
     """We are in a tmux already (the person's own, or the swarm's): never nest silently."""
     from tmax.engines.tmux import attach as carry_out
     from tmax.engines.tmux import attach_command
@@ -136,7 +136,7 @@ def _inside(common: say.Common, place: dict[str, Any], *, read_only: bool) -> in
     _check_outer()
     notice = carry_out(attach_command(common.layout, place["session"], pane=place["pane"], read_only=read_only))
     if notice:
-        say.warn(notice)
+        output.warn(notice)
     return 0
 
 
@@ -160,7 +160,7 @@ def _check_outer() -> None:
     raise TmuxError(f"TMUX names a tmux server that {why}: {path}", hint="leave it out: env -u TMUX tmax attach")
 
 
-def tmux(common: say.Common, words: Sequence[str]) -> int:
+def tmux(common: output.Common, words: Sequence[str]) -> int:
     """Become ``tmux`` with these words, on the swarm's own server."""
     if not os.path.exists(common.layout.tmux):
         raise NoSwarm(common.layout.swarm, "has no tmux server")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 
-from tmax.cli import say
-from tmax.cli.again import ask_again
+from tmax.cli import output
 from tmax.cli.follow import follow
 from tmax.cli.input import Input
+from tmax.cli.reconnect import ask_again
 from tmax.cli.signals import Signals
 from tmax.cli.submit import accept, new_request_id, not_known, task_of
 from tmax.task_end import end_of_failure
@@ -33,7 +33,7 @@ class _Unwritable(Exception):
         super().__init__()
 
 
-def run(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
+def run(common: output.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
     """Submit a command (or with ``py`` a function) and stay with it; return its exit code, 128 + n for signal n.
 
     With ``json`` nothing is shown until it has ended; then everything, as one value.
@@ -65,7 +65,7 @@ def _terminal_size() -> list[int] | None:
 class Job:
     """One task that ends when its command does, from the signals that are heard to its end."""
 
-    def __init__(self, common: say.Common, source: Input | None) -> None:
+    def __init__(self, common: output.Common, source: Input | None) -> None:
         self._common = common
         self._source = source
         self._task = 0
@@ -83,19 +83,19 @@ class Job:
         common = self._common
         self._accept(task, request_id)
         common.talk(f"task {self._task}")
-        output: list[bytes] = []
+        lines: list[bytes] = []
         try:
             if common.json:
-                self._follow(output.append, None)
+                self._follow(lines.append, None)
             else:
-                self._follow(_checked(say.out_bytes), _checked(_err_bytes))
+                self._follow(_checked(output.out_bytes), _checked(_err_bytes))
         except _Unwritable as unwritable:
             self._cancel()
             self._follow(_ignore, None)
             raise unwritable.error from None
         answer = ask_again(common, "show", id=self._task)
         if common.json:
-            answer["task"]["output"] = b"".join(output).decode("utf-8", "replace")
+            answer["task"]["output"] = b"".join(lines).decode("utf-8", "replace")
         code = finish(common, answer["task"], answer["blobs"])
         return code if self.exit_code is None else self.exit_code
 
@@ -121,7 +121,7 @@ class Job:
 
     def _say_second(self) -> None:
         if not self._task:
-            say.warn(f"note: {not_known(self._request_id)}")
+            output.warn(f"note: {not_known(self._request_id)}")
 
     def _signalled(self) -> None:
         self._signals.take()
@@ -140,7 +140,7 @@ class Job:
 
 
 def _err_bytes(data: bytes) -> None:
-    say.write_all(2, data)
+    output.write_all(2, data)
 
 
 def _ignore(_data: bytes) -> None:
@@ -159,7 +159,7 @@ def _checked(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
     return checked
 
 
-def finish(common: say.Common, task: dict[str, Any], blobs: str) -> int:
+def finish(common: output.Common, task: dict[str, Any], blobs: str) -> int:
     """Print the result of a function, or why there is none; return the exit code that tells how ``task`` ended."""
     from tmax.cli import outcome
 

@@ -24,24 +24,24 @@ class StandInUnpickler(pickle.Unpickler):
         """Return the class or function of this name."""
         if module_name != "__main__":
             return super().find_class(module_name, name)
-        return self._made.setdefault(name, Shown(name.rpartition(".")[2], (StandIn,), {}))
+        return self._made.setdefault(name, StandInMeta(name.rpartition(".")[2], (StandIn,), {}))
 
 
-class Shown(type):
+class StandInMeta(type):
     """The class of such classes: what is asked of one is shown by its name, too, as ``Color.RED`` or a method that makes objects."""
 
-    def __getattr__(cls, name: str) -> Shown:
+    def __getattr__(cls, name: str) -> StandInMeta:
         """Return a class that can be called, in the place of whatever this is."""
         if name.startswith("__"):
             raise AttributeError(name)
-        return Shown(f"{cls.__name__}.{name}", (StandIn,), {})
+        return StandInMeta(f"{cls.__name__}.{name}", (StandIn,), {})
 
     def __repr__(cls) -> str:
         """Its name."""
         return cls.__name__
 
 
-class StandIn(metaclass=Shown):
+class StandIn(metaclass=StandInMeta):
     """An object of a class that is not here."""
 
     _args: tuple[object, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tmax.cli import say
+from tmax.cli import output
 from tmax.cli.ask import LOOK_S, SILENCE_S, ask, ask_or_read, stream
 from tmax.errors import NoSwarm, UsageError
 
@@ -16,16 +16,16 @@ SOON = 1000
 """Rows for which a controller that is alive needs no time worth mentioning."""
 
 
-def status(common: say.Common) -> int:
+def status(common: output.Common) -> int:
     """Print the swarm, its tasks and its workers; nothing with ``--quiet``, where the exit code says whether it runs."""
 
     def asked() -> int:
         if common.json:
-            say.value(say.with_iso(ask(common.layout, "status")["snapshot"]))
+            output.value(output.with_iso(ask(common.layout, "status")["snapshot"]))
         elif common.quiet:
             ask(common.layout, "hello")
         else:
-            say.out(ask(common.layout, "status", **common.look())["text"])
+            output.out(ask(common.layout, "status", **common.look())["text"])
         return 0
 
     def read(missing: NoSwarm) -> int:
@@ -36,19 +36,19 @@ def status(common: say.Common) -> int:
     return ask_or_read(asked, read)
 
 
-def workers(common: say.Common) -> int:
+def workers(common: output.Common) -> int:
     """Print the workers, one a line; their names only with ``--quiet``."""
     if common.json:
         found = ask(common.layout, "workers")["workers"]
-        say.value({"schema_version": say.SCHEMA_VERSION, "workers": say.with_iso(found)})
+        output.value({"schema_version": output.SCHEMA_VERSION, "workers": output.with_iso(found)})
     elif common.quiet:
-        say.out("".join(f"{worker['name']}\n" for worker in ask(common.layout, "workers")["workers"]))
+        output.out("".join(f"{worker['name']}\n" for worker in ask(common.layout, "workers")["workers"]))
     else:
-        say.out(ask(common.layout, "workers", **common.look())["text"])
+        output.out(ask(common.layout, "workers", **common.look())["text"])
     return 0
 
 
-def ps(common: say.Common, *, every: bool = False, state: str = "", failed: bool = False, limit: int | None = None) -> int:
+def ps(common: output.Common, *, every: bool = False, state: str = "", failed: bool = False, limit: int | None = None) -> int:
     """Print tasks, one a line; their ids only with ``--quiet``."""
     from tmax.task_end import BROKEN  # of all that is here only this verb needs it
 
@@ -75,17 +75,17 @@ def _begun(lines: Iterator[dict[str, Any]]) -> tuple[dict[str, Any], Iterator[di
     return next(lines), lines
 
 
-def show_tasks(common: say.Common, first: dict[str, Any], others: Iterator[dict[str, Any]]) -> None:
+def show_tasks(common: output.Common, first: dict[str, Any], others: Iterator[dict[str, Any]]) -> None:
     """Print the lines of an answer in the form that was asked for, each as it comes."""
-    listed = say.List("tasks")
+    listed = output.List("tasks")
     line: dict[str, Any] | None = first
     while line is not None:
         if common.json:
             listed.add(line["tasks"])
         elif common.quiet:
-            say.out("".join(f"{task['id']}\n" for task in line["tasks"]))
+            output.out("".join(f"{task['id']}\n" for task in line["tasks"]))
         else:
-            say.out(line["text"])
+            output.out(line["text"])
         line = next(others, None)
     if common.json:
         listed.end()

@@ -12,10 +12,10 @@ import os
 import resource
 import sys
 
-from tmax.cli import say
-from tmax.cli.again import ask_again
+from tmax.cli import output
 from tmax.cli.ask import LOOK_S, ask
 from tmax.cli.codec import decode
+from tmax.cli.reconnect import ask_again
 from tmax.errors import TmaxError, UsageError, WaitTimedOut
 from tmax.layout import submitting_task
 
@@ -31,14 +31,14 @@ _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What the interpreter may set LC_CTYPE to (PEP 538)."""
 
 
-def submit(common: say.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
+def submit(common: output.Common, words: Sequence[str], *, request_id: str = "", **given: Any) -> int:
     """Submit a command, or with ``py`` a Python function; print the task's id."""
     request_id = request_id or new_request_id()
     task_id = accept(common, task_of(words, **given), request_id)
     if common.json:
-        say.value({"schema_version": say.SCHEMA_VERSION, "id": task_id, "request_id": request_id})
+        output.value({"schema_version": output.SCHEMA_VERSION, "id": task_id, "request_id": request_id})
     else:
-        say.out(f"{task_id}\n")
+        output.out(f"{task_id}\n")
         common.talk(f"accepted; follow it with: tmax logs{common.flag} -f {task_id}")
     return 0
 
@@ -139,7 +139,7 @@ def limits() -> dict[str, list[int]]:
     return found
 
 
-def accept(common: say.Common, task: dict[str, Any], request_id: str) -> int:
+def accept(common: output.Common, task: dict[str, Any], request_id: str) -> int:
     """Have the task accepted exactly once and return its id.  Raises as ``ask_again`` does."""
     parent = submitting_task(common.layout.swarm)
     if parent:
@@ -160,7 +160,7 @@ def not_known(request_id: str) -> str:
     return f"whether the task was accepted is not known; to find out: the same command with --request-id {request_id}"
 
 
-def take_back(common: say.Common, task: dict[str, Any], request_id: str) -> None:
+def take_back(common: output.Common, task: dict[str, Any], request_id: str) -> None:
     """After Ctrl-C before the answer: cancel what this request may have made; another Ctrl-C leaves at once.
 
     The request is made again to learn the task's id; should it not have arrived the first time, its task is cancelled as well.
@@ -169,4 +169,4 @@ def take_back(common: say.Common, task: dict[str, Any], request_id: str) -> None
         ids = ask(common.layout, "submit", LOOK_S, tasks=[task], request_id=request_id)["ids"]
         ask(common.layout, "cancel", LOOK_S, ids=ids)
     except (TmaxError, OSError, KeyboardInterrupt):
-        say.warn(f"note: {not_known(request_id)}")
+        output.warn(f"note: {not_known(request_id)}")

@@ -6,28 +6,28 @@ from typing import Annotated, Any
 
 import typer
 
-from tmax.cli import ends, kernel, logs, options, reach, run, status, submit
+from tmax.cli import arguments, ends, kernel, logs, reach, run, status, submit
 from tmax.cli.main import Dry, Words, verb
-from tmax.cli.say import Common
+from tmax.cli.output import Common
 
-Name = Annotated[str | None, typer.Option("--name", metavar="X", parser=options.task_name, help="A name to find the task by.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="X", parser=arguments.task_name, help="A name to find the task by.")]
 Priority = Annotated[
     str | None,
-    typer.Option("--priority", "-p", metavar="LEVEL", parser=options.priority, help="low, normal, high or critical [default: normal]."),
+    typer.Option("--priority", "-p", metavar="LEVEL", parser=arguments.priority, help="low, normal, high or critical [default: normal]."),
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="TIME", parser=options.seconds, help="End it after this time: 90, 30s, 30m, 1h30m.")
+    float | None, typer.Option("--timeout", metavar="TIME", parser=arguments.seconds, help="End it after this time: 90, 30s, 30m, 1h30m.")
 ]
 Grace = Annotated[
-    float | None, typer.Option("--grace", metavar="TIME", parser=options.seconds, help="Between asking it to end and killing it.")
+    float | None, typer.Option("--grace", metavar="TIME", parser=arguments.seconds, help="Between asking it to end and killing it.")
 ]
 Retries = Annotated[
-    int | None, typer.Option("--retries", metavar="N", parser=options.count, help="Run it again, up to N times, when it fails.")
+    int | None, typer.Option("--retries", metavar="N", parser=arguments.count, help="Run it again, up to N times, when it fails.")
 ]
 Deliveries = Annotated[
     int | None,
     typer.Option(
-        "--deliveries", metavar="N", parser=options.count, help="Workers that may die under it; for a command: run it again then."
+        "--deliveries", metavar="N", parser=arguments.count, help="Workers that may die under it; for a command: run it again then."
     ),
 ]
 Delivery = Annotated[
@@ -35,14 +35,14 @@ Delivery = Annotated[
     typer.Option(
         "--delivery",
         metavar="HOW",
-        parser=options.delivery,
+        parser=arguments.delivery,
         help="at-least-once (functions and kernels) or at-most-once (commands), when a worker dies.",
     ),
 ]
 RequestId = Annotated[
     str | None,
     typer.Option(
-        "--request-id", metavar="R", parser=options.request_id, help="A second submit with the same R gives the first one's task."
+        "--request-id", metavar="R", parser=arguments.request_id, help="A second submit with the same R gives the first one's task."
     ),
 ]
 Split = Annotated[bool, typer.Option("--split", help="Two pipes for stdout and stderr instead of one terminal.")]
@@ -147,10 +147,10 @@ def _run(
 def _kernel(
     common: Common,
     kernel_name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
-    n: Annotated[int | None, typer.Option("--n", parser=options.positive, metavar="N", help="Size.")] = None,
-    m: Annotated[int | None, typer.Option("--m", parser=options.positive, metavar="N", help="Rows, where they differ.")] = None,
-    k: Annotated[int | None, typer.Option("--k", parser=options.positive, metavar="N", help="Inner size of a product.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", parser=options.positive, metavar="N", help="How many at once.")] = None,
+    n: Annotated[int | None, typer.Option("--n", parser=arguments.positive, metavar="N", help="Size.")] = None,
+    m: Annotated[int | None, typer.Option("--m", parser=arguments.positive, metavar="N", help="Rows, where they differ.")] = None,
+    k: Annotated[int | None, typer.Option("--k", parser=arguments.positive, metavar="N", help="Inner size of a product.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", parser=arguments.positive, metavar="N", help="How many at once.")] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", parser=kernel.dtype, metavar="T", help="float64, float32, float16, bfloat16 [default: float64]."),
@@ -161,8 +161,8 @@ def _kernel(
     backend: Annotated[
         str | None, typer.Option("--backend", parser=kernel.backend, metavar="B", help="auto, numpy or torch [default: auto].")
     ] = None,
-    repeat: Annotated[int | None, typer.Option("--repeat", parser=options.positive, metavar="K", help="Timed runs [default: 1].")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", parser=options.count, metavar="N", help="Of the inputs [default: 0].")] = None,
+    repeat: Annotated[int | None, typer.Option("--repeat", parser=arguments.positive, metavar="K", help="Timed runs [default: 1].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", parser=arguments.count, metavar="N", help="Of the inputs [default: 0].")] = None,
     timeout_s: Timeout = None,
     priority: Priority = None,
 ) -> int:
@@ -187,7 +187,7 @@ def _wait(
     common: Common,
     words: Tasks,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", metavar="TIME", parser=options.seconds, help="Wait at most so long; then exit 75.")
+        float | None, typer.Option("--timeout", metavar="TIME", parser=arguments.seconds, help="Wait at most so long; then exit 75.")
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Return as soon as one did not succeed.")] = False,
     ignore_failures: Annotated[bool, typer.Option("--ignore-failures", help="Exit 0 also when one did not succeed.")] = False,
@@ -227,11 +227,11 @@ def _ps(
     common: Common,
     every: Annotated[bool, typer.Option("--all", "-a", help="Ended tasks too.")] = False,
     state: Annotated[
-        str | None, typer.Option("--state", metavar="S[,S]", parser=options.states, help=f"Only these: {', '.join(options.STATES)}.")
+        str | None, typer.Option("--state", metavar="S[,S]", parser=arguments.states, help=f"Only these: {', '.join(arguments.STATES)}.")
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only failed, dead and interrupted ones.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-l", metavar="N", parser=options.count, help="At most N; 0: no limit [default: 50].")
+        int | None, typer.Option("--limit", "-l", metavar="N", parser=arguments.count, help="At most N; 0: no limit [default: 50].")
     ] = None,
 ) -> int:
     """List tasks."""

@@ -47,17 +47,17 @@ _log = logging.getLogger("tmax.control")
 class Handler(Protocol):
     """Who answers.  May raise TmaxError, which is then the answer; called on the reactor's thread."""
 
-    def on_request(self, ask: Ask) -> None:
+    def on_request(self, ask: Request) -> None:
         """Somebody asks a JSON verb."""
 
-    def on_bulk(self, peer: Peer, request: BulkRequest) -> None:
+    def on_bulk(self, peer: ClientConnection, request: BulkRequest) -> None:
         """A client of the Python API says something."""
 
-    def on_closed(self, peer: Peer) -> None:
+    def on_closed(self, peer: ClientConnection) -> None:
         """This peer's connection is over; said once for each peer."""
 
 
-class Ask:
+class Request:
     """One JSON request.  It is answered once: by ``answer`` or ``fail``, after any number of ``stream``.
 
     Until then further requests of the same connection wait, as answers carry no name of their question.
@@ -66,7 +66,7 @@ class Ask:
 
     __slots__ = ("_open", "fields", "peer", "verb")
 
-    def __init__(self, peer: Peer, verb: str, fields: dict[str, object]) -> None:
+    def __init__(self, peer: ClientConnection, verb: str, fields: dict[str, object]) -> None:
         self.peer = peer
         self.verb = verb
         self.fields = fields
@@ -105,7 +105,7 @@ class Ask:
             self.peer.end_ask(self)
 
 
-class Peer:
+class ClientConnection:
     """One connection.  ``number`` is never used twice by one server; ``pid`` is the peer's as the kernel saw it connect."""
 
     def __init__(self, server: Server, sock: socket.socket, pid: int, number: int) -> None:
@@ -119,7 +119,7 @@ class Peer:
         self._frames: Frames | None = None
         self._inbox = bytearray()
         self._scanned = 0
-        self._ask: Ask | None = None
+        self._ask: Request | None = None
         self._taking = False
         self._closing = False
         self._unsent = bytearray()
@@ -197,9 +197,9 @@ class Peer:
         try:
             verb, fields = _understood(line)
         except UsageError as error:
-            Ask(self, "", {}).fail(error)
+            Request(self, "", {}).fail(error)
             return
-        ask = self._ask = Ask(self, verb, fields)
+        ask = self._ask = Request(self, verb, fields)
         try:
             self._server.handler.on_request(ask)
         except TmaxError as error:
@@ -209,7 +209,7 @@ class Peer:
             _log.exception("request %r of peer %d (pid %d)", verb, self.number, self.pid)
             ask.fail_if_open(TmaxError("internal error; the controller's log has it"))
 
-    def end_ask(self, ask: Ask) -> None:
+    def end_ask(self, ask: Request) -> None:
         """Go on with the next request of this connection (called by Ask)."""
         if self._ask is ask:
             self._ask = None
@@ -317,7 +317,7 @@ class Server:
         self.handler = handler
         self._path = path
         self._numbers = itertools.count(1)
-        self._peers: dict[int, Peer] = {}
+        self._peers: dict[int, ClientConnection] = {}
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._sock, self._inode = _listening(path)
@@ -366,7 +366,7 @@ class Server:
             sock.close()
             return
         number = next(self._numbers)
-        self._peers[number] = Peer(self, sock, pid, number)
+        self._peers[number] = ClientConnection(self, sock, pid, number)
 
     def _turn_away(self) -> None:
         """No descriptor is left: with the spare one take a connection and end it, or the loop would spin on it."""
@@ -381,7 +381,7 @@ class Server:
         except OSError:
             self._spare = os.dup(self._sock.fileno())  # some thread took the one just freed; any descriptor will do
 
-    def forget(self, peer: Peer) -> None:
+    def forget(self, peer: ClientConnection) -> None:
         """Let go of a peer whose connection is over (called by Peer)."""
         del self._peers[peer.number]
         peer.release()

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     born = time.monotonic()
     options = _arguments(sys.argv[1:] if argv is None else argv)
     os.umask(0o077)
-    from tmax.controller.house import Controller  # its imports are part of the start we report on
+    from tmax.controller.loop import Controller  # its imports are part of the start we report on
 
     try:
         controller = Controller(Layout(check_name(options.swarm), options.state, options.runtime), born)

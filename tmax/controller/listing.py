@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tmax.control.server import Ask
+from tmax.control.server import Request
 from tmax.controller import fields
-from tmax.controller.pieces import Pieces
+from tmax.controller.chunked_reply import ChunkedReply
 from tmax.controller.slices import Steps
 from tmax.controller.views import explain, task_view
 from tmax.core import tables
@@ -26,8 +26,8 @@ from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import UsageError
 
 if TYPE_CHECKING:
-    from tmax.controller.house import Controller
-    from tmax.storage.base import Reader
+    from tmax.controller.loop import Controller
+    from tmax.storage.task_store import Reader
 
 PAGE = 200
 """Rows that are read from the store at once: commits wait for them."""
@@ -39,7 +39,7 @@ USUAL = 50
 class Listing:
     """One ``ps``.  Raises UsageError for fields that are not understood."""
 
-    def __init__(self, house: Controller, ask: Ask, look: tuple[int, bool]) -> None:
+    def __init__(self, house: Controller, ask: Request, look: tuple[int, bool]) -> None:
         self._house = house
         self._ask = ask
         self._states = _states(ask)
@@ -47,7 +47,7 @@ class Listing:
         self._seen: set[int] = set()
         self._table = tables.ps_table(*look) if ask.fields.get("text") else None
         self._now = time.time()
-        self._pieces = Pieces(ask, "tasks" if self._table is None else "text")
+        self._pieces = ChunkedReply(ask, "tasks" if self._table is None else "text")
 
     def steps(self) -> Steps[None]:
         """Make the answer and give it."""
@@ -64,9 +64,9 @@ class Listing:
 
     def _live(self) -> Steps[None]:
         house = self._house
-        desk = house.scheduler.desk
+        state = house.scheduler.state
         for task in house.painter.started():
-            if self._take(task, explain(desk, task)):
+            if self._take(task, explain(state, task)):
                 yield from self._pieces.flow()
         for task, why in house.painter.unstarted():
             if not self._left:
@@ -106,7 +106,7 @@ def _page(count: int, states: set[str] | None, before: int | None, reader: Reade
     return reader.ended(count, states, before)
 
 
-def _states(ask: Ask) -> set[str] | None:
+def _states(ask: Request) -> set[str] | None:
     """Return the states that are asked for; None: no choice was made."""
     given = ask.fields.get("state")
     names = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else []

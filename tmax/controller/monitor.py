@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tmax.control.server import Ask, Peer
+from tmax.control.server import ClientConnection, Request
 from tmax.controller.views import to_plain
 from tmax.reactor import Timer
 
 if TYPE_CHECKING:
-    from tmax.controller.house import Controller
+    from tmax.controller.loop import Controller
 
 
 class Monitor:
@@ -18,7 +18,7 @@ class Monitor:
 
     def __init__(self, house: Controller) -> None:
         self._house = house
-        self._watches: dict[Ask, bool] = {}
+        self._watches: dict[Request, bool] = {}
         self._timer: Timer | None = None
         house.engine.on_viewers(self._looked_at)
 
@@ -32,17 +32,17 @@ class Monitor:
         dashboard += ["--swarm", layout.swarm, "--control", layout.control, "--tmux", layout.tmux]
         house.engine.monitor({"dashboard": dashboard, "log": ["tail", "-n", "200", "-F", layout.log]})
 
-    def add(self, ask: Ask, *, always: bool) -> None:
+    def add(self, ask: Request, *, always: bool) -> None:
         """Begin to push to this connection; ``always``: also when nobody looks at the monitor session."""
         self._watches[ask] = always
         ask.stream(snapshot=to_plain(self._house.painter.paint()))
         self._looked_at()
 
-    def on_closed(self, peer: Peer) -> None:
+    def on_closed(self, peer: ClientConnection) -> None:
         """This connection is gone."""
         self._watches = {ask: always for ask, always in self._watches.items() if ask.peer is not peer}
 
-    def _wanted(self) -> list[Ask]:
+    def _wanted(self) -> list[Request]:
         looked_at = self._house.engine.viewers() > 0
         return [ask for ask, always in self._watches.items() if always or looked_at]
 

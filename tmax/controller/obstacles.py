@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tmax.core import nesting
 
 if TYPE_CHECKING:
-    from tmax.controller.house import Controller
+    from tmax.controller.loop import Controller
     from tmax.reactor import Timer
 
 LOG = logging.getLogger("tmax.controller")
@@ -31,10 +31,10 @@ class Obstacles:
 
     def look(self) -> None:
         """A turn has ended."""
-        desk = self._house.scheduler.desk
-        if not (desk.ledger.family.children or self._told or self._timer):
+        state = self._house.scheduler.state
+        if not (state.ledger.family.children or self._told or self._timer):
             return  # nearly always
-        if not nesting.obstacle(desk):
+        if not nesting.obstacle(state):
             self._told = False
             if self._timer is not None:
                 self._timer.cancel()
@@ -44,10 +44,10 @@ class Obstacles:
 
     def _tell(self) -> None:
         self._timer = None
-        desk = self._house.scheduler.desk
-        text = nesting.obstacle(desk)
+        state = self._house.scheduler.state
+        text = nesting.obstacle(state)
         if text:
             self._told = True
             LOG.warning("%s", text)
-            held = [number for life in desk.roster.lives.values() for number in life.held]
+            held = [number for life in state.roster.lives.values() for number in life.held]
             self._house.clients.on_obstacle(text, held)

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tmax.control.protocol import BulkEnd, BulkEnded
-from tmax.control.server import Ask, Peer
-from tmax.controller.clients import NAMED, Waiter, bulk_end
+from tmax.control.server import ClientConnection, Request
+from tmax.controller.chunked_reply import BEHIND_BYTES, ChunkedReply
 from tmax.controller.fields import TASKS_HINT
 from tmax.controller.listing import PAGE
-from tmax.controller.pieces import BEHIND_BYTES, Pieces
 from tmax.controller.selectors import select
 from tmax.controller.slices import Steps
 from tmax.controller.views import task_view
-from tmax.core.events import CancelAsked
+from tmax.controller.waiters import NAMED, Waiter, bulk_end
+from tmax.core.events import CancelRequested
 from tmax.errors import NotFound, TmaxError, UsageError
 
 if TYPE_CHECKING:
-    from tmax.controller.house import Controller
+    from tmax.controller.loop import Controller
     from tmax.core.model import Task
-    from tmax.storage.base import Reader
+    from tmax.storage.task_store import Reader
 
 LOOKED_UP = 1000
 """Numbers that are looked up in one step."""
@@ -34,7 +34,7 @@ CANCELLED = 250
 """Tasks that are cancelled in one turn."""
 
 
-def wanted_ids(ask: Ask) -> list[int]:
+def wanted_ids(ask: Request) -> list[int]:
     """Return the field ``ids``, each number once, or raise UsageError."""
     ids = ask.fields.get("ids")
     # In C, as there may be very many; a bool is not an int here.
@@ -66,7 +66,7 @@ class Selected:
 
     def wait(self, waiter: Waiter) -> Steps[None]:
         """Find out which of its tasks are still under way and how the others have ended; from then on it answers by itself."""
-        clients, tasks = self._house.clients, self._house.scheduler.desk.ledger.tasks
+        clients, tasks = self._house.clients, self._house.scheduler.state.ledger.tasks
         gone: list[int] = []
         unknown: list[int] = []
         for part in _parts(waiter.ids, LOOKED_UP):
@@ -87,15 +87,15 @@ class Selected:
 
     # -- cancel ------------------------------------------------------------------------------------
 
-    def cancel(self, ask: Ask, ids: Sequence[int]) -> Steps[None]:
+    def cancel(self, ask: Request, ids: Sequence[int]) -> Steps[None]:
         """Cancel these tasks, or with ``dry_run`` say what would be; nothing when one of them does not exist.
 
         With ``begun`` false those that have begun go on.
         """
         begun = ask.fields.get("begun") is not False
-        tasks = self._house.scheduler.desk.ledger.tasks
+        tasks = self._house.scheduler.state.ledger.tasks
         ended = yield from self._ended_states([number for number in ids if number not in tasks])
-        pieces = Pieces(ask, "results")
+        pieces = ChunkedReply(ask, "results")
         for part in _parts(ids, CANCELLED):
             before = {number: tasks[number].state.value for number in part if number in tasks}
             if ask.fields.get("dry_run"):
@@ -130,7 +130,7 @@ class Selected:
                 results.update(told)
                 go_on()
 
-            self._house.emit(CancelAsked(token=self._house.clients.expect_cancelled(answered), tasks=ids, begun=begun))
+            self._house.emit(CancelRequested(token=self._house.clients.expect_cancelled(answered), tasks=ids, begun=begun))
 
         yield wait
         return results
@@ -142,9 +142,9 @@ class Selected:
 
     # -- watch and select --------------------------------------------------------------------------
 
-    def watch(self, peer: Peer, ids: Sequence[int]) -> Steps[None]:
+    def watch(self, peer: ClientConnection, ids: Sequence[int]) -> Steps[None]:
         """Tell this bulk connection when these tasks end; those that have ended, now."""
-        tasks = self._house.scheduler.desk.ledger.tasks
+        tasks = self._house.scheduler.state.ledger.tasks
         gone: list[int] = []
         for part in _parts(ids, LOOKED_UP):
             self._house.clients.watch(peer, [number for number in part if number in tasks])
@@ -159,12 +159,12 @@ class Selected:
             if peer.unsent_bytes > BEHIND_BYTES:
                 yield peer.when_sent
 
-    def select(self, ask: Ask) -> Steps[None]:
+    def select(self, ask: Request) -> Steps[None]:
         """Answer with the numbers that the words mean."""
         words = ask.fields.get("selectors")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise UsageError("selectors must be a list of words")
-        last = self._house.scheduler.desk.ledger.next_task - 1
+        last = self._house.scheduler.state.ledger.next_task - 1
         found = yield from self._house.reading(partial(_selected, words, last))
         if isinstance(found, TmaxError):
             raise found

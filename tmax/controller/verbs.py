@@ -10,25 +10,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tmax.control.protocol import BulkAccepted, BulkCancel, BulkRefused, BulkRequest, BulkSubmit, BulkWatch
-from tmax.control.server import Ask, Peer
+from tmax.control.server import ClientConnection, Request
 from tmax.controller import fields
-from tmax.controller.clients import Waiter
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.listing import Listing
 from tmax.controller.selected import LOOKED_UP, Selected, wanted_ids
 from tmax.controller.slices import Steps
 from tmax.controller.views import explain, to_plain, whole_story
+from tmax.controller.waiters import Waiter
 from tmax.core import nesting, tables
 from tmax.core.events import HoldSet, Submitted
 from tmax.core.model import NewTask, Task
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
-from tmax.storage.trouble import full, removed
+from tmax.storage.store_errors import full, removed
 from tmax.version import __version__
 from tmax_pipes.messages import Report
 
 if TYPE_CHECKING:
-    from tmax.controller.house import Controller
+    from tmax.controller.loop import Controller
     from tmax.storage.store import Reader
 
 
@@ -42,7 +42,7 @@ class Verbs:
     def __init__(self, house: Controller) -> None:
         self._house = house
         self._selected = Selected(house)
-        self._reading: dict[str, Callable[[Ask], None]] = {
+        self._reading: dict[str, Callable[[Request], None]] = {
             "status": self._status,
             "workers": self._workers,
             "ps": self._ps,
@@ -52,7 +52,7 @@ class Verbs:
             "locate": self._locate,
             "select": lambda ask: self._in_slices(ask, self._selected.select(ask)),
         }
-        self._doing: dict[str, Callable[[Ask], None]] = {
+        self._doing: dict[str, Callable[[Request], None]] = {
             "hello": self._hello,
             "ready": self._ready,
             "submit": self._submit,
@@ -67,7 +67,7 @@ class Verbs:
 
     # -- the server's handler ----------------------------------------------------------------------
 
-    def on_request(self, ask: Ask) -> None:
+    def on_request(self, ask: Request) -> None:
         """Answer one JSON verb; a reading one only when everything decided is on disk."""
         reading = self._reading.get(ask.verb)
         doing = self._doing.get(ask.verb)
@@ -81,13 +81,13 @@ class Verbs:
             )
 
     @staticmethod
-    def _guarded(call: Callable[[Ask], None], ask: Ask) -> None:
+    def _guarded(call: Callable[[Request], None], ask: Request) -> None:
         try:
             call(ask)
         except TmaxError as error:
             ask.fail(error)
 
-    def on_bulk(self, peer: Peer, request: BulkRequest) -> None:
+    def on_bulk(self, peer: ClientConnection, request: BulkRequest) -> None:
         """Take one bulk frame of the Python API."""
         if isinstance(request, BulkSubmit):
             self._bulk_submit(peer, request)
@@ -96,40 +96,40 @@ class Verbs:
         else:
             self._bulk_cancel(request)
 
-    def on_closed(self, peer: Peer) -> None:
+    def on_closed(self, peer: ClientConnection) -> None:
         """A connection ended."""
         self._house.clients.on_closed(peer)
         self._house.monitor.on_closed(peer)
 
     # -- swarm -------------------------------------------------------------------------------------
 
-    def _hello(self, ask: Ask) -> None:
+    def _hello(self, ask: Request) -> None:
         house = self._house
-        desk = house.scheduler.desk
+        state = house.scheduler.state
         ask.answer(
             swarm=house.layout.swarm,
             pid=os.getpid(),
             epoch=house.epoch,
             version=__version__,
-            workers=desk.roster.workers_wanted,
-            ready=desk.roster.ready_once,
+            workers=state.roster.workers_wanted,
+            ready=state.roster.ready_once,
             notice=house.painter.notice(),
             python=sys.executable,
             healed=house.healer.times,
         )
 
-    def _ready(self, ask: Ask) -> None:
+    def _ready(self, ask: Request) -> None:
         timeout_s = fields.seconds(ask.fields.get("timeout_s"))
         self._house.clients.want_ready(ask, READY_S if timeout_s is None else timeout_s)
 
-    def _status(self, ask: Ask) -> None:
+    def _status(self, ask: Request) -> None:
         snapshot = self._house.painter.paint()
         if ask.fields.get("text"):
             ask.answer(text=tables.status_text(snapshot, *self._look(ask)))
         else:
             ask.answer(snapshot=to_plain(snapshot))
 
-    def _workers(self, ask: Ask) -> None:
+    def _workers(self, ask: Request) -> None:
         workers = self._house.painter.workers()
         if ask.fields.get("text"):
             ask.answer(text=tables.workers_text(workers, time.time(), *self._look(ask)))
@@ -137,29 +137,29 @@ class Verbs:
             ask.answer(schema_version=SCHEMA_VERSION, workers=to_plain(workers))
 
     @staticmethod
-    def _look(ask: Ask) -> tuple[int, bool]:
+    def _look(ask: Request) -> tuple[int, bool]:
         width = ask.fields.get("width")
         return (width if isinstance(width, int) else 0), bool(ask.fields.get("color"))
 
-    def _hold(self, ask: Ask, *, held: bool) -> None:
+    def _hold(self, ask: Request, *, held: bool) -> None:
         if held:
             self._house.clients.on_held()
         self._house.emit(HoldSet(held=held))
         ask.answer(held=held)
 
-    def _own(self, ask: Ask) -> None:
+    def _own(self, ask: Request) -> None:
         self._house.clients.owners.add(ask.peer)
         ask.stream(owned=True)
 
-    def _down(self, ask: Ask) -> None:
+    def _down(self, ask: Request) -> None:
         self._house.clients.want_down(ask)
-        counts = self._house.scheduler.desk.ledger.counts
+        counts = self._house.scheduler.state.ledger.counts
         ask.stream(phase="stopping", running=counts["sent"] + counts["running"], queued=counts["ready"] + counts["waiting"])
         self._house.obstacles.tell_again()
         self._house.leave(now=bool(ask.fields.get("now")))
         self._house.obstacles.look()
 
-    def _announce(self, ask: Ask) -> None:
+    def _announce(self, ask: Request) -> None:
         life, place = ask.fields.get("life"), ask.fields.get("place")
         if not isinstance(life, int) or not 0 < life <= fields.MAX_NUMBER or not isinstance(place, str):
             raise UsageError("announce needs life and place")
@@ -168,7 +168,7 @@ class Verbs:
 
     # -- submitting and cancelling -----------------------------------------------------------------
 
-    def _submit(self, ask: Ask) -> None:
+    def _submit(self, ask: Request) -> None:
         described = ask.fields.get("tasks")
         if not isinstance(described, list) or not described:
             raise UsageError("submit needs a list of tasks")
@@ -190,8 +190,8 @@ class Verbs:
         if self._house.store.full:
             error = full(self._house.layout)
             raise StorageFull(f"{error.message}; nothing new is accepted", hint=error.hint)
-        desk = self._house.scheduler.desk
-        if desk.leaving is not None and not all(nesting.can_follow(desk, task.job.parent) for task in tasks):
+        state = self._house.scheduler.state
+        if state.leaving is not None and not all(nesting.can_follow(state, task.job.parent) for task in tasks):
             raise TmaxError("the swarm is going down; nothing new is accepted", hint="tmax init, then submit again")
 
     def _take_in(self, tasks: Sequence[NewTask], accepted: Callable[[tuple[int, ...]], None], refused: Callable[[TmaxError], None]) -> None:
@@ -221,29 +221,29 @@ class Verbs:
 
         self._house.store.read(query, finished)
 
-    def _cancel(self, ask: Ask) -> None:
+    def _cancel(self, ask: Request) -> None:
         ids = wanted_ids(ask)
         # Not given up when its asker goes away: what was asked is done to the last task.
         self._house.slicer.run(self._selected.cancel(ask, ids), ask.fail_if_open)
 
     # -- reading tasks -----------------------------------------------------------------------------
 
-    def _ps(self, ask: Ask) -> None:
+    def _ps(self, ask: Request) -> None:
         self._in_slices(ask, Listing(self._house, ask, self._look(ask)).steps())
 
-    def _in_slices(self, ask: Ask, steps: Steps[None]) -> None:
+    def _in_slices(self, ask: Request, steps: Steps[None]) -> None:
         self._house.slicer.run(steps, ask.fail_if_open, lambda: ask.peer.alive)
 
-    def _wait(self, ask: Ask) -> None:
+    def _wait(self, ask: Request) -> None:
         timeout_s = fields.seconds(ask.fields.get("timeout_s"))
         waiter = Waiter(self._house, ask, wanted_ids(ask), timeout_s, fail_fast=bool(ask.fields.get("fail_fast")))
         self._house.clients.wait(waiter)
         self._house.slicer.run(self._selected.wait(waiter), waiter.refuse, lambda: waiter.wanted)
 
-    def _find(self, ask: Ask, number: object, then: Callable[[Task], None]) -> None:
+    def _find(self, ask: Request, number: object, then: Callable[[Task], None]) -> None:
         """Go on with the task of this number, live or ended."""
         wanted = fields.task_number(number)
-        live = self._house.scheduler.desk.ledger.tasks.get(wanted)
+        live = self._house.scheduler.state.ledger.tasks.get(wanted)
         if live is not None:
             then(live)
             return
@@ -256,19 +256,19 @@ class Verbs:
 
         self._read(lambda reader: reader.task(wanted), found, ask.fail)
 
-    def _show(self, ask: Ask) -> None:
-        desk = self._house.scheduler.desk
+    def _show(self, ask: Request) -> None:
+        state = self._house.scheduler.state
         blobs = self._house.layout.blobs
-        self._find(ask, ask.fields.get("id"), lambda task: ask.answer(task=whole_story(task, explain(desk, task)), blobs=blobs))
+        self._find(ask, ask.fields.get("id"), lambda task: ask.answer(task=whole_story(task, explain(state, task)), blobs=blobs))
 
-    def _logs(self, ask: Ask) -> None:
+    def _logs(self, ask: Request) -> None:
         target = ask.fields.get("target")
         if isinstance(target, str) and not fields.is_number(target):
             self._worker_logs(ask, target)
             return
         self._find(ask, target, lambda task: self._task_logs(ask, task))
 
-    def _task_logs(self, ask: Ask, task: Task) -> None:
+    def _task_logs(self, ask: Request, task: Task) -> None:
         path = f"{self._house.layout.logs}/{task.id}.log"
         report = task.outcome.report if task.outcome else Report()
         ask.answer(
@@ -283,25 +283,25 @@ class Verbs:
             live=not task.ended,
         )
 
-    def _worker_logs(self, ask: Ask, name: str) -> None:
-        life = self._house.scheduler.desk.roster.slots().get(name)
+    def _worker_logs(self, ask: Request, name: str) -> None:
+        life = self._house.scheduler.state.roster.slots().get(name)
         if life is None:
             raise NotFound(f"no worker {name}", hint="tmax workers lists them")
         answer = lambda text: ask.answer(worker=name, text=text, task=life.running or None)  # noqa: E731 - one use
         self._house.engine.capture(life.id, answer)
 
-    def _locate(self, ask: Ask) -> None:
+    def _locate(self, ask: Request) -> None:
         target = ask.fields.get("target") or "dashboard"
         layout = self._house.layout
         if target == "dashboard":
             ask.answer(session="tmax", pane="", worker="", task=None, tmux=layout.tmux)
             return
-        roster = self._house.scheduler.desk.roster
+        roster = self._house.scheduler.state.roster
         name = str(target)
         if fields.is_number(name):
-            task = self._house.scheduler.desk.ledger.tasks.get(fields.task_number(name))
+            task = self._house.scheduler.state.ledger.tasks.get(fields.task_number(name))
             if task is None or task.lease is None:
-                why = "has ended, or there is none" if task is None else f"has not started ({explain(self._house.scheduler.desk, task)})"
+                why = "has ended, or there is none" if task is None else f"has not started ({explain(self._house.scheduler.state, task)})"
                 raise NotFound(f"task {name} {why}: no worker to attach to", hint=f"tmax logs {name}")
             life = roster.lives.get(task.lease.life)
         else:
@@ -313,7 +313,7 @@ class Verbs:
 
     # -- bulk --------------------------------------------------------------------------------------
 
-    def _bulk_submit(self, peer: Peer, request: BulkSubmit) -> None:
+    def _bulk_submit(self, peer: ClientConnection, request: BulkSubmit) -> None:
         seqs = tuple(task.seq for task in request.tasks)
 
         def refused(error: TmaxError) -> None:
@@ -336,8 +336,8 @@ class Verbs:
             token = self._house.clients.expect_accepted(accepted)
             self._house.emit(Submitted(token=token, tasks=tuple(tasks)))
 
-    def _bulk_watch(self, peer: Peer, ids: Sequence[int]) -> None:
-        tasks = self._house.scheduler.desk.ledger.tasks
+    def _bulk_watch(self, peer: ClientConnection, ids: Sequence[int]) -> None:
+        tasks = self._house.scheduler.state.ledger.tasks
         if len(ids) <= LOOKED_UP and all(number in tasks for number in ids):
             self._house.clients.watch(peer, ids)  # those just accepted: the way of every task
         else:

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from tmax.core import nesting
-from tmax.core.desk import Desk
 from tmax.core.model import Task, TaskState
 from tmax.core.snapshot import TaskView
+from tmax.core.state import SchedulerState
 from tmax.task_end import end_of_failure
 from tmax_pipes.jobs import Blob, Job, ShellJob, label_of
 
@@ -72,7 +72,7 @@ def task_view(task: Task, why: str = "") -> TaskView:
     )
 
 
-def explain(desk: Desk, task: Task, ahead: int | None = None) -> str:
+def explain(state: SchedulerState, task: Task, ahead: int | None = None) -> str:
     """Return in one line why this task has not started; empty when it has.
 
     ``ahead``: how many tasks stand before it in the queue; None: they are counted, which costs a look at each of them.
@@ -83,18 +83,18 @@ def explain(desk: Desk, task: Task, ahead: int | None = None) -> str:
         return f"sent ahead to {task.lease.worker}"
     if task.state is not S.READY:
         return ""
-    if desk.held:
+    if state.held:
         return "the queue is held: tmax resume"
-    lives = [life for life in desk.roster.lives.values() if life.takes_work and not desk.roster.is_nested(life)]
+    lives = [life for life in state.roster.lives.values() if life.takes_work and not state.roster.is_nested(life)]
     if not lives:
         return "no worker is ready"
     if any(not life.held for life in lives):
         own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
         return f"{own} is being made ready"
-    nested = nesting.why(desk, task)
+    nested = nesting.why(state, task)
     if nested:
         return nested
-    ahead = desk.ready.ahead_of(task.id) if ahead is None else ahead
+    ahead = state.ready.ahead_of(task.id) if ahead is None else ahead
     busy = f"all {len(lives)} workers are busy"
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 

@@ -28,7 +28,7 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelAsked:
+class CancelRequested:
     """A person or client wants these tasks ended; ``begun=False``: only those that have not begun."""
 
     token: int
@@ -66,7 +66,7 @@ class LifeStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifeGreeted:
+class LifeConnected:
     """A worker said Hello on a fresh connection, or again after being renamed."""
 
     life: int
@@ -77,7 +77,7 @@ class LifeGreeted:
     """Number of the connection; what is said because of this greeting names it."""
 
 
-class LifeSaid(msgspec.Struct, frozen=True, kw_only=True):
+class LifeMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A worker said something (anything but Hello).  Two a task: made in a fifth of the time of a frozen dataclass."""
 
     life: int
@@ -119,13 +119,13 @@ class Tick:
 
 Event: TypeAlias = (
     Submitted
-    | CancelAsked
+    | CancelRequested
     | HoldSet
     | Leaving
     | Stopping
     | LifeStarted
-    | LifeGreeted
-    | LifeSaid
+    | LifeConnected
+    | LifeMessage
     | LifeSilent
     | LifePaneless
     | LifeEnded
@@ -168,7 +168,7 @@ class NameLife:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Say:
+class SendMessages:
     """Send messages to a worker, in this order."""
 
     life: int
@@ -194,16 +194,16 @@ class TasksEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class SwarmReady:
     """All wanted workers are ready: preloaded, and one no-op has returned through the FIFOs of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Empty:
+class SwarmEmpty:
     """Going down is complete: no life is left."""
 
 
-Action: TypeAlias = Accepted | CancelAnswered | StartLife | NameLife | Say | KillLife | TasksEnded | Ready | Empty
+Action: TypeAlias = Accepted | CancelAnswered | StartLife | NameLife | SendMessages | KillLife | TasksEnded | SwarmReady | SwarmEmpty
 
 # -- out: what to record ---------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from tmax.core.events import Changes
-from tmax.core.family import Family
 from tmax.core.model import ENDS, LifeRecord, Task, TaskState
+from tmax.core.task_tree import TaskTree
 
 S = TaskState
 
@@ -46,7 +46,7 @@ class Ledger:
 
     def __init__(self, tasks: Iterable[Task] = (), ended: dict[str, int] | None = None, next_task: int = 1) -> None:
         self.tasks: dict[int, Task] = {task.id: task for task in tasks}
-        self.family = Family(self.tasks.values())
+        self.family = TaskTree(self.tasks.values())
         self.next_task = next_task
         self.requests: dict[str, int] = {task.request_id: task.id for task in self.tasks.values() if task.request_id}
         self.counts: Counter[str] = Counter({state.value: 0 for state in TaskState})

@@ -20,181 +20,181 @@ from collections import Counter
 from collections.abc import Callable
 
 from tmax.core import contexts, placement
-from tmax.core.desk import Desk
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.queue import part_of
 from tmax.core.roster import Life
+from tmax.core.state import SchedulerState
 
 LINGER_S = 5.0
 """How long nested workers stay when they are not needed: a task that submits one child after another shall not wait for each start."""
 
 
-def parent_of(desk: Desk, task: Task) -> Task | None:
+def parent_of(state: SchedulerState, task: Task) -> Task | None:
     """Return the task that submitted this one, when it is leased to a worker and may be waiting."""
-    parent = desk.ledger.tasks.get(task.job.parent)
+    parent = state.ledger.tasks.get(task.job.parent)
     return parent if parent is not None and parent.lease is not None else None
 
 
-def can_follow(desk: Desk, parent: int) -> bool:
+def can_follow(state: SchedulerState, parent: int) -> bool:
     """Return whether a task that ``parent`` submits would still be run at ``down``, so that the parent does not wait for it in vain."""
-    task = desk.ledger.tasks.get(parent)
-    return desk.starts and desk.settings.swarm.nested_workers > 0 and task is not None and task.lease is not None
+    task = state.ledger.tasks.get(parent)
+    return state.starts and state.settings.swarm.nested_workers > 0 and task is not None and task.lease is not None
 
 
-def waits(desk: Desk, life: Life) -> bool:
+def waits(state: SchedulerState, life: Life) -> bool:
     """Return whether this worker has a task that may be waiting for tasks that it submitted: nothing may be put behind it."""
-    return desk.ledger.family.waits(life.held)
+    return state.ledger.family.waits(life.held)
 
 
-def serve(desk: Desk, lease: Callable[[Task, Life, str], None]) -> bool:
+def serve(state: SchedulerState, lease: Callable[[Task, Life, str], None]) -> bool:
     """Hand children of leased tasks to idle nested workers, and say how many nested workers there should be.
 
     Returns whether their slots have changed: once these are filled, perhaps from the pool, more may be handed out.
     """
-    roster = desk.roster
-    if not desk.ledger.family.children and not roster.nested:
+    roster = state.roster
+    if not state.ledger.family.children and not roster.nested:
         return False  # nearly always
     idle = [life for life in roster.lives.values() if roster.is_nested(life) and life.takes_work and not life.held]
-    ready = _ready_children(desk, len(idle) + 1)
+    ready = _ready_children(state, len(idle) + 1)
     before, replaced = roster.nested, False
-    if desk.starts:
-        ready = _hand_out(desk, idle, ready, lease)
-        replaced = _replace_unsuited(desk, [life for life in idle if not life.held], ready)
-    _size(desk, ready=bool(ready))
+    if state.starts:
+        ready = _hand_out(state, idle, ready, lease)
+        replaced = _replace_unsuited(state, [life for life in idle if not life.held], ready)
+    _size(state, ready=bool(ready))
     return replaced or roster.nested != before
 
 
-def _hand_out(desk: Desk, idle: list[Life], ready: list[int], lease: Callable[[Task, Life, str], None]) -> list[int]:
+def _hand_out(state: SchedulerState, idle: list[Life], ready: list[int], lease: Callable[[Task, Life, str], None]) -> list[int]:
     """Lease children, the youngest first, to idle nested workers that may run them; return those that are left, the youngest first."""
-    seats = placement.Seats(idle, 1, frozenset(), desk.now)
+    slots = placement.FreeSlots(idle, 1, frozenset(), state.now)
     left: list[int] = []
     for number in reversed(ready):
-        task = desk.ledger.tasks[number]
+        task = state.ledger.tasks[number]
         part = part_of(task)
-        life = seats.take(part, alone=True)
+        life = slots.take(part, alone=True)
         if life is None:
             left.append(number)
         else:
-            desk.ready.discard(number)
+            state.ready.discard(number)
             lease(task, life, part)
     return left
 
 
-def _replace_unsuited(desk: Desk, idle: list[Life], left: list[int]) -> bool:
+def _replace_unsuited(state: SchedulerState, idle: list[Life], left: list[int]) -> bool:
     """Replace idle nested workers, which may run none of these children, for those that no other is being started for."""
-    coming = Counter(life.context for life in desk.roster.lives.values() if _is_coming(desk, life))
+    coming = Counter(life.context for life in state.roster.lives.values() if _is_coming(state, life))
     spare = iter(idle)
     replaced = False
     for number in left:
-        part = part_of(desk.ledger.tasks[number])
+        part = part_of(state.ledger.tasks[number])
         context = part if coming[part] else ""
         if coming[context]:
             coming[context] -= 1
         elif (life := next(spare, None)) is not None:
-            contexts.replace(desk, life, part)
+            contexts.replace(state, life, part)
             replaced = True
     return replaced
 
 
-def _is_coming(desk: Desk, life: Life) -> bool:
-    return desk.roster.is_nested(life) and not life.has_proved and not life.retiring and not life.killed
+def _is_coming(state: SchedulerState, life: Life) -> bool:
+    return state.roster.is_nested(life) and not life.has_proved and not life.retiring and not life.killed
 
 
-def _ready_children(desk: Desk, count: int) -> list[int]:
+def _ready_children(state: SchedulerState, count: int) -> list[int]:
     """Return up to ``count`` children of leased tasks that may be sent, the youngest last."""
-    family = desk.ledger.family
+    family = state.ledger.family
     found: list[int] = []
-    for life in desk.roster.lives.values():
+    for life in state.roster.lives.values():
         for parent in family.children.keys() & life.held.keys():
-            found += family.youngest(parent, desk.ready, count)
+            found += family.youngest(parent, state.ready, count)
     return sorted(found)[-count:]
 
 
-def _size(desk: Desk, *, ready: bool) -> None:
+def _size(state: SchedulerState, *, ready: bool) -> None:
     """Say how many nested workers there should be; they come at once and leave when they have not been needed for LINGER_S."""
-    roster = desk.roster
-    limit = desk.settings.swarm.nested_workers
+    roster = state.roster
+    limit = state.settings.swarm.nested_workers
     used = max((roster.place_of(life) for life in roster.lives.values() if roster.is_nested(life) and life.held), default=0)
     wanted = used
-    if roster.nested_used or (ready and any(_is_coming(desk, life) for life in roster.lives.values())):
-        roster.nested_until = desk.now + LINGER_S
+    if roster.nested_used or (ready and any(_is_coming(state, life) for life in roster.lives.values())):
+        roster.nested_until = state.now + LINGER_S
     roster.nested_used = used
-    if ready and desk.starts and _nobody_free(desk):
-        waiting = [life for life in roster.lives.values() if waits(desk, life)]
+    if ready and state.starts and _nobody_free(state):
+        waiting = [life for life in roster.lives.values() if waits(state, life)]
         wanted = max(used, min(len(waiting), (limit + 1) // 2))
         if len(waiting) == sum(bool(life.held) for life in roster.lives.values()):
             wanted = max(wanted, used + 1)  # nothing else can go on
     wanted = min(wanted, max(limit, used))
     if wanted >= roster.nested:
-        _reserve(desk, wanted)
+        _reserve(state, wanted)
         roster.nested = wanted
-        roster.nested_until = desk.now + LINGER_S
-    elif desk.now >= roster.nested_until or (desk.leaving is not None and not ready):
+        roster.nested_until = state.now + LINGER_S
+    elif state.now >= roster.nested_until or (state.leaving is not None and not ready):
         for name in roster.wanted_names()[roster.workers_wanted + wanted :]:
-            desk.reserved.pop(name, None)
+            state.reserved.pop(name, None)
         roster.nested = wanted
 
 
-def _reserve(desk: Desk, wanted: int) -> None:
+def _reserve(state: SchedulerState, wanted: int) -> None:
     """Have the nested workers that are to be started, up to this one, take the contexts of the children that are ready."""
-    roster = desk.roster
+    roster = state.roster
     if wanted > roster.nested:
-        for place, number in enumerate(reversed(_ready_children(desk, wanted - roster.nested)), roster.nested + 1):
-            if part := part_of(desk.ledger.tasks[number]):
-                desk.reserved[f"w{roster.workers_wanted + place}"] = part
+        for place, number in enumerate(reversed(_ready_children(state, wanted - roster.nested)), roster.nested + 1):
+            if part := part_of(state.ledger.tasks[number]):
+                state.reserved[f"w{roster.workers_wanted + place}"] = part
 
 
-def _nobody_free(desk: Desk) -> bool:
+def _nobody_free(state: SchedulerState) -> bool:
     """Return whether every worker of the number, and every nested one, is there and has a task; at ``down`` those of the number are leaving."""
-    slots = desk.roster.slots()
-    names = desk.roster.wanted_names() if desk.leaving is None else desk.roster.nested_names()
+    slots = state.roster.slots()
+    names = state.roster.wanted_names() if state.leaving is None else state.roster.nested_names()
     return all(name in slots and slots[name].held for name in names)
 
 
-def wake_at(desk: Desk) -> float | None:
+def wake_at(state: SchedulerState) -> float | None:
     """Return when nested workers may be let go, or None when there are none."""
-    roster = desk.roster
+    roster = state.roster
     return (
-        max(roster.nested_until, desk.now + 0.001) if roster.nested and not any(map(roster.works_nested, roster.lives.values())) else None
+        max(roster.nested_until, state.now + 0.001) if roster.nested and not any(map(roster.works_nested, roster.lives.values())) else None
     )
 
 
-def why(desk: Desk, task: Task) -> str:
+def why(state: SchedulerState, task: Task) -> str:
     """Return in one line how it stands with a ready task whose submitter has a worker; empty for any other."""
-    parent = parent_of(desk, task)
+    parent = parent_of(state, task)
     if parent is None or parent.lease is None:
         return ""
-    limit = desk.settings.swarm.nested_workers
+    limit = state.settings.swarm.nested_workers
     first = (
         f"task {parent.id}, which submitted it, is {'running' if parent.state is TaskState.RUNNING else 'sent'} on {parent.lease.worker}"
     )
     if not limit:
         return f"{first}; that may be waiting for it, and no worker is free (swarm.nested_workers is 0)"
-    if _at_limit(desk):
+    if _at_limit(state):
         return f"{first}; that may be waiting for it, and all {limit} nested workers are in use (swarm.nested_workers)"
-    if desk.roster.nested and any(desk.roster.is_nested(life) and not life.has_proved for life in desk.roster.lives.values()):
+    if state.roster.nested and any(state.roster.is_nested(life) and not life.has_proved for life in state.roster.lives.values()):
         return f"{first}; a worker is being started for it"
     return f"{first}; it runs on the next worker that is free"
 
 
-def _at_limit(desk: Desk) -> bool:
-    roster = desk.roster
-    limit = desk.settings.swarm.nested_workers
+def _at_limit(state: SchedulerState) -> bool:
+    roster = state.roster
+    limit = state.settings.swarm.nested_workers
     return sum(map(roster.works_nested, roster.lives.values())) >= limit
 
 
-def obstacle(desk: Desk) -> str:
+def obstacle(state: SchedulerState) -> str:
     """Return in one line why running tasks and the tasks that they submitted wait for each other for good; empty when they do not."""
-    if not desk.ledger.family.children or not _ready_children(desk, 1):
+    if not state.ledger.family.children or not _ready_children(state, 1):
         return ""
-    if desk.leaving is not None and desk.leaving.now:
+    if state.leaving is not None and state.leaving.now:
         return ""  # those that wait are being ended
-    working = [life for life in desk.roster.lives.values() if life.held]
-    waiting = sum(waits(desk, life) for life in working)
+    working = [life for life in state.roster.lives.values() if life.held]
+    waiting = sum(waits(state, life) for life in working)
     who = f"{waiting} running task{'s wait' if waiting > 1 else ' waits'} for tasks {'they' if waiting > 1 else 'it'} submitted"
-    if desk.held:
-        return f"{who}, and the queue is held: tmax resume" if desk.leaving is not None else ""
-    if waiting < len(working) or not _at_limit(desk) or not _nobody_free(desk):
+    if state.held:
+        return f"{who}, and the queue is held: tmax resume" if state.leaving is not None else ""
+    if waiting < len(working) or not _at_limit(state) or not _nobody_free(state):
         return ""
     if any(life.state is WorkerState.STARTING for life in working):
         return ""

@@ -40,7 +40,7 @@ Seat: TypeAlias = tuple[int, int, int, Life]
 """(tasks held, number of its slot, id, the worker): the least loaded is first."""
 
 
-class Seats:
+class FreeSlots:
     """The free places of this turn, by the context of their workers, least loaded worker first."""
 
     def __init__(self, lives: Iterable[Life], prefetch: int, solo: frozenset[int], now: float) -> None:
@@ -108,7 +108,7 @@ def to_recall(lives: Iterable[Life], now: float) -> Iterator[tuple[Life, list[in
         behind = [task for task in life.held if task != life.running and task not in life.recalled]
         if not life.running and behind:
             behind = behind[1:]  # the first one has probably begun
-        if behind and life.state is WorkerState.BUSY and now - life.heard_at >= STUCK_S:
+        if behind and life.state is WorkerState.BUSY and now - life.last_message_at >= STUCK_S:
             yield life, behind[len(behind) // 2 :]
 
 
@@ -118,5 +118,6 @@ def recall_wake(lives: Iterable[Life]) -> float | None:
     if not any(life.takes_work and not life.held for life in everyone):
         return None
     return min(
-        (life.heard_at + STUCK_S for life in everyone if len(life.held) > 1 and len(life.recalled) < len(life.held) - 1), default=None
+        (life.last_message_at + STUCK_S for life in everyone if len(life.held) > 1 and len(life.recalled) < len(life.held) - 1),
+        default=None,
     )

@@ -35,7 +35,7 @@ class Life:
     """The task last Started and not ended; 0: none known."""
     mean_s: float | None = None
     """Moving average of how long its tasks took."""
-    heard_at: float = 0.0
+    last_message_at: float = 0.0
     progress_at: float = 0.0
     """When a task began or ended there last."""
     tasks_failed: int = 0
@@ -122,7 +122,7 @@ class Roster:
         """True when so many workers died without having done anything that no more are started."""
         return bool(self._deaths_limit) and self._in_a_row >= self._deaths_limit * max(1, self.workers_wanted)
 
-    def forgive(self) -> None:
+    def reset_backoff(self) -> None:
         """Somebody looked: start again."""
         self._in_a_row = 0
         self.not_before = 0.0
@@ -174,7 +174,7 @@ class Roster:
         """Make a new life under this name (empty: for the pool); the caller has the engine start it."""
         number = self.next_life
         self.next_life += 1
-        life = Life(record=LifeRecord(life=number, worker=name or f"pool-{number}", started_at=wall), heard_at=now)
+        life = Life(record=LifeRecord(life=number, worker=name or f"pool-{number}", started_at=wall), last_message_at=now)
         self.lives[number] = life
         return life
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from tmax.core.model import LifeRecord
 from tmax.engines.control_mode import SESSION
-from tmax.engines.leftovers import Seen
+from tmax.engines.reaper import Seen
 from tmax.engines.sessions import MONITOR, Found
-from tmax_pipes.places import Place
+from tmax_pipes.rendezvous import Rendezvous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,11 @@ class Match:
     pid: int
     ticks: int
     pane: Found | None
-    place: Place | None
+    place: Rendezvous | None
 
 
 def match(
-    records: Sequence[LifeRecord], panes: Iterable[Found], places: Iterable[Place], seen: Iterable[Seen], marks: Mapping[int, str]
+    records: Sequence[LifeRecord], panes: Iterable[Found], places: Iterable[Rendezvous], seen: Iterable[Seen], marks: Mapping[int, str]
 ) -> list[Match]:
     """Return what belongs to each record.  ``marks``: life -> the mark its processes bear.
 

@@ -21,34 +21,34 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 
-from tmax.core.events import Event, LifeEnded, LifeGreeted, LifeSaid, LifeStarted
+from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings
 from tmax.layout import Layout
 from tmax.reactor import Reactor
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import PROTOCOL, TAIL_BYTES, Done, Failed, Hello, Message, Report, Run, ToWorker, Who
-from tmax_pipes.places import start_ticks
-from tmax_workers import events as local
+from tmax_pipes.rendezvous import start_ticks
+from tmax_workers import worker_events as local
 from tmax_workers.capture import log_of
-from tmax_workers.events import Begin, Cancel, Do, Exit, JobEnded, KillTask, Say, Tick
-from tmax_workers.failures import failure_of_job
-from tmax_workers.kinds import table
+from tmax_workers.epoll_loop import Loop
+from tmax_workers.failure_report import failure_of_job
+from tmax_workers.kinds import registry
 from tmax_workers.kinds.python import Output
-from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
-from tmax_workers.loop import Loop
+from tmax_workers.kinds.shell import NotStarted, ShellPlace, ShellRun
 from tmax_workers.memory import own_usage
 from tmax_workers.process_context import ProcessContext
-from tmax_workers.state import WorkerState
-from tmax_workers.surroundings import TaskEnvironment
+from tmax_workers.state_machine import WorkerStateMachine
+from tmax_workers.task_environment import TaskEnvironment
+from tmax_workers.worker_events import Begin, CancelTask, Do, ExitWorker, JobEnded, KillTask, Send, TimeElapsed
 
 _SIZE = (50, 200)
 
 
-class _Life:
+class _InlineWorker:
     """One pretended worker."""
 
-    def __init__(self, state: WorkerState, worker: str) -> None:
+    def __init__(self, state: WorkerStateMachine, worker: str) -> None:
         self.state = state
         self.worker = worker
         self.inbox: deque[local.Event] = deque()
@@ -65,7 +65,7 @@ class InlineEngine:
         self._reactor = reactor
         self._epoch = epoch
         self._emit: Callable[[Event], None] = lambda _event: None
-        self._lives: dict[int, _Life] = {}
+        self._lives: dict[int, _InlineWorker] = {}
         self._surroundings: TaskEnvironment | None = None
         self._context = ProcessContext(layout.blobs)
         self._closed = False
@@ -80,7 +80,7 @@ class InlineEngine:
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """As ``Engine.start``."""
         for number, worker in lives:
-            self._lives[number] = life = _Life(WorkerState(self._greeting(number), now=time.monotonic()), worker)
+            self._lives[number] = life = _InlineWorker(WorkerStateMachine(self._greeting(number), now=time.monotonic()), worker)
             life.state.offset_s = time.time() - time.monotonic()
             pid, ticks = life.state.greeting.pid, life.state.greeting.ticks
             started = LifeStarted(life=number, pid=pid, ticks=ticks, session="")
@@ -132,10 +132,10 @@ class InlineEngine:
         version = ".".join(map(str, sys.version_info[:3]))
         return Hello(life=life, pid=pid, ticks=start_ticks(pid), protocol=PROTOCOL, python=version)
 
-    def _who(self, life: _Life) -> Who:
+    def _who(self, life: _InlineWorker) -> Who:
         return Who(epoch=self._epoch, swarm=self._layout.swarm, worker=life.worker, beat_s=self._settings.worker.beat_s)
 
-    def _soon(self, number: int, life: _Life, call: Callable[[], None]) -> None:
+    def _soon(self, number: int, life: _InlineWorker, call: Callable[[], None]) -> None:
         """Call later, if this life is still there: nothing is emitted from within a method of ours."""
 
         def later() -> None:
@@ -144,13 +144,13 @@ class InlineEngine:
 
         self._reactor.call_soon(later)
 
-    def _hand(self, number: int, life: _Life, *events: local.Event) -> None:
+    def _hand(self, number: int, life: _InlineWorker, *events: local.Event) -> None:
         life.inbox.extend(events)
         if not life.scheduled:
             life.scheduled = True
             self._soon(number, life, lambda: self._turn(number, life))
 
-    def _turn(self, number: int, life: _Life) -> None:
+    def _turn(self, number: int, life: _InlineWorker) -> None:
         """Take in what has arrived, and run at most one job; the loop gets its turn before the next."""
         life.scheduled = False
         begun: Run | None = None
@@ -162,23 +162,23 @@ class InlineEngine:
         if life.inbox:
             self._hand(number, life)
 
-    def _perform(self, number: int, life: _Life, do: Do) -> Run | None:
-        if isinstance(do, Say):
+    def _perform(self, number: int, life: _InlineWorker, do: Do) -> Run | None:
+        if isinstance(do, Send):
             self._said(number, life, do.message)
-        elif isinstance(do, Exit):
+        elif isinstance(do, ExitWorker):
             self._end(number, life, "exited with 0", 0)
         elif isinstance(do, Begin):
             return do.run
         return None
 
-    def _said(self, number: int, life: _Life, message: Message) -> None:
+    def _said(self, number: int, life: _InlineWorker, message: Message) -> None:
         if isinstance(message, Hello):
             is_new, life.greeted = not life.greeted, True
-            self._emit(LifeGreeted(life=number, hello=message, reconnected=is_new))
+            self._emit(LifeConnected(life=number, hello=message, reconnected=is_new))
         else:
-            self._emit(LifeSaid(life=number, message=message))  # type: ignore[arg-type]  # a state says nothing that is for a worker
+            self._emit(LifeMessage(life=number, message=message))  # type: ignore[arg-type]  # a state says nothing that is for a worker
 
-    def _end(self, number: int, life: _Life, why: str, exit_code: int | None) -> None:
+    def _end(self, number: int, life: _InlineWorker, why: str, exit_code: int | None) -> None:
         if self._lives.get(number) is life:
             del self._lives[number]
             self._tell_end(number, why, exit_code)
@@ -189,7 +189,7 @@ class InlineEngine:
 
     # -- one job -----------------------------------------------------------------------------------
 
-    def _run(self, life: _Life, run: Run) -> Done | Failed:
+    def _run(self, life: _InlineWorker, run: Run) -> Done | Failed:
         return self._run_shell(life, run) if isinstance(run.job, ShellJob) else self._run_here(run)
 
     def _run_here(self, run: Run) -> Done | Failed:
@@ -203,7 +203,7 @@ class InlineEngine:
                 self._surroundings.enter(run.job, _marks(run))
                 if isinstance(run.job, PythonJob):
                     self._context.enter(run.job)
-                output = table.call(run.job, self._layout.blobs)
+                output = registry.call(run.job, self._layout.blobs)
         except (Exception, SystemExit) as error:  # whatever a user's task raises is its result; Ctrl-C is a person's, and goes on
             failure = failure_of_job(run.job, error, self._layout.blobs)
         finally:
@@ -229,12 +229,12 @@ class InlineEngine:
                 log.write(printed)
         return {"output_bytes": len(printed), "tail": printed if len(printed) <= TAIL_BYTES else b""}
 
-    def _run_shell(self, life: _Life, run: Run) -> Done | Failed:
+    def _run_shell(self, life: _InlineWorker, run: Run) -> Done | Failed:
         outcomes: list[Done | Failed] = []
         loop = Loop()
         try:
             env = {b"TMAX_WORKER": life.worker.encode(), b"TMAX_SWARM": self._layout.swarm.encode()}
-            place = Place(logs=self._layout.logs, own_env=os.environb, env=env, size=_SIZE, blobs=self._layout.blobs)
+            place = ShellPlace(logs=self._layout.logs, own_env=os.environb, env=env, size=_SIZE, blobs=self._layout.blobs)
             shell = ShellRun(run, place, loop, _unseen, _started, outcomes.append)
             shell.begin()
         except NotStarted as error:
@@ -247,15 +247,15 @@ class InlineEngine:
             loop.close()
         return outcomes[0]
 
-    def _shell_turn(self, life: _Life, shell: ShellRun, loop: Loop) -> None:
+    def _shell_turn(self, life: _InlineWorker, shell: ShellRun, loop: Loop) -> None:
         """Wait for the program, or for the end of its time: the state machine says what then."""
         times = [time_s for time_s in (life.state.next_deadline(), shell.deadline()) if time_s is not None]
         loop.turn(max(0.0, min(times) - time.monotonic()) if times else None)
         now = time.monotonic()
         shell.tick(now)
         due = life.state.next_deadline()
-        for do in life.state.handle(Tick(), now) if due is not None and now >= due else []:
-            if isinstance(do, Cancel):
+        for do in life.state.handle(TimeElapsed(), now) if due is not None and now >= due else []:
+            if isinstance(do, CancelTask):
                 shell.cancel()
             elif isinstance(do, KillTask):
                 shell.kill()

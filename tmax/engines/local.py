@@ -18,25 +18,25 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tmax.core.events import Event, LifeEnded, LifePaneless, LifeSaid, LifeStarted
+from tmax.core.events import Event, LifeEnded, LifeMessage, LifePaneless, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings
-from tmax.engines import adoption, leftovers, tmux_conf
-from tmax.engines.contact import Contact
+from tmax.engines import adoption, reaper, tmux_conf
 from tmax.engines.control_mode import quote, scrubbed
-from tmax.engines.endings import Endings
-from tmax.engines.leftovers import Reaper, mark_of, mark_prefix, open_pidfd
-from tmax.engines.lives import Life
+from tmax.engines.handshake import Handshake
 from tmax.engines.machine import threads_of
+from tmax.engines.reaper import Reaper, mark_of, mark_prefix, open_pidfd
 from tmax.engines.sessions import Found, NewSession, Sessions
 from tmax.engines.spawner import Spawner
+from tmax.engines.teardown import Teardown
+from tmax.engines.worker_process import WorkerProcess
 from tmax.engines.zygote_spawner import spawner_for
 from tmax.errors import TmuxError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
-from tmax_pipes import places
+from tmax_pipes import rendezvous
 from tmax_pipes.messages import Failed, Failure, Report, Run, ToWorker, Who
-from tmax_pipes.places import Place, start_ticks
+from tmax_pipes.rendezvous import Rendezvous, start_ticks
 from tmax_workers import spill
 
 LOG = logging.getLogger("tmax.engines")
@@ -67,7 +67,7 @@ class LocalEngine:
         self._epoch = epoch
         self._threads = threads_of(settings, workers)
         self._emit: Callable[[Event], None] = _nobody_listens
-        self._lives: dict[int, Life] = {}
+        self._lives: dict[int, WorkerProcess] = {}
         self._found: list[Found] = []
         self._viewers_changed: Callable[[], None] = _nothing
         self._sessions = Sessions(
@@ -80,8 +80,8 @@ class LocalEngine:
         )
         self._spawner = spawner or spawner_for(reactor, layout, settings, threads=self._threads, env=env, ask_pane=self._sessions.end_of)
         self._reaper = Reaper(reactor)
-        self._contact = Contact(reactor, layout.workers, who=self._who, emit=self._tell)
-        self._endings = Endings(
+        self._contact = Handshake(reactor, layout.workers, who=self._who, emit=self._tell)
+        self._endings = Teardown(
             reactor,
             layout,
             sessions=self._sessions,
@@ -100,7 +100,7 @@ class LocalEngine:
         """Begin what takes long (the zygote's imports) before ``open``; twice is harmless.  The runtime folder exists already."""
         if not self._prepared:
             self._prepared = True
-            leftovers.recall_servers(self._layout, [self._layout.zygote, self._layout.tmux])
+            reaper.recall_servers(self._layout, [self._layout.zygote, self._layout.tmux])
             self._spawner.open(self._on_worker)
 
     def abandon(self) -> None:
@@ -128,7 +128,7 @@ class LocalEngine:
                 if not tries_left or (os.path.lexists(self._layout.tmux_conf) and _is_still(self._layout.workers, folder)):
                     raise
             private_folder(self._layout.workers)
-            leftovers.recall_servers(self._layout, [self._layout.tmux])  # one may have come that nobody can reach now
+            reaper.recall_servers(self._layout, [self._layout.tmux])  # one may have come that nobody can reach now
         raise AssertionError  # the last try returns or raises
 
     def reopen(self) -> list[str]:
@@ -147,7 +147,7 @@ class LocalEngine:
         """As ``Engine.start``."""
         wanted = []
         for number, worker in lives:
-            life = self._lives[number] = Life(number, worker, creating=True)
+            life = self._lives[number] = WorkerProcess(number, worker, creating=True)
             self._limit_start(life)
             pane = self._spawner.pane(number)
             wanted.append(NewSession(life=number, name=worker, argv=pane.argv, env=pane.env))
@@ -157,8 +157,8 @@ class LocalEngine:
         """As ``Engine.adopt``."""
         alive = [record for record in records if record.alive]
         marks = {record.life: mark_of(self._layout, record.life) for record in alive}
-        there = places.scan(self._layout.workers)
-        seen = leftovers.look() if any(not record.pid for record in alive) else []
+        there = rendezvous.scan(self._layout.workers)
+        seen = reaper.look() if any(not record.pid for record in alive) else []
         matches = adoption.match(alive, self._found, there, seen, marks)
         lives = {
             found.record.life
@@ -197,7 +197,7 @@ class LocalEngine:
         for message in known.connection.say(messages):
             if isinstance(message, Run):
                 why = Failure("refused", "the task does not fit a message to a worker", hint="hand over large values as a file")
-                self._emit(LifeSaid(life=life, message=Failed(message.task, message.attempt, Report(), why)))
+                self._emit(LifeMessage(life=life, message=Failed(message.task, message.attempt, Report(), why)))
 
     def kill(self, life: int, why: str) -> None:
         """As ``Engine.kill``."""
@@ -206,7 +206,7 @@ class LocalEngine:
             return
         known.doomed = known.doomed or why
         if known.pidfd >= 0:
-            leftovers.kill(known.pidfd)
+            reaper.kill(known.pidfd)
         elif not known.creating:
             self._endings.begin(known)
 
@@ -221,12 +221,12 @@ class LocalEngine:
         for life in self._lives.values():
             self._let_go(life, end=sessions)
         self._reaper.close()
-        if sessions and (left := leftovers.end_all(mark_prefix(self._layout))):
+        if sessions and (left := reaper.end_all(mark_prefix(self._layout))):
             LOG.error("%d processes do not end, although they were killed", left)
         self._spawner.close(everything=sessions)
         self._sessions.close(end_server=sessions)
         if sessions:
-            leftovers.end_servers(self._layout)
+            reaper.end_servers(self._layout)
             self._remove_files()
 
     # -- beyond Engine: tmux -----------------------------------------------------------------------
@@ -288,21 +288,21 @@ class LocalEngine:
         if not life.ending:
             self._contact.await_first(life)
 
-    def _tell_started(self, life: Life) -> None:
+    def _tell_started(self, life: WorkerProcess) -> None:
         if not life.told:
             life.told = True
             self._emit(LifeStarted(life=life.life, pid=life.pid, ticks=life.ticks, session=self.session_of(life.life)[0] or life.worker))
 
-    def _watch(self, life: Life) -> None:
+    def _watch(self, life: WorkerProcess) -> None:
         life.pidfd = open_pidfd(life.pid, life.ticks)
         if life.pidfd < 0:
             self._endings.begin(life)
             return
         self._reactor.on_readable(life.pidfd, lambda: self._endings.begin(life))
         if life.doomed:
-            leftovers.kill(life.pidfd)
+            reaper.kill(life.pidfd)
 
-    def _limit_start(self, life: Life) -> None:
+    def _limit_start(self, life: WorkerProcess) -> None:
         limit_s = self._settings.swarm.start_timeout_s
         life.timer = self._reactor.after(limit_s, lambda: self.kill(life.life, f"did not start in {limit_s:g} s"))
 
@@ -319,7 +319,7 @@ class LocalEngine:
             if life is not None and life.told and not life.ending:
                 self._tell_paneless(life)
 
-    def _tell_paneless(self, life: Life) -> None:
+    def _tell_paneless(self, life: WorkerProcess) -> None:
         life.paneless = True
         self._emit(LifePaneless(life=life.life))
 
@@ -328,7 +328,7 @@ class LocalEngine:
     def _take_over(self, found: adoption.Match, *, is_alive: bool, whole: str) -> None:
         record = found.record
         is_known = bool(record.pid)
-        life = Life(record.life, record.worker, pid=found.pid, ticks=found.ticks, told=is_known, greeted=is_known, whole=whole)
+        life = WorkerProcess(record.life, record.worker, pid=found.pid, ticks=found.ticks, told=is_known, greeted=is_known, whole=whole)
         self._lives[record.life] = life
         if found.pane is not None:
             self._sessions.take(life.life, session_id=found.pane.session_id, pane_id=found.pane.pane_id, name=found.pane.name)
@@ -350,7 +350,7 @@ class LocalEngine:
         else:
             self._contact.search_later(life)
 
-    def _end_strangers(self, alive: Sequence[LifeRecord], there: Sequence[Place]) -> None:
+    def _end_strangers(self, alive: Sequence[LifeRecord], there: Sequence[Rendezvous]) -> None:
         """End what bears our mark and is of no life in the store: an earlier store's, or older than its own death."""
         dead, running = adoption.strangers(self._found, alive)
         for pane in dead:
@@ -362,8 +362,8 @@ class LocalEngine:
         strange = [place for place in there if place.life not in known]
         for place in strange:
             self._end_stranger(place.life, place.pid)
-        for life in places.traces(self._layout.workers) - known - {place.life for place in strange}:
-            places.forget(self._layout.workers, life)  # killed while it made a new connection: nobody reads these FIFOs
+        for life in rendezvous.traces(self._layout.workers) - known - {place.life for place in strange}:
+            rendezvous.forget(self._layout.workers, life)  # killed while it made a new connection: nobody reads these FIFOs
         marks = frozenset(mark_of(self._layout, life) for life in known)
         self._reaper.reap_others(mark_prefix(self._layout), marks, _nothing)
 
@@ -373,10 +373,10 @@ class LocalEngine:
         fd = open_pidfd(pid, ticks) if _is_worker(pid, mark) else -1
         if fd >= 0:
             LOG.warning("process %d is a worker of life %d, which is over: it is ended", pid, life)
-            leftovers.kill(fd)
+            reaper.kill(fd)
             os.close(fd)
-        own = leftovers.Group(group=pid, ticks=ticks, since_ticks=ticks)
-        self._reaper.reap([mark], [own] if fd >= 0 else [], lambda: places.forget(self._layout.workers, life))
+        own = reaper.Group(group=pid, ticks=ticks, since_ticks=ticks)
+        self._reaper.reap([mark], [own] if fd >= 0 else [], lambda: rendezvous.forget(self._layout.workers, life))
 
     def announced(self, life: int, place: str, pid: int) -> bool:
         """A worker says, through the control socket, where its FIFOs are; ``pid`` is the peer's, from the kernel.
@@ -394,13 +394,13 @@ class LocalEngine:
         found = self._contact.place_in(known, place) if known.pid == pid else None
         return found is None or self._contact.connect(known, found)
 
-    def _who(self, life: Life) -> Who:
+    def _who(self, life: WorkerProcess) -> Who:
         beat_s = self._settings.worker.beat_s
         return Who(epoch=self._epoch, swarm=self._layout.swarm, worker=life.worker, threads=self._threads, beat_s=beat_s)
 
     # -- letting go --------------------------------------------------------------------------------
 
-    def _let_go(self, life: Life, *, end: bool) -> None:
+    def _let_go(self, life: WorkerProcess, *, end: bool) -> None:
         life.cancel_timers()
         if life.connection is not None:
             life.connection.close()
@@ -408,14 +408,14 @@ class LocalEngine:
         if life.pidfd >= 0:
             self._reactor.forget(life.pidfd)
             if end:
-                leftovers.kill(life.pidfd)
-                leftovers.has_ended(life.pidfd, timeout_s=1.0)
+                reaper.kill(life.pidfd)
+                reaper.has_ended(life.pidfd, timeout_s=1.0)
             os.close(life.pidfd)
             life.pidfd = -1
 
     def _remove_files(self) -> None:
-        for life in {place.life for place in places.scan(self._layout.workers)} | self._lives.keys():
-            places.forget(self._layout.workers, life)
+        for life in {place.life for place in rendezvous.scan(self._layout.workers)} | self._lives.keys():
+            rendezvous.forget(self._layout.workers, life)
         for path in (self._layout.tmux, self._layout.tmux_conf):
             Path(path).unlink(missing_ok=True)
         try:
@@ -438,8 +438,7 @@ def _is_worker(pid: int, mark: str) -> bool:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         return (
-            f"{leftovers.VARIABLE}={mark}".encode() in environment.split(b"\0")
-            or b"tmax_workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            f"{reaper.VARIABLE}={mark}".encode() in environment.split(b"\0") or b"tmax_workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
     except OSError:
         return False

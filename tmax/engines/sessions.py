@@ -23,11 +23,11 @@ from pathlib import Path
 
 from tmax.engines import tmux_version
 from tmax.engines.control_mode import ControlMode, command
-from tmax.engines.leftovers import has_ended, kill, open_pidfd
 from tmax.engines.process_end import ProcessEnd, signal_number
+from tmax.engines.reaper import has_ended, kill, open_pidfd
 from tmax.errors import TmuxError
 from tmax.reactor import Reactor
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 
 LOG = logging.getLogger("tmax.engines")
 
@@ -56,7 +56,7 @@ class NewSession:
 
 
 @dataclass(slots=True)
-class Pane:
+class PaneInfo:
     """Where a life can be watched."""
 
     session_id: str
@@ -95,7 +95,7 @@ class Sessions:
         self._on_paneless = on_paneless
         self._on_viewers = on_viewers
         self.control = ControlMode(reactor, socket=socket, config=config, env=env, on_notice=self._on_notice, on_open=self._on_reopened)
-        self._panes: dict[int, Pane] = {}
+        self._panes: dict[int, PaneInfo] = {}
         self._dead: list[tuple[int, str]] = []
         """(life, session id), oldest first."""
         self._server_pid = 0
@@ -153,7 +153,7 @@ class Sessions:
 
     def take(self, life: int, *, session_id: str, pane_id: str, name: str) -> None:
         """This session belongs to this life; written on the session too, so that another controller knows."""
-        self._panes[life] = Pane(session_id, pane_id, name)
+        self._panes[life] = PaneInfo(session_id, pane_id, name)
         self.control.send(command("set-option", "-t", session_id, "@life", str(life)))
 
     def take_dead(self, life: int, *, session_id: str) -> None:
@@ -164,7 +164,7 @@ class Sessions:
         """End a session that belongs to nobody."""
         self.control.send(command("kill-session", "-t", session_id))
 
-    def pane_of(self, life: int) -> Pane | None:
+    def pane_of(self, life: int) -> PaneInfo | None:
         """Return where a life can be watched."""
         return self._panes.get(life)
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tmax.core.settings import Settings
-from tmax.engines.leftovers import VARIABLE, mark_of
 from tmax.engines.machine import preload_of
 from tmax.engines.process_end import ProcessEnd
+from tmax.engines.reaper import VARIABLE, mark_of
 from tmax.layout import Layout
 from tmax_workers.threads import env_for
 

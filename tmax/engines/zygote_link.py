@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from tmax.engines import leftovers
+from tmax.engines import reaper
 from tmax.engines.control_mode import scrubbed
 from tmax.layout import Layout
 from tmax.reactor import Reactor
-from tmax_pipes.places import start_ticks
-from tmax_workers.shown import MARK, ROOM
+from tmax_pipes.rendezvous import start_ticks
+from tmax_workers.proctitle import MARK, ROOM
 from tmax_workers.threads import env_for
-from tmax_workers.zygote_wire import End, FromZygote, Greet, Ready, ToZygote, from_zygote, line_of
+from tmax_workers.zygote_wire import End, FromZygote, Greet, ToZygote, ZygoteReady, from_zygote, line_of
 
 _READ_BYTES = 256 * 1024
 _FD = 3
@@ -77,7 +77,7 @@ class ZygoteLink:
         self._on_lost = on_lost
         self._unsent = bytearray()
         self._rest = b""
-        self.ready: Ready | None = None
+        self.ready: ZygoteReady | None = None
         """What it said of itself; None: it still imports."""
         self.pid = 0
         """Of the zygote; 0: not known yet."""
@@ -131,12 +131,12 @@ class ZygoteLink:
             message = from_zygote(line)
         except msgspec.DecodeError:
             return  # of another version; it is replaced as soon as it has said which, or said nothing
-        if isinstance(message, Ready):
+        if isinstance(message, ZygoteReady):
             self.ready = message
             self.pid, self._ticks = message.pid, start_ticks(message.pid)
         self._on_said(self, message)
 
-    def wait_ready(self, timeout_s: float) -> Ready | None:
+    def wait_ready(self, timeout_s: float) -> ZygoteReady | None:
         """Wait for ``Ready``: only while nothing else has begun.  None when it does not come in time, or never will."""
         end = time.monotonic() + timeout_s
         while self.ready is None and self.is_open and (left_s := end - time.monotonic()) > 0:
@@ -147,12 +147,12 @@ class ZygoteLink:
     def end(self, timeout_s: float) -> None:
         """End the zygote, and wait until it has ended; by force after ``timeout_s``.  Its children live on."""
         self.say(End())
-        fd = leftovers.open_pidfd(self.pid, self._ticks)
+        fd = reaper.open_pidfd(self.pid, self._ticks)
         self.close()
         if fd >= 0:
-            if not leftovers.has_ended(fd, timeout_s):
-                leftovers.kill(fd)
-                leftovers.has_ended(fd, 1.0)
+            if not reaper.has_ended(fd, timeout_s):
+                reaper.kill(fd)
+                reaper.has_ended(fd, 1.0)
             os.close(fd)
 
     def close(self) -> None:

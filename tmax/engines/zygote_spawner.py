@@ -25,20 +25,32 @@ from functools import partial
 from typing import TypeAlias
 
 from tmax.core.settings import Settings
-from tmax.engines import leftovers, zygote_link
-from tmax.engines.leftovers import VARIABLE
+from tmax.engines import reaper, zygote_link
 from tmax.engines.machine import preload_of
 from tmax.engines.process_end import ProcessEnd
+from tmax.engines.reaper import VARIABLE
 from tmax.engines.spawner import ExecSpawner, PaneCommand, Spawner, worker_argv, worker_env
 from tmax.engines.zygote_link import ZygoteLink
 from tmax.errors import FolderError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 from tmax_workers import own_code
 from tmax_workers import stub as stub_module
 from tmax_workers.zygote_peer import listen
-from tmax_workers.zygote_wire import VERSION, Cancel, Ended, Forked, FromZygote, Heard, Listen, NotForked, Ready, Retire, Stale
+from tmax_workers.zygote_wire import (
+    VERSION,
+    Acknowledge,
+    CancelFork,
+    Ended,
+    Forked,
+    FromZygote,
+    Listen,
+    NotForked,
+    Retire,
+    Stale,
+    ZygoteReady,
+)
 
 LOG = logging.getLogger("tmax.engines")
 
@@ -169,8 +181,8 @@ class ZygoteSpawner:
             self._forget_stub(life)
         for pid, fd in list(self._processes.items()):
             if everything:  # also one that never got as far as to answer
-                leftovers.kill(fd)
-                leftovers.has_ended(fd, 1.0)
+                reaper.kill(fd)
+                reaper.has_ended(fd, 1.0)
             self._reap(pid)
 
     def reopen(self) -> bool:
@@ -198,7 +210,7 @@ class ZygoteSpawner:
             self._retire(link)
         return False
 
-    def _fits(self, ready: Ready) -> bool:
+    def _fits(self, ready: ZygoteReady) -> bool:
         return not ready.broken and (ready.version, ready.code, ready.python, ready.wanted) == (
             VERSION,
             own_code.fingerprint(),
@@ -313,7 +325,7 @@ class ZygoteSpawner:
     # -- what a zygote says ------------------------------------------------------------------------
 
     def _said(self, link: ZygoteLink, message: FromZygote) -> None:
-        if isinstance(message, Ready):
+        if isinstance(message, ZygoteReady):
             self._is_ready(link, message)
         elif isinstance(message, Forked):
             self._forked[message.life] = link
@@ -326,7 +338,7 @@ class ZygoteSpawner:
         elif link is self._link:
             self._is_stale(message)
 
-    def _is_ready(self, link: ZygoteLink, ready: Ready) -> None:
+    def _is_ready(self, link: ZygoteLink, ready: ZygoteReady) -> None:
         for child in ready.children:
             self._forked[child.life] = link
         for ended in ready.ended:
@@ -362,7 +374,7 @@ class ZygoteSpawner:
 
     def _watch_stub(self, life: int, pane_pid: int) -> None:
         """A stub that ends before there is a worker ends the life: otherwise only the start's time limit would."""
-        fd = leftovers.open_pidfd(pane_pid, start_ticks(pane_pid))
+        fd = reaper.open_pidfd(pane_pid, start_ticks(pane_pid))
         if fd < 0:
             self._reactor.call_soon(lambda: self._stub_ended(life, pane_pid))
             return
@@ -384,15 +396,15 @@ class ZygoteSpawner:
 
     def _tell_end(self, life: int, tell: Tell) -> None:
         link, ended = self._ends[life]
-        link.say(Heard(life))
+        link.say(Acknowledge(life))
         self._forget(life)
         tell(ProcessEnd(signal=ended.signal, exit_code=ended.status, peak_rss_bytes=ended.peak_rss_bytes))
 
     def _cancel(self, life: int, link: ZygoteLink) -> None:
         """This life is over: it must not have a process, nor get one."""
         if life in self._stubs:
-            leftovers.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
-        link.say(Cancel(life))
+            reaper.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
+        link.say(CancelFork(life))
 
     def _await_end(self, life: int, link: ZygoteLink, pid: int, tell: Tell) -> None:
         if link.is_open:

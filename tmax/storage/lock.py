@@ -17,7 +17,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from tmax.errors import Exit, StoreError
+from tmax.errors import ExitCode, StoreError
 
 TRIES = 10
 """How often a lock file that vanished under us is looked for again."""
@@ -30,7 +30,7 @@ class LockHeld(StoreError):
     """Another process has the lock. Fields: ``path``; ``pid``, what the holder wrote (0: nothing readable)."""
 
     code = "lock-held"
-    exit_code = Exit.NO_SWARM
+    exit_code = ExitCode.NO_SWARM
 
     def __init__(self, path: str, pid: int = 0) -> None:
         self.path = path

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from tmax.core.model import Task
-from tmax.storage.base import Loaded
-from tmax.storage.rows import SELECT_TASK, life_of, task_of
+from tmax.storage.task_rows import SELECT_TASK, life_of, task_of
+from tmax.storage.task_store import LoadedState
 
 AT_ONCE = 500
 """Values in one ``IN (...)``: the lowest limit SQLite was ever built with is 999."""
@@ -18,7 +18,7 @@ TOO_HIGH = 1 << 63
 
 
 class SqliteReader:
-    """``tmax.storage.base.Reader`` over one connection. Raises sqlite3.Error and DamagedRow; the store translates.
+    """``tmax.storage.task_store.Reader`` over one connection. Raises sqlite3.Error and DamagedRow; the store translates.
 
     Every answer is fetched whole before a row is looked at: a half-read one, held by an error's traceback, would keep the log
     from being moved into the database.
@@ -27,10 +27,10 @@ class SqliteReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedState:
         """Everything that has not ended, and the counters."""
         lives = [life_of(row) for row in self._rows("SELECT life, record FROM lives ORDER BY life")]
-        return Loaded(
+        return LoadedState(
             tasks=[task_of(row) for row in self._rows(f"{SELECT_TASK} WHERE ended_at IS NULL ORDER BY id")],
             lives=[life for life in lives if life.alive],
             meta=dict(self._rows("SELECT name, value FROM meta")),

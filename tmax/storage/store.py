@@ -24,13 +24,13 @@ from tmax.core.events import Changes
 from tmax.core.settings import StoreSettings
 from tmax.errors import NoSwarm, StoreError
 from tmax.layout import Layout
-from tmax.storage.base import CommitResult, Loaded, Reader
 from tmax.storage.lock import controller_lock
 from tmax.storage.opening import close_quietly, never_made, open_database
 from tmax.storage.reader import SqliteReader
+from tmax.storage.task_store import CommitResult, LoadedState, Reader
 from tmax.storage.writer import MEND_S, Writer
 
-__all__ = ["CommitResult", "Loaded", "Reader", "Store", "open_for_reading"]
+__all__ = ["CommitResult", "LoadedState", "Reader", "Store", "open_for_reading"]
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ NOW_S = 0.005
 
 
 class Store:
-    """``tmax.storage.base.TaskStore`` over SQLite. Made by ``open``; its methods are called from one thread, the controller's."""
+    """``tmax.storage.task_store.TaskStore`` over SQLite. Made by ``open``; its methods are called from one thread, the controller's."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -88,9 +88,9 @@ class Store:
         """True when somebody removed the store's file: take in nothing new, it would be lost."""
         return not self._writer.is_named
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedState:
         """What is kept, after all commits asked for before. Waits. Raises StoreError."""
-        box: queue.SimpleQueue[Loaded | StoreError] = queue.SimpleQueue()
+        box: queue.SimpleQueue[LoadedState | StoreError] = queue.SimpleQueue()
         self.read(lambda reader: reader.loaded(), box.put)
         answer = box.get()
         if isinstance(answer, StoreError):

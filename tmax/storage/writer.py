@@ -21,13 +21,13 @@ from tmax.core.events import Changes
 from tmax.core.settings import StoreSettings
 from tmax.errors import StoreError
 from tmax.layout import Layout
-from tmax.storage import rows
+from tmax.storage import task_rows
 from tmax.storage.ballast import NO_SPACE, Ballast
-from tmax.storage.base import CommitResult, Reader
 from tmax.storage.marker import Marker
 from tmax.storage.opening import close_quietly, snapshot
 from tmax.storage.reader import SqliteReader
-from tmax.storage.trouble import CORRUPT, explain, full, is_full, primary
+from tmax.storage.store_errors import CORRUPT, explain, full, is_full, primary
+from tmax.storage.task_store import CommitResult, Reader
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Writer:
             if self.broken is not None:
                 raise self.broken
             if changes:
-                batch = rows.batch_of(changes)
+                batch = task_rows.batch_of(changes)
                 self._write(lambda: self._put(batch))
                 self._weight_bytes += batch.weight_bytes
         except StoreError as found:
@@ -220,25 +220,25 @@ class Writer:
         except sqlite3.Error as error:
             self._break(error)
 
-    def _put(self, batch: rows.Batch) -> None:
+    def _put(self, batch: task_rows.Batch) -> None:
         run = self._connection.executemany
         if batch.new_tasks:
-            self._insert(rows.INSERT_TASK, batch.new_tasks)
-            self._insert(rows.INSERT_SPEC, batch.specs)
-        for statement, changed in ((rows.MOVE_TASK, batch.moved), (rows.END_TASK, batch.ended)):
+            self._insert(task_rows.INSERT_TASK, batch.new_tasks)
+            self._insert(task_rows.INSERT_SPEC, batch.specs)
+        for statement, changed in ((task_rows.MOVE_TASK, batch.moved), (task_rows.END_TASK, batch.ended)):
             if changed and (found := run(statement, changed).rowcount) != len(changed):
                 raise StoreError(f"{len(changed) - found} of {len(changed)} changed tasks are not in the store")
         if batch.lives:
-            run(rows.REPLACE_LIFE, batch.lives)
+            run(task_rows.REPLACE_LIFE, batch.lives)
         if batch.meta:
-            run(rows.REPLACE_META, batch.meta)
+            run(task_rows.REPLACE_META, batch.meta)
         if batch.blobs:
-            run(rows.INSERT_BLOB, batch.blobs)
+            run(task_rows.INSERT_BLOB, batch.blobs)
 
-    def _insert(self, statement: str, given: list[rows.Row]) -> None:
+    def _insert(self, statement: str, given: list[task_rows.Row]) -> None:
         whole = len(given) - len(given) % _AT_ONCE
         for at in range(0, whole, _AT_ONCE):
-            self._connection.execute(rows.several(statement, _AT_ONCE), [*itertools.chain.from_iterable(given[at : at + _AT_ONCE])])
+            self._connection.execute(task_rows.several(statement, _AT_ONCE), [*itertools.chain.from_iterable(given[at : at + _AT_ONCE])])
         self._connection.executemany(statement, given[whole:])
 
     def _forget(self, beyond: list[tuple[int, str]]) -> None:

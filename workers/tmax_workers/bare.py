@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
-from tmax_pipes import places
+from tmax_pipes import rendezvous
 from tmax_workers.options import Options
 
 
@@ -28,7 +28,7 @@ def start_again(options: Options, connections: int, env: Mapping[bytes, bytes], 
 
     Raises OSError when it cannot be executed.
     """
-    places.forget(options.rt, options.life)
+    rendezvous.forget(options.rt, options.life)
     for fd in (1, 2):
         if terminal >= 0:
             os.dup2(terminal, fd)

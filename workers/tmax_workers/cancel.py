@@ -28,7 +28,7 @@ class TaskCancelled(BaseException):
     """
 
 
-class Gate:
+class InterruptGate:
     """Lets ``TaskCancelled`` into the user's code of one task, at most once, and nowhere else.
 
     Made on the main thread; ``open`` and ``close`` are called there, ``ask`` on the IO thread.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from tmax_workers import cgroup
-from tmax_workers.errors import Refused
+from tmax_workers.worker_errors import Refused
 
 Kind: TypeAlias = Literal["cpu", "cuda", "mps"]
 Asked: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]

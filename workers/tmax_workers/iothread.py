@@ -2,7 +2,7 @@
 
 ::
 
-    epoll --+-- FIFOs: messages -> desk.arrived            +-- wake: orders (shell job, cancel, kill, exit), notes for the pane
+    epoll --+-- FIFOs: messages -> coordinator.arrived            +-- wake: orders (shell job, cancel, kill, exit), notes for the pane
             +-- signals: Ctrl-C, size, TERM                +-- inotify: a task printed; a control socket was made
             +-- pane: room to write; keys for a shell job  +-- pidfd, pseudo-terminal of a shell job
 
@@ -19,21 +19,27 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from tmax_pipes.errors import ConnectionEnded
 from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Beat, Done, Failed, Go, Message, Report, Run, ToWorker, Who
-from tmax_workers.cancel import Gate
+from tmax_pipes.pipe_errors import ConnectionEnded
+from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture, append_to_log
-from tmax_workers.connection import Connection
-from tmax_workers.desk import Desk
-from tmax_workers.events import (
+from tmax_workers.controller_connection import ControllerConnection
+from tmax_workers.coordinator import Coordinator
+from tmax_workers.epoll_loop import ENDED, READ, WRITE, Loop
+from tmax_workers.kinds.shell import NotStarted, ShellPlace, ShellRun
+from tmax_workers.memory import own_rss_bytes, own_usage
+from tmax_workers.pane import Pane, plain
+from tmax_workers.stale import Sources
+from tmax_workers.terminal import CancelConfirmation, Terminal
+from tmax_workers.worker_events import (
     Begin,
-    Cancel,
+    CancelTask,
     ChildGroup,
     ConnectionDown,
     Event,
-    Exit,
+    ExitWorker,
     JobEnded,
     Keep,
     KillTask,
@@ -41,15 +47,9 @@ from tmax_workers.events import (
     PaneLost,
     StaleFound,
     Terminated,
-    Tick,
+    TimeElapsed,
     Unreported,
 )
-from tmax_workers.kinds.shell import NotStarted, Place, ShellRun
-from tmax_workers.loop import ENDED, READ, WRITE, Loop
-from tmax_workers.memory import own_rss_bytes, own_usage
-from tmax_workers.pane import Pane, plain
-from tmax_workers.stale import Sources
-from tmax_workers.terminal import Offer, Terminal
 
 LOOK_S = 0.02
 """Output of a task is copied to the pane at most so often."""
@@ -67,23 +67,23 @@ class IoThread:
     def __init__(
         self,
         *,
-        desk: Desk,
+        coordinator: Coordinator,
         loop: Loop,
         inotify: Inotify,
         capture: Capture,
         terminal: Terminal,
         pane: Pane,
-        gate: Gate,
+        gate: InterruptGate,
         sources: Sources,
         signal_fd: int,
         on_who: Callable[[Who], dict[bytes, bytes]],
         on_command: Callable[[], Mapping[bytes, bytes]],
         on_keep: Callable[[], None],
-        on_exit: Callable[[Exit], None],
+        on_exit: Callable[[ExitWorker], None],
         logs: str,
         blobs: str,
     ) -> None:
-        self._desk = desk
+        self._coordinator = coordinator
         self._loop = loop
         self._inotify = inotify
         self._capture = capture
@@ -101,9 +101,9 @@ class IoThread:
         self._logs = logs
         self._blobs = blobs
         self._env: dict[bytes, bytes] = {}
-        self._offer = Offer()
+        self._offer = CancelConfirmation()
         self._shell: ShellRun | None = None
-        self._connection: Connection | None = None
+        self._connection: ControllerConnection | None = None
         self._control_watch: FolderWatch | None = None
         self._look_at: float | None = None
         self._ask_again_at: float | None = None
@@ -121,11 +121,13 @@ class IoThread:
             self._control_watch = FolderWatch(self._inotify, folder, IN_CREATE | IN_MOVED_TO)
             self._control_watch.arm()
             loop.add(self._inotify.fd, lambda _events: self._changed())
-        loop.add(self._desk.wake_fd, lambda _events: None)
+        loop.add(self._coordinator.wake_fd, lambda _events: None)
         loop.add(self._signal_fd, lambda _events: self._signalled())
         if self._pane.fd >= 0:
             loop.add(self._pane.fd, self._pane_ready, 0)
-        self._connection = Connection(loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None, made=made)
+        self._connection = ControllerConnection(
+            loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None, made=made
+        )
         self._connection.open()
 
     @property
@@ -137,7 +139,7 @@ class IoThread:
         """Turn until the worker leaves."""
         while not self._left:
             self._loop.turn(self._wait_s(time.monotonic()))
-            self._desk.awake()
+            self._coordinator.awake()
             if self._signals:
                 self._signalled()
             self._after_turn(time.monotonic())
@@ -156,32 +158,32 @@ class IoThread:
         times = [self._pane.deadline(), self._connection.deadline(), self._look_at, self._beat_at, self._ask_again_at]
         if self._shell is not None:
             times.append(self._shell.deadline())
-        with self._desk.lock:
-            times += [self._desk.state.next_deadline(), self._short_task_deadline(now)]
+        with self._coordinator.lock:
+            times += [self._coordinator.state.next_deadline(), self._short_task_deadline(now)]
         nearest = min((one for one in times if one is not None), default=None)
         return None if nearest is None else max(0.0, nearest - now)
 
     def _short_task_deadline(self, now: float) -> float | None:
         """The main thread may go from task to task without waking us; look soon which one it is in, until one lasts."""
-        state = self._desk.state
+        state = self._coordinator.state
         since = state.running_since
         return now + SHORT_LOOK_S if since is not None and state.queue and now - since < SHORT_LOOK_S else None
 
     def _after_turn(self, now: float) -> None:
         assert self._connection is not None
-        desk = self._desk
+        coordinator = self._coordinator
         self._connection.tick(now)
         self._pane_tick(now)
         if self._shell is not None:
             self._shell.tick(now)
-        with desk.lock:
-            due = desk.state.next_deadline()
-            if desk.wire is not None and desk.wire.transport.wants_write:
-                desk.flush()
+        with coordinator.lock:
+            due = coordinator.state.next_deadline()
+            if coordinator.wire is not None and coordinator.wire.transport.wants_write:
+                coordinator.flush()
                 self._connection.watch_writes()
         if due is not None and now >= due:
-            desk.arrived(Tick())
-        if desk.broken:
+            coordinator.arrived(TimeElapsed())
+        if coordinator.broken:
             self._reconnect()
         self._follow_orders()
         self._ask_again(now)
@@ -202,21 +204,21 @@ class IoThread:
         if not heard:
             return
         if any(_may_be_python(message) for _, message in heard) and self._sources.changed():
-            self._desk.arrived(StaleFound())
+            self._coordinator.arrived(StaleFound())
         batch: list[Event] = []
         for epoch, message in heard:
             if isinstance(message, Who):
-                self._desk.arrived(*batch)
+                self._coordinator.arrived(*batch)
                 batch.clear()
                 if not self._answer(message):
                     return
-            elif self._desk.wire is None or epoch != self._desk.wire.epoch:
+            elif self._coordinator.wire is None or epoch != self._coordinator.wire.epoch:
                 # Another controller's life, or one that did not say who it is: not a word more from there.
                 self._reconnect()
                 return
             else:
                 batch.append(cast("ToWorker", message))  # the decoder lets nothing else through
-        self._desk.arrived(*batch)
+        self._coordinator.arrived(*batch)
 
     def _answer(self, who: Who) -> bool:
         """Take this controller as ours; False when it has gone in the meantime."""
@@ -228,29 +230,29 @@ class IoThread:
             return False
         self._beat_s = who.beat_s
         self._env = self._on_who(who)
-        with self._desk.lock:
-            self._desk.wire = wire
-            self._desk.state.offset_s = time.time() - time.monotonic()
-        self._desk.arrived(who)
+        with self._coordinator.lock:
+            self._coordinator.wire = wire
+            self._coordinator.state.offset_s = time.time() - time.monotonic()
+        self._coordinator.arrived(who)
         return True
 
     def _reconnect(self) -> None:
         assert self._connection is not None
-        with self._desk.lock:
-            self._desk.wire, self._desk.broken = None, False
+        with self._coordinator.lock:
+            self._coordinator.wire, self._coordinator.broken = None, False
             self._connection.open()
         if self._control_watch is not None:
             self._control_watch.arm()  # a folder that was removed while somebody had it open is watched in vain
-        self._desk.arrived(ConnectionDown())
+        self._coordinator.arrived(ConnectionDown())
 
     # -- orders ------------------------------------------------------------------------------------
 
     def _follow_orders(self) -> None:
-        while self._desk.orders and not self._left:
-            order = self._desk.orders.popleft()
+        while self._coordinator.orders and not self._left:
+            order = self._coordinator.orders.popleft()
             if isinstance(order, Begin):
                 self._begin_shell(order.run)
-            elif isinstance(order, Cancel):
+            elif isinstance(order, CancelTask):
                 if self._shell is not None:
                     self._shell.cancel()
                 else:
@@ -263,14 +265,14 @@ class IoThread:
                 self._keep_output(order.outcome)
             elif isinstance(order, Keep):
                 self._on_keep()
-            elif isinstance(order, Exit):
+            elif isinstance(order, ExitWorker):
                 self._leave(order)
 
     def _begin_shell(self, run: Run) -> None:
-        self._desk.notes.append(run)
+        self._coordinator.notes.append(run)
         self._show_notes(time.monotonic())
         size = self._terminal.size()
-        place = Place(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
+        place = ShellPlace(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
         self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_started, self._shell_ended)
         try:
             self._shell.begin()
@@ -280,7 +282,7 @@ class IoThread:
     def _shell_started(self) -> None:
         assert self._shell is not None
         run = self._shell.run
-        self._desk.arrived(ChildGroup(run.task, run.attempt, self._shell.group))
+        self._coordinator.arrived(ChildGroup(run.task, run.attempt, self._shell.group))
         if self._shell.takes_keys and self._terminal.is_tty:
             self._terminal.pass_keys()
             self._watch_pane()
@@ -290,7 +292,7 @@ class IoThread:
         if outcome.report.lost_bytes:
             self._pane.say(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no room")
         self._signalled()  # a TERM that is here already came first, and may be what ended the command too
-        self._desk.arrived(JobEnded(outcome))
+        self._coordinator.arrived(JobEnded(outcome))
 
     def _keep_output(self, outcome: Done | Failed) -> None:
         """The report that held what the task printed is not sent; its log is what a person reads then."""
@@ -300,15 +302,15 @@ class IoThread:
             except OSError as error:
                 self._pane.say(f"what task {outcome.task} printed is lost: {error}")
 
-    def _leave(self, order: Exit) -> None:
+    def _leave(self, order: ExitWorker) -> None:
         assert self._connection is not None
         self._left = True
         self._show_notes(time.monotonic())
         self._pane.say(f"worker leaves: {order.why}")
         self._terminal.settle()
-        with self._desk.lock:
-            self._desk.flush()
-            self._desk.wire = None
+        with self._coordinator.lock:
+            self._coordinator.flush()
+            self._coordinator.wire = None
             self._connection.close()
         self._capture.close()
         self._on_exit(order)
@@ -316,15 +318,15 @@ class IoThread:
     def _ask_again(self, now: float) -> None:
         if self._ask_again_at is None or now < self._ask_again_at:
             return
-        with self._desk.lock:
-            run = self._desk.state.running
+        with self._coordinator.lock:
+            run = self._coordinator.state.running
         waits = run is not None and self._gate.again((run.task, run.attempt))
         self._ask_again_at = now + ASK_AGAIN_S if waits else None
 
     # -- pane and terminal -------------------------------------------------------------------------
 
     def _show_notes(self, now: float) -> None:
-        notes, ended = self._desk.notes, False
+        notes, ended = self._coordinator.notes, False
         while notes:
             note = notes.popleft()
             if isinstance(note, Run):
@@ -362,7 +364,7 @@ class IoThread:
         """Finish what runs, then leave: a new worker in a new pane is better than one nobody can see."""
         if self._loop.knows(self._pane.fd):
             self._loop.remove(self._pane.fd)
-            self._desk.arrived(PaneLost())
+            self._coordinator.arrived(PaneLost())
             self._follow_orders()
 
     def _changed(self) -> None:
@@ -390,10 +392,10 @@ class IoThread:
         """
         numbers = self._read_signals()
         if signal.SIGTERM in numbers:
-            self._desk.arrived(Terminated())
+            self._coordinator.arrived(Terminated())
         self._signals += numbers - {signal.SIGTERM}
         if numbers:
-            self._desk.wake()
+            self._coordinator.wake()
 
     def _read_signals(self) -> set[int]:
         try:
@@ -410,25 +412,25 @@ class IoThread:
         if signal.SIGWINCH in numbers and self._shell is not None:
             self._shell.resize(self._terminal.size())
         if signal.SIGTERM in numbers:
-            self._desk.arrived(Terminated())
+            self._coordinator.arrived(Terminated())
 
     def _interrupted(self) -> None:
-        with self._desk.lock:
-            held = self._desk.state.in_turn
+        with self._coordinator.lock:
+            held = self._coordinator.state.in_turn
         self._pane.write(b"\r")  # over the ^C that the terminal echoed
         if held is None:
             self._pane.say("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
         elif self._offer.press(held.task, time.monotonic()):
-            self._desk.arrived(PaneCancel())
+            self._coordinator.arrived(PaneCancel())
         else:
             self._pane.say(f"Ctrl-C: press again within 3 s to cancel task {held.task}")
 
     # -- heartbeat ---------------------------------------------------------------------------------
 
     def _beat(self, now: float) -> None:
-        with self._desk.lock:
-            run = self._desk.state.running
-            connected = self._desk.wire is not None
+        with self._coordinator.lock:
+            run = self._coordinator.state.running
+            connected = self._coordinator.wire is not None
         if run is None or not connected:
             self._beat_at = None
             if self._told_busy and connected:
@@ -445,7 +447,7 @@ class IoThread:
 
     def _say_beat(self, task: int, attempt: int) -> None:
         dropped = self._dropped_bytes + self._pane.dropped_bytes
-        self._desk.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s, dropped))
+        self._coordinator.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s, dropped))
 
 
 def _may_be_python(message: Message) -> bool:

@@ -22,7 +22,7 @@ context: one copy                                                               
 resource limits: nothing until something has imported ``resource``, then a call for each              6.4
 ====================================================================================================  =====
 
-Working directory, environment, umask, time zone, signal handlers and signal mask are in ``surroundings.py``, the standard
+Working directory, environment, umask, time zone, signal handlers and signal mask are in ``task_environment.py``, the standard
 streams in ``capture.py``.  A thread or process that a task leaves running is the end of the worker, and the process's too;
 with ``keep_background`` both stay.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tmax_workers.errors import WorkerError
+from tmax_workers.worker_errors import WorkerError
 
 USAGE = "python -P -m tmax_workers --life N --rt FOLDER --state FOLDER --control SOCKET [--preload a,b] [--threads N] [--orphan-ttl-s S] [--connections N]"
 

@@ -37,11 +37,11 @@ Merge: TypeAlias = Callable[[list[Any], list[Any]], list[Any]]
 _MODULE = re.compile(r"\bm\b")
 _MISSING = object()
 _SIGNALS = sorted({*masks.SYNCHRONOUS, *masks.SELDOM})
-"""Those that ``surroundings.py`` does not put back."""
+"""Those that ``task_environment.py`` does not put back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Probe:
     """One thing to look at, once ``module`` is loaded.  ``read`` and ``default`` are expressions in which ``m`` is the module."""
 
     module: str
@@ -52,9 +52,9 @@ class Row:
     merge: Merge | None = None
 
 
-def rows_of(module: str, names: str, default: str = "", merge: Merge | None = None) -> tuple[Row, ...]:
+def rows_of(module: str, names: str, default: str = "", merge: Merge | None = None) -> tuple[Probe, ...]:
     """Return a row for each of these variables of a module."""
-    return tuple(Row(module, f"m.{name}", _setter(name), default, merge) for name in names.split())
+    return tuple(Probe(module, f"m.{name}", _setter(name), default, merge) for name in names.split())
 
 
 def _setter(path: str) -> PutBack:
@@ -188,49 +188,49 @@ FUNCTIONS = (
 VALUES = (
     *rows_of("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
     *rows_of("sys", "meta_path path_hooks", merge=_keep_finders),
-    Row("sys", "m.getrecursionlimit()", lambda m, value: m.setrecursionlimit(value)),
-    Row("sys", "m.gettrace()", lambda m, value: m.settrace(value)),
-    Row("sys", "m.getprofile()", lambda m, value: m.setprofile(value)),
-    Row("sys", "m.monitoring._all_events()", _end_tools),  # from Python 3.12 on
-    Row("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
-    Row("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
-    Row("sys", "locale()", _put_locale_back),
-    Row("sys", "standard_input()", _cannot),
-    Row("sys", "user()", _cannot),
-    Row("sys", "handlers()", _put_handlers_back),
-    Row("sys", "trace_limit()", _put_trace_limit_back),
+    Probe("sys", "m.getrecursionlimit()", lambda m, value: m.setrecursionlimit(value)),
+    Probe("sys", "m.gettrace()", lambda m, value: m.settrace(value)),
+    Probe("sys", "m.getprofile()", lambda m, value: m.setprofile(value)),
+    Probe("sys", "m.monitoring._all_events()", _end_tools),  # from Python 3.12 on
+    Probe("sys", "priority(0, 0)", lambda _, value: setpriority(0, 0, value)),
+    Probe("sys", "affinity(0)", lambda _, value: sched_setaffinity(0, value)),
+    Probe("sys", "locale()", _put_locale_back),
+    Probe("sys", "standard_input()", _cannot),
+    Probe("sys", "user()", _cannot),
+    Probe("sys", "handlers()", _put_handlers_back),
+    Probe("sys", "trace_limit()", _put_trace_limit_back),
     *rows_of("sys", "breakpointhook dont_write_bytecode pycache_prefix __stdin__ __stdout__ __stderr__"),
-    Row("sys", "m.stdin.closed", _put_stdin_back),
-    Row("sys", "m.getdlopenflags()", lambda m, value: m.setdlopenflags(value)),
-    Row("sys", "m.get_asyncgen_hooks()", lambda m, value: m.set_asyncgen_hooks(*value)),
-    Row("sys", "m.get_coroutine_origin_tracking_depth()", lambda m, value: m.set_coroutine_origin_tracking_depth(value)),
-    Row("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
-    Row("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
-    Row("builtins", "len(m.__dict__)", _put_builtins_back),
+    Probe("sys", "m.stdin.closed", _put_stdin_back),
+    Probe("sys", "m.getdlopenflags()", lambda m, value: m.setdlopenflags(value)),
+    Probe("sys", "m.get_asyncgen_hooks()", lambda m, value: m.set_asyncgen_hooks(*value)),
+    Probe("sys", "m.get_coroutine_origin_tracking_depth()", lambda m, value: m.set_coroutine_origin_tracking_depth(value)),
+    Probe("sys", "m.getswitchinterval()", lambda m, value: m.setswitchinterval(value)),
+    Probe("sys", "m.get_int_max_str_digits()", lambda m, value: m.set_int_max_str_digits(value)),
+    Probe("builtins", "len(m.__dict__)", _put_builtins_back),
     *rows_of("gc", "callbacks"),
-    Row("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
-    Row("gc", "m.get_threshold()", lambda m, value: m.set_threshold(*value)),
-    Row("gc", "m.get_debug()", lambda m, value: m.set_debug(value)),
-    Row("faulthandler", "m.is_enabled()", _put_fault_handler_back),
+    Probe("gc", "m.isenabled()", lambda m, value: m.enable() if value else m.disable()),
+    Probe("gc", "m.get_threshold()", lambda m, value: m.set_threshold(*value)),
+    Probe("gc", "m.get_debug()", lambda m, value: m.set_debug(value)),
+    Probe("faulthandler", "m.is_enabled()", _put_fault_handler_back),
     *rows_of("threading", "excepthook _trace_hook _profile_hook"),
     *rows_of("warnings", "showwarning formatwarning"),
-    Row("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
-    Row("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
-    Row("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
+    Probe("warnings", "m.filters", _put_filters_back, merge=_keep_filters),
+    Probe("_socket", "m.getdefaulttimeout()", lambda m, value: m.setdefaulttimeout(value), "None"),
+    Probe("_tracemalloc", "m.is_tracing()", lambda m, value: None if value else m.stop(), "False"),
     *rows_of("logging", "root.handlers", default="[]"),
-    Row("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
-    Row("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
+    Probe("logging", "m.root.level", lambda m, value: m.root.setLevel(value), "m.WARNING"),
+    Probe("logging", "m.root.manager._disable", lambda m, value: m.disable(value), "0"),
     *rows_of("logging", "root.filters", default="[]"),
     *rows_of("logging", "raiseExceptions", default="True"),
     *rows_of("logging", "lastResort", default="m._defaultLastResort"),
     *rows_of("logging", "_loggerClass", default="m.Logger"),
     *rows_of("logging", "_logRecordFactory", default="m.LogRecord"),
     *rows_of("logging", "_warnings_showwarning", default="None"),
-    Row("_csv", "m.field_size_limit()", lambda m, value: m.field_size_limit(value), "131072"),
+    Probe("_csv", "m.field_size_limit()", lambda m, value: m.field_size_limit(value), "131072"),
     *rows_of("tempfile", "tempdir", default="None"),
     *rows_of("tempfile", "template", default="'tmp'"),
     *rows_of("urllib.request", "_opener", default="None"),
-    Row(
+    Probe(
         "decimal",
         "(m.DefaultContext.prec, m.DefaultContext.rounding, m.DefaultContext.Emin, m.DefaultContext.Emax, m.DefaultContext.capitals,"
         " m.DefaultContext.clamp, m.DefaultContext.traps.copy())",
@@ -241,15 +241,15 @@ VALUES = (
     *rows_of("asyncio.events", "_event_loop_policy", default="None"),
     *rows_of("multiprocessing.context", "_default_context._actual_context", default="None"),
     # Before NumPy 2 these belong to the thread or the module, afterwards to the context.
-    Row("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
-    Row("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
-    Row("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
-    Row("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
-    Row("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
-    Row("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
-    Row("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
-    Row("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
-    Row("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
+    Probe("numpy.core.umath", "m.geterrobj()", lambda m, value: m.seterrobj(value), "[8192, 521, None]"),
+    Probe("numpy.core.arrayprint", "{**m._format_options}", _put_options_back),
+    Probe("numpy._core.arrayprint", "{**m._format_options}", _put_options_back),
+    Probe("torch", "m.get_default_dtype()", lambda m, value: m.set_default_dtype(value), "m.float32"),
+    Probe("torch", "m.is_grad_enabled()", lambda m, value: m.set_grad_enabled(value), "True"),
+    Probe("torch", "m.get_num_threads()", lambda m, value: m.set_num_threads(value)),
+    Probe("torch", "m._C._get_deterministic_algorithms()", lambda m, value: m.use_deterministic_algorithms(value), "False"),
+    Probe("torch", "m._C._get_cudnn_benchmark()", lambda m, value: m._C._set_cudnn_benchmark(value), "False"),  # noqa: SLF001
+    Probe("torch.utils._device", "m.CURRENT_DEVICE", lambda m, value: m.torch.set_default_device(value), "None"),
 )
 
 
@@ -268,10 +268,10 @@ _HELPERS = {
 class Baseline:
     """What the rows of a table gave before the task, for those whose module is loaded."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Probe]) -> None:
         self._table = tuple(rows)
         self._modules: list[Any] = []
-        self._rows: tuple[Row, ...] = ()
+        self._rows: tuple[Probe, ...] = ()
         self._one_by_one: tuple[Callable[[], Any], ...] = ()
         self._read: Callable[[], tuple[Any, ...]] = tuple
         self._originals: tuple[Any, ...] = ()
@@ -337,7 +337,7 @@ class Baseline:
         self._before = self._names["before"] = values
 
 
-def _expression(rows: Iterable[Row], modules: Iterable[ModuleType]) -> tuple[str, dict[str, Any]]:
+def _expression(rows: Iterable[Probe], modules: Iterable[ModuleType]) -> tuple[str, dict[str, Any]]:
     """Return what reads these rows, separated by commas, and the names in it."""
     names: dict[str, Any] = dict(_HELPERS)
     parts = []
@@ -348,7 +348,7 @@ def _expression(rows: Iterable[Row], modules: Iterable[ModuleType]) -> tuple[str
     return ", ".join(parts), names
 
 
-def _reader(row: Row, module: ModuleType) -> Callable[[], Any]:
+def _reader(row: Probe, module: ModuleType) -> Callable[[], Any]:
     text, names = _expression([row], [module])
     read: Callable[[], Any] = eval(f"lambda: ({text})", names)  # noqa: S307  # of the table above
     return read
@@ -362,7 +362,7 @@ def _works(read: Callable[[], Any]) -> bool:
     return True
 
 
-def _pair_of(row: Row, read: Callable[[], Any]) -> tuple[Any, Any]:
+def _pair_of(row: Probe, read: Callable[[], Any]) -> tuple[Any, Any]:
     now = read()
     if not row.default:
         return now, _copy(now)

@@ -6,7 +6,7 @@
       signal handlers, terminal, capture of descriptors 1 and 2
       preload (threads before, enforced after)
       IO thread: publish FIFOs, announce, Who --> Hello --> Run...
-      main thread: inbox --> jobs.run --> desk.ended --> the next one
+      main thread: inbox --> jobs.run --> coordinator.ended --> the next one
       Exit --> spill what nobody stored, restore the terminal, remove the FIFOs, end
 
 Nothing happens at import and no thread exists before ``main``: a process that has imported everything already may be
@@ -28,26 +28,26 @@ from types import FrameType
 
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 from tmax_workers import bare, descendants, faults, masks, spill
-from tmax_workers.cancel import Gate
+from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture
+from tmax_workers.coordinator import Coordinator
 from tmax_workers.descendants import adopt_orphans
-from tmax_workers.desk import Desk
-from tmax_workers.events import Exit
+from tmax_workers.epoll_loop import Loop
 from tmax_workers.iothread import IoThread, header
 from tmax_workers.isolation import Isolation
-from tmax_workers.jobs import MainJobs
-from tmax_workers.loop import Loop
+from tmax_workers.main_thread_jobs import MainJobs
 from tmax_workers.options import Options
 from tmax_workers.pane import Pane, speaks_utf8
 from tmax_workers.preload import Preloaded, preload
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
 from tmax_workers.stale import sources
-from tmax_workers.state import WorkerState
-from tmax_workers.surroundings import TaskEnvironment
+from tmax_workers.state_machine import WorkerStateMachine
+from tmax_workers.task_environment import TaskEnvironment
 from tmax_workers.terminal import Terminal
 from tmax_workers.threads import enforce, env_for
+from tmax_workers.worker_events import ExitWorker
 
 OUR_MISTAKE = 70
 """Exit code when the worker itself failed; the controller sees a death, and delivers again."""
@@ -79,7 +79,7 @@ class Worker:
         self._forking = threading.local()
         self._is_forked = False
         self._signal_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._gate = Gate()
+        self._gate = InterruptGate()
         self._set_signals()
         self._terminal = Terminal()
         self._pane = Pane(self._terminal.out, unicode=speaks_utf8(os.environ))
@@ -90,13 +90,13 @@ class Worker:
         self._preloaded = self._preload()
         self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
         self._isolation = Isolation(self._surroundings.keep)
-        self._desk = Desk(self._new_state())
+        self._coordinator = Coordinator(self._new_state())
         self._context = ProcessContext(options.blobs)
         self._jobs = MainJobs(
             options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation, self._start_bare
         )
         self._io = IoThread(
-            desk=self._desk,
+            coordinator=self._coordinator,
             loop=self._loop,
             inotify=self._inotify,
             capture=self._capture,
@@ -132,8 +132,8 @@ class Worker:
         """Start anew with nothing preloaded, unless nothing was."""
         if not self._options.preload:
             return
-        with self._desk.lock:  # what was said is written, and nothing more is
-            self._desk.flush()
+        with self._coordinator.lock:  # what was said is written, and nothing more is
+            self._coordinator.flush()
             self._keep()
             self._surroundings.put_own_limits_back()
             self._surroundings.go_home()
@@ -153,7 +153,7 @@ class Worker:
         gc.freeze()
         return preloaded
 
-    def _new_state(self) -> WorkerState:
+    def _new_state(self) -> WorkerStateMachine:
         pid, now = os.getpid(), time.monotonic()
         greeting = Hello(
             life=self._options.life,
@@ -164,7 +164,7 @@ class Worker:
             preloaded=self._preloaded.modules,
             missing=self._preloaded.missing,
         )
-        state = WorkerState(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
+        state = WorkerStateMachine(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
         if self._options.connections:  # this life started anew (``bare.py``): what it had said may not have been stored
             state.keep(spill.read(self._options.state, self._options.life))
         return state
@@ -195,7 +195,7 @@ class Worker:
 
     def _work(self) -> None:
         faults.enable(self._pane.fd if self._pane.fd >= 0 else 2)
-        inbox, desk, jobs = self._desk.inbox, self._desk, self._jobs
+        inbox, coordinator, jobs = self._coordinator.inbox, self._coordinator, self._jobs
         while (work := inbox.get()) is not None:
             if callable(work):
                 work()
@@ -207,13 +207,13 @@ class Worker:
                 if not isinstance(outcome, Done) or outcome.form == "none":
                     self._io.take_signals()
                 stale = outcome.report.duration_s > SLOW_S and bool(self._sources.changed())
-                run = desk.ended(outcome, printed.unshown, stale=stale, used_up=self._isolation.used_up)
+                run = coordinator.ended(outcome, printed.unshown, stale=stale, used_up=self._isolation.used_up)
                 follows = True
                 self._do_chores()
 
     def _do_chores(self) -> None:
         """While one task follows another the inbox holds chores at most."""
-        inbox = self._desk.inbox
+        inbox = self._coordinator.inbox
         while not inbox.empty():
             work = inbox.get()
             if not callable(work):
@@ -241,7 +241,7 @@ class Worker:
         # The engine's mark, if it set one: by it everything this worker starts is found and ended after the worker's death.
         mark = os.environb.get(b"TMAX_LIFE") or b"%d" % self._options.life
         marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), b"TMAX_LIFE": mark}
-        self._desk.inbox.put(self._chore(marks, threads))
+        self._coordinator.inbox.put(self._chore(marks, threads))
         self._pane.say(header(who, self._options.life, self._preloaded.modules, threads))
         return marks | {name.encode(): value.encode() for name, value in env_for(threads).items()}
 
@@ -264,7 +264,7 @@ class Worker:
 
     def _keep(self) -> None:
         """Write down what nobody has stored yet."""
-        results = [one for one in self._desk.state.link.again() if isinstance(one, (Done, Failed))]
+        results = [one for one in self._coordinator.state.link.again() if isinstance(one, (Done, Failed))]
         if results:
             self._surroundings.put_own_limits_back()  # the last task's may let no file become as large
             try:
@@ -272,13 +272,13 @@ class Worker:
             except OSError as error:
                 self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
 
-    def _leave(self, order: Exit) -> None:
+    def _leave(self, order: ExitWorker) -> None:
         self._keep()
         if order.kill:
             _end_with_all_of_it()
         if order.signal:
             _end_by(order.signal)
-        self._desk.inbox.put(None)
+        self._coordinator.inbox.put(None)
 
     # -- forked children of tasks ------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class Worker:
             if signal.getsignal(number) in ours:  # a handler of the task's is the child's too
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         self._io.close_in_child()
-        for fd in (*self._signal_fds, self._desk.wake_fd):
+        for fd in (*self._signal_fds, self._coordinator.wake_fd):
             os.close(fd)
 
 

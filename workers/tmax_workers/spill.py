@@ -11,9 +11,9 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from tmax_pipes.errors import FrameError
 from tmax_pipes.frame import Decoder, encode_many
 from tmax_pipes.messages import Done, Failed
+from tmax_pipes.pipe_errors import FrameError
 from tmax_pipes.private import open_private
 
 

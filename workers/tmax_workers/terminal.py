@@ -25,7 +25,7 @@ _OFF = b"\x00"
 _DEFAULT_SIZE = (24, 80)
 
 
-class Offer:
+class CancelConfirmation:
     """Ctrl-C asks first: nothing that runs for hours may end by one wrong key."""
 
     def __init__(self) -> None:

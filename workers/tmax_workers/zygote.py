@@ -29,31 +29,31 @@ from typing import NoReturn
 
 import msgspec
 
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 from tmax_workers import zygote_child
-from tmax_workers.loop import ENDED, READ, WRITE, Loop
+from tmax_workers.epoll_loop import ENDED, READ, WRITE, Loop
 from tmax_workers.options import BadOptions, parse
 from tmax_workers.stale import sources
 from tmax_workers.zygote_child import Birth
-from tmax_workers.zygote_load import Loaded, crowd, load
-from tmax_workers.zygote_peer import Peer, listen
+from tmax_workers.zygote_load import LoadedModules, crowd, load
+from tmax_workers.zygote_peer import ZygotePeer, listen
 from tmax_workers.zygote_wire import (
     VERSION,
+    Acknowledge,
     BadRequest,
-    Cancel,
+    CancelFork,
     Child,
     End,
     Ended,
     Forked,
+    ForkRequest,
     FromZygote,
     Greet,
-    Heard,
     Listen,
     NotForked,
-    Ready,
-    Request,
     Retire,
     Stale,
+    ZygoteReady,
     line_of,
     to_zygote,
 )
@@ -76,13 +76,13 @@ class _Born(BaseException):
 class _Worker:
     life: int
     ticks: int
-    stub: Peer | None
+    stub: ZygotePeer | None
 
 
 class Zygote:
     """Forks, waits, and tells."""
 
-    def __init__(self, listener: socket.socket, path: str, loaded: Loaded, *, orphan_ttl_s: float) -> None:
+    def __init__(self, listener: socket.socket, path: str, loaded: LoadedModules, *, orphan_ttl_s: float) -> None:
         """``path``: where ``listener`` is found, to be made again when it is removed."""
         self._loaded = loaded
         self._broken = loaded.broken
@@ -90,7 +90,7 @@ class Zygote:
         self._sources = sources()
         self._sources.note()
         self._loop = Loop()
-        self._peers: dict[int, Peer] = {}
+        self._peers: dict[int, ZygotePeer] = {}
         self._controllers: set[int] = set()
         self._children: dict[int, _Worker] = {}
         """By pid."""
@@ -154,7 +154,7 @@ class Zygote:
             sock, _ = self._listener.accept()
         except OSError:
             return False  # it hung up meanwhile, or there is no descriptor left: the next turn tries again
-        peer = Peer(sock)
+        peer = ZygotePeer(sock)
         if not peer.is_ours:
             peer.close()
             return True
@@ -179,14 +179,14 @@ class Zygote:
         self._listener = listener
         self._loop.add(listener.fileno(), self._connecting)
 
-    def _ready(self, peer: Peer, events: int) -> None:
+    def _ready(self, peer: ZygotePeer, events: int) -> None:
         if events & WRITE:
             peer.flush()
             self._watch(peer)
         if events & (READ | ENDED) and not self._hear(peer):
             self._drop(peer)
 
-    def _hear(self, peer: Peer) -> bool:
+    def _hear(self, peer: ZygotePeer) -> bool:
         """Take in what this peer said; False when that was its last word."""
         is_there = peer.receive()
         try:
@@ -200,7 +200,7 @@ class Zygote:
             return False
         return is_there and peer.fd in self._peers
 
-    def _drop(self, peer: Peer) -> None:
+    def _drop(self, peer: ZygotePeer) -> None:
         if peer.fd < 0:
             return
         self._controllers.discard(peer.fd)
@@ -211,10 +211,10 @@ class Zygote:
                 worker.stub = None
         peer.close()
 
-    def _watch(self, peer: Peer) -> None:
+    def _watch(self, peer: ZygotePeer) -> None:
         self._loop.change(peer.fd, READ | (WRITE if peer.wants_write else 0))
 
-    def _say(self, peer: Peer, data: bytes) -> None:
+    def _say(self, peer: ZygotePeer, data: bytes) -> None:
         peer.say(data)
         self._watch(peer)
 
@@ -224,15 +224,15 @@ class Zygote:
 
     # -- controllers ------------------------------------------------------------------------------
 
-    def _obey(self, peer: Peer, line: bytes) -> None:
+    def _obey(self, peer: ZygotePeer, line: bytes) -> None:
         order = to_zygote(line)
         if isinstance(order, Greet):
             self._controllers.add(peer.fd)
             self._refused.clear()  # another controller, or even another store: it says itself what it does not want
             self._say(peer, line_of(self._about()))
-        elif isinstance(order, Heard):
+        elif isinstance(order, Acknowledge):
             self._untold.pop(order.life, None)
-        elif isinstance(order, Cancel):
+        elif isinstance(order, CancelFork):
             self._cancel(order.life)
         elif isinstance(order, Retire):
             self._retire()
@@ -241,9 +241,9 @@ class Zygote:
         elif isinstance(order, End):
             self._ends = True
 
-    def _about(self) -> Ready:
+    def _about(self) -> ZygoteReady:
         loaded = self._loaded
-        return Ready(
+        return ZygoteReady(
             pid=os.getpid(),
             version=VERSION,
             code=loaded.code,
@@ -273,7 +273,7 @@ class Zygote:
 
     # -- children ---------------------------------------------------------------------------------
 
-    def _fork(self, peer: Peer, request: Request) -> bool:
+    def _fork(self, peer: ZygotePeer, request: ForkRequest) -> bool:
         """Fork what this stub asks for; False when its connection is to be closed."""
         try:
             life = _life_of(request)
@@ -305,7 +305,7 @@ class Zygote:
             return f"{changed[0]} has changed since it was imported"
         return ""
 
-    def _fork_now(self, peer: Peer, request: Request, life: int) -> bool:
+    def _fork_now(self, peer: ZygotePeer, request: ForkRequest, life: int) -> bool:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         try:
@@ -325,7 +325,7 @@ class Zygote:
         self._tell(Forked(life, pid, self._children[pid].ticks))
         return True
 
-    def _be_born(self, peer: Peer, request: Request, life: int) -> NoReturn:
+    def _be_born(self, peer: ZygotePeer, request: ForkRequest, life: int) -> NoReturn:
         stdin, stdout, stderr, folder = peer.fds
         peer.fds = []  # they are the child's now, and closed by it
         raise _Born(Birth(life=life, request=request, fds=(stdin, stdout, stderr, folder), shown=self._loaded.shown))
@@ -362,7 +362,7 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
     """The wakeup descriptor has got its byte."""
 
 
-def _life_of(request: Request) -> int:
+def _life_of(request: ForkRequest) -> int:
     """Return the life of a worker's command line; ValueError or BadOptions when it is not one."""
     words = [os.fsdecode(word) for word in request.argv]
     return parse(words[words.index("tmax_workers") + 1 :]).life

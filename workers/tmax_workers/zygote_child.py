@@ -21,8 +21,8 @@ from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import TextIO
 
 import tmax_workers.__main__ as worker_main
-from tmax_workers.shown import MARK, Shown
-from tmax_workers.zygote_wire import Request
+from tmax_workers.proctitle import MARK, ProcessTitle
+from tmax_workers.zygote_wire import ForkRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,10 @@ class Birth:
     """All that a worker is made of, in the forked process."""
 
     life: int
-    request: Request
+    request: ForkRequest
     fds: tuple[int, int, int, int]
     """Standard input, output, error, and the folder to start in."""
-    shown: Shown
+    shown: ProcessTitle
 
 
 def live(birth: Birth) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tmax_workers import threads
 from tmax_workers.own_code import fingerprint
 from tmax_workers.preload import preload
-from tmax_workers.shown import Shown, locate
+from tmax_workers.proctitle import ProcessTitle, locate
 
 ALWAYS = ("cloudpickle", "ctypes", "subprocess", "tmax_workers.kinds.kernel", "tmax_workers.runtime")
 """What a worker imports, be it at its first task, besides what it is told to preload."""
@@ -24,7 +24,7 @@ GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedModules:
     """What was imported, and whether this process may be forked now."""
 
     wanted: tuple[str, ...]
@@ -32,10 +32,10 @@ class Loaded:
     missing: tuple[str, ...]
     broken: str
     code: str
-    shown: Shown
+    shown: ProcessTitle
 
 
-def load(wanted: Sequence[str]) -> Loaded:
+def load(wanted: Sequence[str]) -> LoadedModules:
     """Import everything, with one thread for each library; never raises for a module of ``wanted``."""
     code = fingerprint()
     os.environ.update(threads.env_for(1))  # read by the libraries at import: more would be threads before the first fork
@@ -53,7 +53,7 @@ def load(wanted: Sequence[str]) -> Loaded:
     if not shown.mark[1]:
         broken = broken or "its environment has no room for the mark of a worker"
     modules = {name: str(getattr(sys.modules[name], "__version__", "")) for name in found}
-    return Loaded(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
+    return LoadedModules(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
 
 
 def crowd(what: str) -> str:

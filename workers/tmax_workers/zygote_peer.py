@@ -10,7 +10,7 @@ import socket
 import struct
 
 from tmax_pipes.listening import listen_at
-from tmax_workers.zygote_wire import DESCRIPTORS, BadRequest, Request, request_in
+from tmax_workers.zygote_wire import DESCRIPTORS, BadRequest, ForkRequest, request_in
 
 _BACKLOG = 4096
 _READ_BYTES = 256 * 1024
@@ -23,7 +23,7 @@ def listen(path: str) -> socket.socket:
     return listen_at(path, _BACKLOG)
 
 
-class Peer:
+class ZygotePeer:
     """Owns its socket and the descriptors that came through it."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -63,7 +63,7 @@ class Peer:
             self.say(b"hello\n")
         return bool(data)
 
-    def request(self) -> Request | None:
+    def request(self) -> ForkRequest | None:
         """Return the request of this stub once it is whole.  BadRequest when it can never be one."""
         request = request_in(self._unread)
         if request is not None:

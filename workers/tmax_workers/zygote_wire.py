@@ -30,13 +30,13 @@ class Greet(msgspec.Struct, frozen=True, tag="greet"):
     """Say who you are (``Ready``), and what you have kept."""
 
 
-class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+class CancelFork(msgspec.Struct, frozen=True, tag="cancel"):
     """This life is not wanted: kill its process when there is one, else never fork it."""
 
     life: int
 
 
-class Heard(msgspec.Struct, frozen=True, tag="heard"):
+class Acknowledge(msgspec.Struct, frozen=True, tag="heard"):
     """The end of this life was read; it need not be told again."""
 
     life: int
@@ -54,7 +54,7 @@ class Listen(msgspec.Struct, frozen=True, tag="listen"):
     """Your socket was removed: make it again.  SIGUSR1 says the same, as to tmux, when nobody can connect any more."""
 
 
-ToZygote: TypeAlias = Greet | Cancel | Heard | Retire | End | Listen
+ToZygote: TypeAlias = Greet | CancelFork | Acknowledge | Retire | End | Listen
 
 # -- zygote to controller -------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     peak_rss_bytes: int
 
 
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
+class ZygoteReady(msgspec.Struct, frozen=True, tag="ready"):
     """Everything is imported."""
 
     pid: int
@@ -121,7 +121,7 @@ class Stale(msgspec.Struct, frozen=True, tag="stale"):
     files: tuple[str, ...]
 
 
-FromZygote: TypeAlias = Ready | Forked | NotForked | Stale | Ended
+FromZygote: TypeAlias = ZygoteReady | Forked | NotForked | Stale | Ended
 
 _encoder = msgspec.json.Encoder()
 _to_zygote: msgspec.json.Decoder[ToZygote] = msgspec.json.Decoder(ToZygote)
@@ -150,14 +150,14 @@ class BadRequest(ValueError):
     """Bytes that are no request of a stub."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class ForkRequest(msgspec.Struct, frozen=True):
     """The worker a stub asks for: its whole command line and its whole environment."""
 
     argv: tuple[bytes, ...]
     env: dict[bytes, bytes]
 
 
-def request_in(data: bytes | bytearray) -> Request | None:
+def request_in(data: bytes | bytearray) -> ForkRequest | None:
     """Return the request in ``data``; None when it is not whole yet.  BadRequest when it can never be one."""
     if len(data) < _HEAD.size:
         return None
@@ -170,4 +170,4 @@ def request_in(data: bytes | bytearray) -> Request | None:
     if not count.isdigit() or not 0 < int(count) <= len(words):
         raise BadRequest(f"{count!r} words of {len(words)}")
     env = dict(word.split(b"=", 1) for word in words[int(count) :] if b"=" in word)
-    return Request(tuple(words[: int(count)]), env)
+    return ForkRequest(tuple(words[: int(count)]), env)

@@ -16,14 +16,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tmax_dashboard.palette import style
-from tmax_dashboard.rows import Column, Row, fit
+from tmax_dashboard.rows import GridColumn, Row, fit
 from tmax_dashboard.text import pad
 
 
 class Grid(Widget):
     """A line of heads and rows below it; with ``cursor`` one row is selected, and the rows scroll to keep it in sight."""
 
-    def __init__(self, columns: Sequence[Column], *, cursor: bool, id: str) -> None:  # noqa: A002 - Textual's own word
+    def __init__(self, columns: Sequence[GridColumn], *, cursor: bool, id: str) -> None:  # noqa: A002 - Textual's own word
         super().__init__(id=id)
         self.changed = 0
         """Cells in sight drawn anew because their content changed, since the start."""

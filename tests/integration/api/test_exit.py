@@ -73,7 +73,7 @@ def program(ending: str, before: str = "") -> str:
     """Return a program that submits COUNT tasks and ends like this."""
     return f"""
 import atexit, gc, os, signal, sys, threading
-import tmax.control.courier as courier
+import tmax.api.task_channel as courier
 from tmax import Swarm
 {textwrap.dedent(before)}
 def f(x): return x

@@ -296,7 +296,7 @@ def test_a_swarm_taken_down_under_its_client_fails_the_futures(box: Box, script:
     box.init(1)
     running = script("""
         from tmax import Swarm
-        from tmax.failures import SwarmGone
+        from tmax.api.task_errors import SwarmGone
         s = Swarm.connect()
         import time
         futures = [s.submit(time.sleep, 600), s.submit(abs, -1)]

@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_a_word(box: Box, script: Script) ->
     running = script(
         ENDLESS.format(more="")
         .replace("20_000", "2_000")
-        .replace("import itertools", "import tmax.control.withdrawals as w; w.WITHDRAW_S = 60; import itertools")
+        .replace("import itertools", "import tmax.api.cancellation as w; w.WITHDRAW_S = 60; import itertools")
         .replace("os.kill(os", f"os.kill({pid}, signal.SIGSTOP); print('stopped', flush=True); os.kill(os")
     )
     assert running.stdout is not None

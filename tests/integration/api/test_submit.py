@@ -18,9 +18,9 @@ import pytest
 from tests.integration.api import work
 from tests.wait import wait_until
 from tmax import Swarm
-from tmax.control.future import TaskFuture
+from tmax.api.future import TaskFuture
+from tmax.api.task_errors import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
 from tmax.errors import ResultNotSendable, UsageError
-from tmax.failures import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
 
 
 class Blockers:

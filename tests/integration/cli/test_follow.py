@@ -13,7 +13,7 @@ from tests.integration.cli.toy import Answer, Toy
 from tests.wait import wait_until
 from tmax.cli import follow as follow_module
 from tmax.cli.follow import follow
-from tmax.cli.say import Common
+from tmax.cli.output import Common
 
 
 class Story:
@@ -131,7 +131,7 @@ def test_a_new_attempt_begins_its_log_anew(story: Story) -> None:
 
 
 def test_without_inotify_it_looks_from_time_to_time(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Deaf(follow_module._Ears):
+    class Deaf(follow_module._InotifyWatch):
         def __init__(self) -> None:
             super().__init__()
             self.close()

@@ -26,8 +26,8 @@ REPLIES = {
     "select": {"ok": True, "ids": [1]},
 }
 ALLOWED = {
-    "__future__", "_json", "_socket", "binascii", "time", "tmax", "tmax.errors", "tmax.layout", "tmax.version", "tmax.cli", "tmax.cli.fast", "tmax.cli.options",
-    "tmax.cli.say", "tmax.cli.codec", "tmax.cli.ask", "tmax.control", "tmax.control.dial",
+    "__future__", "_json", "_socket", "binascii", "time", "tmax", "tmax.errors", "tmax.layout", "tmax.version", "tmax.cli", "tmax.cli.fast", "tmax.cli.arguments",
+    "tmax.cli.output", "tmax.cli.codec", "tmax.cli.ask", "tmax.control", "tmax.control.dial",
 }  # fmt: skip
 """What any hot verb may import, besides the file it lives in."""
 
@@ -48,9 +48,9 @@ def imported(command: list[str], env: dict[str, str]) -> set[str]:
         ("", {"tmax.cli.status"}),
         ("status --json", {"tmax.cli.status"}),
         ("ps -a", {"tmax.cli.status", "tmax.task_end"}),
-        ("submit -- true", {"tmax.cli.submit", "tmax.cli.again", "resource"}),
-        ("wait 1", {"tmax.cli.ends", "tmax.cli.again", "tmax.task_end"}),
-        ("wait @", {"tmax.cli.ends", "tmax.cli.again", "tmax.task_end"}),
+        ("submit -- true", {"tmax.cli.submit", "tmax.cli.reconnect", "resource"}),
+        ("wait 1", {"tmax.cli.ends", "tmax.cli.reconnect", "tmax.task_end"}),
+        ("wait @", {"tmax.cli.ends", "tmax.cli.reconnect", "tmax.task_end"}),
         ("result 1", {"tmax.cli.ends", "tmax.cli.outcome", "tmax.task_end"}),
         ("cancel 1", {"tmax.cli.ends", "tmax.task_end"}),
         ("logs 1", {"tmax.cli.logs", "tmax.cli.ends", "tmax.task_end"}),

@@ -15,26 +15,26 @@ import pytest
 
 from tests.integration.control.toy import Toy
 from tests.wait import wait_until
-from tmax.calls import PYTHON, dump_call
-from tmax.control import courier as courier_module
+from tmax.api import task_channel as courier_module
+from tmax.api.calls import PYTHON, dump_call
+from tmax.api.future import TaskFuture
+from tmax.api.outcomes import ResultResolver
+from tmax.api.task_channel import TaskChannel
+from tmax.api.task_errors import SwarmGone
 from tmax.control.client import connect, open_socket
-from tmax.control.courier import Courier
-from tmax.control.future import TaskFuture
 from tmax.errors import StorageFull
-from tmax.failures import SwarmGone
-from tmax.outcomes import Settler
 from tmax_pipes.jobs import PythonJob
 
-Made = Callable[..., Courier]
+Made = Callable[..., TaskChannel]
 
 
 @pytest.fixture
 def make(swarm: Toy) -> Iterator[Made]:
-    made: list[Courier] = []
+    made: list[TaskChannel] = []
 
-    def courier(reach: Callable[[], socket.socket] | None = None) -> Courier:
-        settler = Settler(swarm.layout.blobs, swarm.layout.logs)
-        made.append(Courier(reach or (lambda: open_socket(swarm.layout)), settler.settle, lambda: connect(swarm.layout)))
+    def courier(reach: Callable[[], socket.socket] | None = None) -> TaskChannel:
+        settler = ResultResolver(swarm.layout.blobs, swarm.layout.logs)
+        made.append(TaskChannel(reach or (lambda: open_socket(swarm.layout)), settler.settle, lambda: connect(swarm.layout)))
         return made[-1]
 
     yield courier
@@ -42,7 +42,7 @@ def make(swarm: Toy) -> Iterator[Made]:
         one.close(SwarmGone("the test is over"))
 
 
-def send(courier: Courier, function: Callable[..., Any], *args: Any, **wants: Any) -> TaskFuture[Any]:
+def send(courier: TaskChannel, function: Callable[..., Any], *args: Any, **wants: Any) -> TaskFuture[Any]:
     return courier.submit(PythonJob(call=dump_call(function, args, {}), label="f", python=PYTHON), wants, "python")
 
 

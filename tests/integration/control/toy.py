@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tmax.control.protocol import BulkAccepted, BulkCancel, BulkEnd, BulkEnded, BulkRefused, BulkRequest, BulkSubmit, BulkTask
-from tmax.control.server import Ask, Peer, Server
+from tmax.control.server import ClientConnection, Request, Server
 from tmax.errors import NotFound, StorageFull
 from tmax.layout import Layout
 from tmax.reactor import Reactor
@@ -31,14 +31,14 @@ class Toy:
         self.layout = layout
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.closed: list[int] = []
-        self.peers: dict[int, Peer] = {}
-        self.open_asks: list[Ask] = []
+        self.peers: dict[int, ClientConnection] = {}
+        self.open_asks: list[Request] = []
         self.known: dict[str, int] = {}
         self.tasks: dict[int, BulkTask] = {}
         self.ended: dict[int, BulkEnd] = {}
         self.messages = 0
         self.repeated = 0
-        self.watchers: dict[int, Peer] = {}
+        self.watchers: dict[int, ClientConnection] = {}
         self.holding = False
         self.mute = False
         self.full = False
@@ -81,34 +81,34 @@ class Toy:
 
     # -- people's verbs ----------------------------------------------------------------------------
 
-    def on_request(self, ask: Ask) -> None:
+    def on_request(self, ask: Request) -> None:
         self.heard.append((ask.verb, ask.fields))
         self.peers[ask.peer.number] = ask.peer
         getattr(self, f"verb_{ask.verb}")(ask)
 
-    def verb_echo(self, ask: Ask) -> None:
+    def verb_echo(self, ask: Request) -> None:
         ask.answer(**ask.fields, pid=ask.peer.pid)
 
-    def verb_count(self, ask: Ask) -> None:
+    def verb_count(self, ask: Request) -> None:
         for number in range(int(str(ask.fields["to"]))):
             ask.stream(number=number)
         ask.answer(done=True)
 
-    def verb_later(self, ask: Ask) -> None:
+    def verb_later(self, ask: Request) -> None:
         self.reactor.after(0.05, lambda: ask.answer(late=ask.fields.get("name")))
 
-    def verb_never(self, ask: Ask) -> None:
+    def verb_never(self, ask: Request) -> None:
         self.open_asks.append(ask)
 
-    def verb_missing(self, ask: Ask) -> None:
+    def verb_missing(self, ask: Request) -> None:
         raise NotFound("no such thing", hint="look elsewhere")
 
-    def verb_flood(self, ask: Ask) -> None:
+    def verb_flood(self, ask: Request) -> None:
         self.open_asks.append(ask)
         for _ in range(int(str(ask.fields["lines"]))):
             ask.stream(data="x" * 1024 * 1024)
 
-    def verb_cancel(self, ask: Ask) -> None:
+    def verb_cancel(self, ask: Request) -> None:
         ids: Any = ask.fields["ids"]
         rows = []
         for number in ids:
@@ -120,7 +120,7 @@ class Toy:
 
     # -- bulk --------------------------------------------------------------------------------------
 
-    def on_bulk(self, peer: Peer, request: BulkRequest) -> None:
+    def on_bulk(self, peer: ClientConnection, request: BulkRequest) -> None:
         self.messages += 1
         self.peers[peer.number] = peer
         if isinstance(request, BulkSubmit):
@@ -133,7 +133,7 @@ class Toy:
             self.watchers |= dict.fromkeys(request.ids, peer)
             peer.send_bulk([BulkEnded((*[end for end in told if end is not None], *unknown))])
 
-    def _submit(self, peer: Peer, request: BulkSubmit) -> None:
+    def _submit(self, peer: ClientConnection, request: BulkSubmit) -> None:
         if self.full:
             error = StorageFull("the disk is full", hint="make room")
             peer.send_bulk([BulkRefused(tuple(task.seq for task in request.tasks), error.code, error.message, error.hint)])
@@ -176,7 +176,7 @@ class Toy:
             if number not in self.ended:
                 self._end(number, self._run(number))
 
-    def on_closed(self, peer: Peer) -> None:
+    def on_closed(self, peer: ClientConnection) -> None:
         self.closed.append(peer.number)
         self.peers.pop(peer.number, None)
 
@@ -221,12 +221,12 @@ def main() -> None:
     os.makedirs(layout.runtime, mode=0o700, exist_ok=True)
 
     class Single(Toy):
-        def verb_about(self, ask: Ask) -> None:
+        def verb_about(self, ask: Request) -> None:
             folder = os.getcwd()
             tmux = [key for key in os.environ if key.startswith("TMUX")]
             ask.answer(cwd=folder, tmux=tmux, session=os.getsid(0) == os.getpid(), stdin=os.readlink("/proc/self/fd/0"))
 
-        def verb_stop(self, ask: Ask) -> None:
+        def verb_stop(self, ask: Request) -> None:
             ask.answer()
             self._stop = True
 

@@ -12,10 +12,10 @@ import pytest
 from tests.engine_rig import PlainSpawner, Rig, kill9, python_run, shell_run, waiting_run
 from tests.integration.engines.test_ending import alive
 from tests.wait import wait_until
-from tmax.core.events import LifeEnded, LifeGreeted, LifePaneless, LifeStarted
+from tmax.core.events import LifeConnected, LifeEnded, LifePaneless, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax_pipes.messages import Done, Started
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 
 
 @pytest.fixture
@@ -157,4 +157,4 @@ def test_an_announcement_of_an_unknown_life_is_its_end(rig: Rig) -> None:
     rig.engine.announced(1, f"{rig.layout.workers}/1.1", pid)
     rig.engine.announced(2, f"{rig.layout.workers}/2.1", os.getpid())  # a liar is not obeyed: we live on
     rig.run_for(0.1)
-    assert rig.of(LifeGreeted) == []
+    assert rig.of(LifeConnected) == []

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tests.engine_rig import PlainSpawner, Rig, kill9, python_run, shell_run
 from tests.wait import wait_until
-from tmax.core.events import LifeEnded, LifeSaid, LifeSilent
+from tmax.core.events import LifeEnded, LifeMessage, LifeSilent
 from tmax_pipes.messages import Beat, Done, Failed, Run, Started, Stop
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 
 
 def alive(pid: int) -> bool:
@@ -73,7 +73,7 @@ def test_a_result_written_just_before_the_death_counts(rig: Rig) -> None:
     kill9(rig.pid(1))
     wait_until(lambda: not alive(rig.pid(1)))
     rig.ended(1)
-    kinds = [event.message if isinstance(event, LifeSaid) else event for event in rig.events]
+    kinds = [event.message if isinstance(event, LifeMessage) else event for event in rig.events]
     done = next(index for index, one in enumerate(kinds) if isinstance(one, Done) and one.task == 5)
     assert done < next(index for index, one in enumerate(kinds) if isinstance(one, LifeEnded))
 
@@ -126,7 +126,7 @@ def test_a_connection_that_ends_costs_no_life(rig: Rig) -> None:
     assert connection is not None
     os.write(connection._fifos.write_fds()[0] if connection._fifos.write_fds() else connection._fifos.fds()[1], b"no frame of ours")
     rig.until(lambda: rig.of(LifeSilent, 1))
-    rig.until(lambda: len([event for event in rig.events if type(event).__name__ == "LifeGreeted"]) == 2)
+    rig.until(lambda: len([event for event in rig.events if type(event).__name__ == "LifeConnected"]) == 2)
     assert rig.events[-1].reconnected  # type: ignore[union-attr]
     assert rig.compute(1, task=2).result == b"3"
     assert not rig.of(LifeEnded)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.engine_rig import SETTINGS, PlainSpawner, Rig
-from tmax.core.events import LifeEnded, LifeGreeted, LifeStarted
+from tmax.core.events import LifeConnected, LifeEnded, LifeStarted
 from tmax.core.settings import SwarmSettings
 from tmax.engines.tmux import server_version, sessions, version
 
@@ -19,7 +19,7 @@ def test_workers_start_in_sessions_of_their_names_and_compute(rig: Rig) -> None:
     assert {"ctl", "w1", "w2", "w3"} == rig.sessions()
     for life in (1, 2, 3):
         started = next(index for index, event in enumerate(rig.events) if isinstance(event, LifeStarted) and event.life == life)
-        greeted = next(index for index, event in enumerate(rig.events) if isinstance(event, LifeGreeted) and event.life == life)
+        greeted = next(index for index, event in enumerate(rig.events) if isinstance(event, LifeConnected) and event.life == life)
         assert started < greeted
         assert rig.greeted(life).reconnected
         assert rig.greeted(life).hello.pid == rig.pid(life)
@@ -92,8 +92,8 @@ def test_a_pooled_worker_that_is_taken_gets_its_name(rig: Rig) -> None:
     rig.engine.start([(7, "pool-7")])
     rig.greeted(7)
     rig.engine.name(7, "w2")
-    rig.until(lambda: len(rig.of(LifeGreeted, 7)) == 2)
-    assert not rig.of(LifeGreeted, 7)[1].reconnected
+    rig.until(lambda: len(rig.of(LifeConnected, 7)) == 2)
+    assert not rig.of(LifeConnected, 7)[1].reconnected
     assert rig.engine.session_of(7)[0] == "w2"
     rig.until(lambda: "w2" in rig.sessions())
     assert "pool-7" not in rig.sessions()

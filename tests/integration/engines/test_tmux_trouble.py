@@ -15,7 +15,7 @@ import pytest
 
 from tests.engine_rig import Rig, kill9, waiting_run
 from tests.wait import wait_until
-from tmax.core.events import LifeEnded, LifeGreeted, LifePaneless
+from tmax.core.events import LifeConnected, LifeEnded, LifePaneless
 from tmax.engines import tmux
 from tmax.errors import TmuxError
 from tmax_pipes.messages import Done, Started
@@ -239,7 +239,7 @@ def test_attach_from_inside_the_users_own_tmux(rig: Rig, tmp_path: Path) -> None
         subprocess.run([*user, "kill-server"], env=env, check=False, timeout=10)
         os.unlink(theirs)
     assert rig.of(LifeEnded) == []
-    assert len(rig.of(LifeGreeted)) == 1
+    assert len(rig.of(LifeConnected)) == 1
 
 
 def test_attach_from_inside_the_swarms_own_tmux(rig: Rig, attach: Callable[..., Person]) -> None:

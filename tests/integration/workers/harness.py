@@ -28,11 +28,11 @@ from typing import Any, Self, TypeVar
 import cloudpickle
 
 from tests.wait import wait_until
-from tmax_pipes.errors import ConnectionEnded
 from tmax_pipes.fifo import ControllerFifos
 from tmax_pipes.jobs import Job, PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Hello, Message, Run, Stop, Stored, ToWorker, Who
-from tmax_pipes.places import Place, scan
+from tmax_pipes.pipe_errors import ConnectionEnded
+from tmax_pipes.rendezvous import Rendezvous, scan
 from tmax_pipes.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,7 +54,7 @@ class Bench:
         self.heard: list[Message] = []
         self.announced: list[dict[str, Any]] = []
         self.wire: Wire | None = None
-        self.place: Place | None = None
+        self.place: Rendezvous | None = None
         self.master = -1
         self._screen = bytearray()
         self._callers: list[socket.socket] = []
@@ -176,7 +176,7 @@ class Bench:
     def greet(self, epoch: int = 1, *, timeout_s: float = 15.0, n: int = 0, threads: int = 1, beat_s: float = 0.2) -> Hello:
         """Open the FIFOs the worker published (connection ``n`` or later), say Who, and return its Hello."""
 
-        def find() -> Place | None:
+        def find() -> Rendezvous | None:
             return next((place for place in scan(self.rt) if place.life == self.life and place.n >= n), None)
 
         self.place = wait_until(find, timeout_s, story=self.story)

@@ -14,7 +14,7 @@ import cloudpickle
 
 from tests.integration.workers.harness import PYTHON, ROOT, Bench, call, run, sh
 from tests.wait import wait_until
-from tmax_pipes import places
+from tmax_pipes import rendezvous
 from tmax_pipes.messages import Done, Failed, Hello, Holding, Recall, Recalled, Run, Started, Stop, Stored, Who
 from tmax_workers import spill
 
@@ -45,14 +45,14 @@ def test_it_announces_itself_with_its_place(bench: Bench):
     said = bench.next_announcement()
     assert said == {"verb": "announce", "life": 1, "place": f"{bench.rt}/1.1"}
     hello = bench.greet()
-    assert (hello.life, hello.pid, hello.ticks) == (1, bench.pid, places.start_ticks(bench.pid))
+    assert (hello.life, hello.pid, hello.ticks) == (1, bench.pid, rendezvous.start_ticks(bench.pid))
     assert hello.python.startswith(PYTHON)
 
 
 def test_it_waits_for_a_controller_that_comes_later(bench: Bench):
     bench.leave()
     bench.start()
-    wait_until(lambda: places.scan(bench.rt), story=bench.story)
+    wait_until(lambda: rendezvous.scan(bench.rt), story=bench.story)
     bench.listen()
     assert bench.next_announcement()["life"] == 1
     bench.greet()
@@ -72,7 +72,7 @@ def test_who_again_on_one_connection_renames_and_greets_again(worker: Bench):
 def test_fifos_removed_before_anybody_used_them_are_made_again(bench: Bench):
     bench.leave()
     bench.start()
-    first = wait_until(lambda: places.scan(bench.rt), story=bench.story)
+    first = wait_until(lambda: rendezvous.scan(bench.rt), story=bench.story)
     shutil.rmtree(bench.rt)
     bench.rt.mkdir(mode=0o700)
     bench.listen()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine_rig import python_run, shell_run
 from tests.integration.zygote.zygote_rig import ZygoteRig, cpu_ticks, files_of, settings_for, stat_fields, uss_bytes
-from tmax.engines.leftovers import look, mark_of
+from tmax.engines.reaper import look, mark_of
 from tmax_pipes.messages import Stop
 
 MakeRig = Callable[..., ZygoteRig]

@@ -14,10 +14,10 @@ import pytest
 from tests.engine_rig import kill9, shell_run, waiting_run
 from tests.integration.zygote.zygote_rig import ZygoteRig, alive, is_same, settings_for, stat_fields
 from tests.wait import wait_until
-from tmax.core.events import LifeEnded, LifeGreeted
+from tmax.core.events import LifeConnected, LifeEnded
 from tmax_pipes.messages import Done, Stored
-from tmax_pipes.places import start_ticks
-from tmax_workers.zygote_wire import Greet, Ready, from_zygote, line_of
+from tmax_pipes.rendezvous import start_ticks
+from tmax_workers.zygote_wire import Greet, ZygoteReady, from_zygote, line_of
 
 MakeRig = Callable[..., ZygoteRig]
 
@@ -74,7 +74,7 @@ def test_a_life_that_is_not_wanted_any_more_is_never_forked(rig: ZygoteRig) -> N
     os.kill(zygote, signal.SIGCONT)
     rig.until(lambda: not alive(stub))
     rig.start(2)
-    assert rig.of(LifeGreeted, 1) == []
+    assert rig.of(LifeConnected, 1) == []
     assert [pid for pid in rig.processes() if pid != rig.pid(2)] == []
 
 
@@ -90,7 +90,7 @@ def test_a_stub_that_dies_first_ends_the_life_at_once(rig: ZygoteRig) -> None:
     os.kill(zygote, signal.SIGCONT)
     assert rig.ended(1).signal == signal.SIGKILL
     rig.start(2)
-    assert rig.of(LifeGreeted, 1) == []
+    assert rig.of(LifeConnected, 1) == []
 
 
 # -- zygote ----------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def kept_by(rig: ZygoteRig) -> set[int]:
         peer.sendall(line_of(Greet()))
         with peer.makefile("rb") as lines:
             ready = from_zygote(lines.readline())
-    assert isinstance(ready, Ready)
+    assert isinstance(ready, ZygoteReady)
     return {ended.life for ended in ready.ended}
 
 

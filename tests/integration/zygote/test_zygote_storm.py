@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine_rig import kill9
 from tests.integration.zygote.zygote_rig import ZygoteRig, alive
-from tmax.core.events import LifeEnded, LifeGreeted
+from tmax.core.events import LifeConnected, LifeEnded
 
 
 def trouble(rig: ZygoteRig, life: int, dice: random.Random, zygotes_left: int) -> int:
@@ -38,7 +38,7 @@ def test_every_life_ends_once_and_leaves_nothing(rig: ZygoteRig, seed: int) -> N
         for life in batch:
             zygotes_left = trouble(rig, life, dice, zygotes_left)
     everybody = range(1, lives + 1)
-    rig.until(lambda: all(rig.of(LifeEnded, life) or rig.of(LifeGreeted, life) for life in everybody), 30)
+    rig.until(lambda: all(rig.of(LifeEnded, life) or rig.of(LifeConnected, life) for life in everybody), 30)
     # A stub that was killed leaves a worker without a pane, which goes on its own: who lives is asked anew at each look.
     rig.until(lambda: set(rig.processes()) == {rig.pid(life) for life in everybody if not rig.of(LifeEnded, life)})
     for life in everybody:

@@ -10,11 +10,11 @@ from typing import Any
 
 from tests.engine_rig import Rig, python_run
 from tmax.core.settings import Settings, SwarmSettings, WorkerSettings
-from tmax.engines.leftovers import open_pidfd
 from tmax.engines.local import LocalEngine
+from tmax.engines.reaper import open_pidfd
 from tmax.engines.zygote_spawner import ZygoteSpawner, spawner_for
 from tmax_pipes.messages import Done
-from tmax_pipes.places import start_ticks
+from tmax_pipes.rendezvous import start_ticks
 
 
 def settings_for(spawner: str = "zygote", preload: Iterable[str] = (), **worker: Any) -> Settings:

@@ -15,14 +15,14 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from tmax.bodies import Bodies
-from tmax.calls import Functions, SearchPath, dump_call, label_of_function
+from tmax.api.calls import Functions, SearchPath, dump_call, label_of_function
+from tmax.api.shared_bodies import SharedBodies
 from tmax_pipes.jobs import Blob, Body
 
 
 @pytest.fixture
 def functions(tmp_path: Path) -> Functions:
-    return Functions(Bodies(str(tmp_path)), SearchPath())
+    return Functions(SharedBodies(str(tmp_path)), SearchPath())
 
 
 def _bytes(body: Body) -> bytes:
@@ -32,8 +32,8 @@ def _bytes(body: Body) -> bytes:
 
 CODE = """
 import sys
-from tmax.bodies import Bodies
-from tmax.calls import dump_call
+from tmax.api.shared_bodies import SharedBodies
+from tmax.api.calls import dump_call
 
 FACTOR = 3
 
@@ -86,7 +86,7 @@ def test_a_large_function_is_put_into_a_file_once_and_again_after_a_while(
     written = file.stat().st_mtime_ns
     assert functions.prepare(function).body == body and file.stat().st_mtime_ns == written
     file.unlink()
-    monkeypatch.setattr("tmax.bodies.PUT_AGAIN_S", 0.0)
+    monkeypatch.setattr("tmax.api.shared_bodies.PUT_AGAIN_S", 0.0)
     assert functions.prepare(function).body == body and file.exists()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tmax.mainmodule import sets_up
+from tmax.api.mainmodule import sets_up
 
 PLAIN = """
 '''A program.'''

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tmax.control.future import TaskFuture
+from tmax.api.future import TaskFuture
+from tmax.api.outcomes import ExitStatus, ResultResolver
+from tmax.api.task_errors import SwarmGone, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
 from tmax.control.protocol import BulkEnd
 from tmax.core.model import Crash
 from tmax.errors import ResultNotSendable
-from tmax.failures import SwarmGone, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
-from tmax.outcomes import ExitStatus, Settler
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Blob
 from tmax_pipes.messages import Failure, Report
@@ -28,7 +28,7 @@ class Nobody:
 
 def future_of(end: BulkEnd, folder: Path, kind: str = "python") -> TaskFuture[Any]:
     future: TaskFuture[Any] = TaskFuture(Nobody(), kind)
-    Settler(str(folder), "/logs").settle(future, end)
+    ResultResolver(str(folder), "/logs").settle(future, end)
     return future
 
 
@@ -150,5 +150,5 @@ def test_a_program_that_is_missing_is_an_exception(tmp_path: Path) -> None:
 def test_a_future_ended_by_somebody_else_is_left_alone(tmp_path: Path) -> None:
     future: TaskFuture[Any] = TaskFuture(Nobody(), "python")
     future.cancelled_by_swarm()
-    Settler(str(tmp_path), "").settle(future, BulkEnd(id=1, state="done", result=pickle.dumps(1), form="pickle"))
+    ResultResolver(str(tmp_path), "").settle(future, BulkEnd(id=1, state="done", result=pickle.dumps(1), form="pickle"))
     assert future.cancelled()

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from tmax.searchpath import SearchPath
+from tmax.api.searchpath import SearchPath
 from tmax_pipes.jobs import STDLIB
 
 

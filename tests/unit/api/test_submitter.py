@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tmax.bodies import Bodies
-from tmax.searchpath import SearchPath
-from tmax.submitter import Submitter
+from tmax.api.searchpath import SearchPath
+from tmax.api.shared_bodies import SharedBodies
+from tmax.api.submitter import Submitter
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Blob, decode_context, decode_surroundings
 
@@ -20,7 +20,7 @@ from tmax_pipes.jobs import Blob, decode_context, decode_surroundings
 def test_a_context_holds_its_initializer_itself_so_that_whoever_keeps_the_context_keeps_both(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     initializer = b"i" * 100_000
-    where, body = Submitter(Bodies(str(tmp_path)), SearchPath(), initializer=initializer).names()
+    where, body = Submitter(SharedBodies(str(tmp_path)), SearchPath(), initializer=initializer).names()
     assert isinstance(body, Blob) and isinstance(where, Blob)
     assert set(os.listdir(tmp_path)) == {body.digest, where.digest}
     assert decode_context(blobs.get(tmp_path, body)).initializer == initializer
@@ -28,7 +28,7 @@ def test_a_context_holds_its_initializer_itself_so_that_whoever_keeps_the_contex
 
 def test_what_changes_between_two_looks_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
-    submitter = Submitter(Bodies(str(tmp_path)), SearchPath())
+    submitter = Submitter(SharedBodies(str(tmp_path)), SearchPath())
     for number in range(300):  # from some number on the folder is asked for in another way
         folder = tmp_path / f"{number}"
         folder.mkdir()
@@ -48,7 +48,7 @@ def test_what_changes_between_two_looks_is_heard(tmp_path: Path, monkeypatch: py
 
 def test_a_folder_that_was_removed_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
-    submitter = Submitter(Bodies(str(tmp_path)), SearchPath())
+    submitter = Submitter(SharedBodies(str(tmp_path)), SearchPath())
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -62,7 +62,7 @@ def test_a_folder_that_was_removed_is_told_as_such(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("looks", [1, 150])
 def test_arguments_and_locale_are_those_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
     tmp_path.chmod(0o700)
-    submitter = Submitter(Bodies(str(tmp_path)), SearchPath())
+    submitter = Submitter(SharedBodies(str(tmp_path)), SearchPath())
 
     def found() -> tuple[tuple[str, ...], str]:
         body = submitter.surroundings()

@@ -12,9 +12,9 @@ import pytest
 
 CLIENT = """
 import pickle, sys
-from tmax.bodies import Bodies
-from tmax.calls import Functions
-from tmax.searchpath import SearchPath
+from tmax.api.shared_bodies import SharedBodies
+from tmax.api.calls import Functions
+from tmax.api.searchpath import SearchPath
 
 X, BIG = 0, "b" * 2000
 class Holder:
@@ -29,7 +29,7 @@ def words():
     return sys.argv
 
 folder = sys.argv[1]
-functions = Functions(Bodies(folder), SearchPath())
+functions = Functions(SharedBodies(folder), SearchPath())
 jobs = []
 for value in (1, 2, 1, 1, 2):
     X = Holder.value = value

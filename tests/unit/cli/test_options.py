@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from typer.main import get_command
 
-from tmax.cli import options, tasks  # noqa: F401 - tasks registers its verbs
+from tmax.cli import arguments, tasks  # noqa: F401 - tasks registers its verbs
+from tmax.cli.arguments import parse
 from tmax.cli.main import app
-from tmax.cli.options import parse
 from tmax.errors import UsageError
 
 
@@ -14,9 +14,9 @@ def test_the_fast_table_and_typer_know_the_same_options() -> None:
     from tmax.cli import doctor, swarm  # noqa: F401 - they register theirs
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    for name, verb in options.VERBS.items():
+    for name, verb in arguments.VERBS.items():
         typers = {(flag, not param.is_flag) for param in commands[name].params if param.param_type_name == "option" for flag in param.opts}
-        fast = {(flag, option.read is not None) for option in (*verb.options, *options.COMMON) for flag in option.flags}
+        fast = {(flag, option.read is not None) for option in (*verb.options, *arguments.COMMON) for flag in option.flags}
         assert fast == typers, name
 
 
@@ -24,7 +24,7 @@ def test_the_fast_table_names_functions_that_take_its_options() -> None:
     import importlib
     import inspect
 
-    for verb in options.VERBS.values():
+    for verb in arguments.VERBS.values():
         module, _, name = verb.call.partition(":")
         parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
         anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
@@ -103,39 +103,39 @@ def test_values_that_are_not_allowed_are_said(line: str) -> None:
     ],
 )
 def test_durations(text: str, value: float) -> None:
-    assert options.seconds(text) == pytest.approx(value)
+    assert arguments.seconds(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["", " ", "x", "1x", "-1", "1h x", "m", "1.2.3", "1e3", "1e9h", "inf", "nan", "1 0 s", "1\n"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match="is not a duration") as caught:
-        options.seconds(text)
+        arguments.seconds(text)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["1000000001", "300000h", "9" * 400])
 def test_a_duration_that_is_too_long_is_told_the_limit(text: str) -> None:
     with pytest.raises(UsageError, match="at most 1000000000 seconds"):
-        options.seconds(text)
+        arguments.seconds(text)
 
 
 @pytest.mark.parametrize(
     "text, value", [("0", 0), ("007", 7), ("1000000000", 10**9), ("9223372036854775807", 2**63 - 1), ("0" * 30 + "5", 5)]
 )
 def test_numbers(text: str, value: int) -> None:
-    assert options.count(text) == value
+    assert arguments.count(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1e3", "1_000", " 1", "x", "\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT THREE}"])
 def test_what_is_no_number(text: str) -> None:
     with pytest.raises(UsageError, match="is not a whole number from 0"):
-        options.count(text)
+        arguments.count(text)
 
 
 @pytest.mark.parametrize("text", ["9223372036854775808", "9" * 5000])
 def test_a_number_that_is_too_large_is_told_the_limit(text: str) -> None:
     with pytest.raises(UsageError, match="at most 9223372036854775807") as caught:
-        options.count(text)
+        arguments.count(text)
     assert len(caught.value.message) < 120
 
 
@@ -152,7 +152,7 @@ def test_typer_names_the_option_too(line: str) -> None:
 
 def test_kernel_names_are_those_the_workers_know() -> None:
     from tmax.cli.kernel import KERNELS
-    from tmax_workers.kernels.table import KERNELS as KNOWN
+    from tmax_workers.kernels.catalog import KERNELS as KNOWN
 
     assert set(KERNELS) == set(KNOWN)
 
@@ -182,4 +182,4 @@ def test_a_kernel_that_no_worker_could_run_costs_no_place_in_the_queue(line: str
 def test_states_are_those_of_the_model() -> None:
     from tmax.core.model import TaskState
 
-    assert set(options.STATES) == {state.value for state in TaskState}
+    assert set(arguments.STATES) == {state.value for state in TaskState}

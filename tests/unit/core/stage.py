@@ -30,8 +30,8 @@ class Stage:
             self.greet_all()
 
     @property
-    def desk(self):
-        return self.scheduler.desk
+    def state(self):
+        return self.scheduler.state
 
     def handle(self, *events: ev.Event, pass_s: float = 0.0) -> ev.Turn:
         """One turn, with every invariant checked after it."""
@@ -46,13 +46,14 @@ class Stage:
     def greet(self, life: int) -> None:
         """A worker comes up and proves itself."""
         self.handle(
-            ev.LifeStarted(life=life, pid=1000 + life, ticks=1, session=""), ev.LifeGreeted(life=life, hello=hello(life), reconnected=True)
+            ev.LifeStarted(life=life, pid=1000 + life, ticks=1, session=""),
+            ev.LifeConnected(life=life, hello=hello(life), reconnected=True),
         )
-        self.handle(ev.LifeSaid(life=life, message=Done(0, life, Report())))
+        self.handle(ev.LifeMessage(life=life, message=Done(0, life, Report())))
 
     def greet_all(self) -> None:
         """Every starting worker comes up."""
-        while starting := [life.id for life in self.desk.roster.lives.values() if life.state == "starting"]:
+        while starting := [life.id for life in self.state.roster.lives.values() if life.state == "starting"]:
             for life in starting:
                 self.greet(life)
 
@@ -64,7 +65,7 @@ class Stage:
 
     def say(self, life: int, *messages: Message) -> ev.Turn:
         """A worker says something."""
-        return self.handle(*(ev.LifeSaid(life=life, message=message) for message in messages))  # type: ignore[arg-type]
+        return self.handle(*(ev.LifeMessage(life=life, message=message) for message in messages))  # type: ignore[arg-type]
 
     def started(self, number: int) -> ev.Turn:
         """The task starts where it is."""
@@ -90,7 +91,7 @@ class Stage:
 
     def task(self, number: int) -> Task:
         """The task, live or ended."""
-        return self.desk.ledger.tasks.get(number) or self.ended[number]
+        return self.state.ledger.tasks.get(number) or self.ended[number]
 
     def life_of(self, number: int) -> int:
         """The life that has a task."""
@@ -101,7 +102,10 @@ class Stage:
     def said(self, life: int) -> list[Message]:
         """What was ordered to be said to a worker in the last turn."""
         return [
-            message for action in self.turn.actions if isinstance(action, ev.Say) and action.life == life for message in action.messages
+            message
+            for action in self.turn.actions
+            if isinstance(action, ev.SendMessages) and action.life == life
+            for message in action.messages
         ]
 
     def all(self, kind: type[T]) -> list[T]:

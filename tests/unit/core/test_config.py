@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tmax.config import _LIMITS, Config, dump, known, line_of, load, read, seconds, size
 from tmax.core.settings import Settings, StoreSettings, SwarmSettings
-from tmax.errors import ConfigError, Exit
+from tmax.errors import ConfigError, ExitCode
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -40,7 +40,7 @@ class Place:
     def wrong(self, flags: dict[str, object] | None = None, cwd: Path | None = None, **env: str) -> ConfigError:
         with pytest.raises(ConfigError) as caught:
             self.load(flags, cwd, **env)
-        assert caught.value.exit_code == Exit.USAGE
+        assert caught.value.exit_code == ExitCode.USAGE
         return caught.value
 
 

@@ -23,7 +23,7 @@ A, B, C = job("a"), job("b"), job("c")
 
 
 def context_of(stage: Stage, number: int) -> str:
-    return stage.desk.roster.lives[stage.life_of(number)].context
+    return stage.state.roster.lives[stage.life_of(number)].context
 
 
 def test_what_tells_contexts_apart_is_their_content_however_it_travels() -> None:
@@ -121,8 +121,8 @@ def test_the_last_worker_of_a_program_with_work_is_not_taken_for_another_that_ha
     lives = {stage.life_of(first_a), stage.life_of(first_b)}
     for _ in range(5):
         stage.handle(pass_s=contexts.SWITCH_S)
-    assert set(stage.desk.roster.lives) == lives
-    assert not any(life.kept_for for life in stage.desk.roster.lives.values())
+    assert set(stage.state.roster.lives) == lives
+    assert not any(life.kept_for for life in stage.state.roster.lives.values())
 
 
 def test_idle_workers_go_to_whoever_has_work() -> None:
@@ -132,7 +132,7 @@ def test_idle_workers_go_to_whoever_has_work() -> None:
     stage.handle(pass_s=1.0)
     waiting = stage.submit(*[B] * 8)
     stage.greet_all()
-    assert {stage.life_of(number) for number in waiting[:4]} == {life for life in stage.desk.roster.lives if life > 4}
+    assert {stage.life_of(number) for number in waiting[:4]} == {life for life in stage.state.roster.lives if life > 4}
 
 
 def test_a_worker_kept_for_a_task_that_was_cancelled_works_on() -> None:
@@ -142,8 +142,8 @@ def test_a_worker_kept_for_a_task_that_was_cancelled_works_on() -> None:
     (waiting,) = stage.submit(B)
     (behind,) = stage.submit(A)
     stage.handle(pass_s=contexts.SWITCH_S)
-    assert stage.desk.roster.lives[1].kept_for
-    stage.handle(ev.CancelAsked(token=2, tasks=(waiting,)))
+    assert stage.state.roster.lives[1].kept_for
+    stage.handle(ev.CancelRequested(token=2, tasks=(waiting,)))
     stage.done(running)
     assert stage.life_of(behind) == 1
 
@@ -157,7 +157,7 @@ def test_more_programs_than_workers_all_get_their_turn() -> None:
         for number in numbers:
             if number not in stage.ended and stage.task(number).lease:
                 stage.done(number)
-        for life in [life for life in stage.desk.roster.lives.values() if life.retiring]:
+        for life in [life for life in stage.state.roster.lives.values() if life.retiring]:
             stage.handle(ev.LifeEnded(life=life.id, cause="exited with 0", exit_code=0))
     assert sorted(stage.ended) == list(numbers)
 
@@ -167,7 +167,7 @@ def test_a_fresh_task_runs_in_a_process_that_ran_nothing_and_is_the_last_there()
     (first,) = stage.submit(job("a", fresh=True))
     life = stage.life_of(first)
     stage.done(first)
-    assert stage.desk.roster.lives[life].retiring
+    assert stage.state.roster.lives[life].retiring
     (second,) = stage.submit(A)
     assert stage.life_of(second) != life
     stage.done(second)
@@ -188,7 +188,7 @@ def test_a_new_controller_knows_whose_code_a_worker_runs() -> None:
     stage = Stage(workers=1)
     (first,) = stage.submit(A)
     stage.done(first)
-    record = stage.desk.roster.lives[1].record
+    record = stage.state.roster.lives[1].record
     assert record.context == context_key(A)
     assert record.used
 
@@ -198,8 +198,8 @@ def test_a_worker_that_is_not_to_run_more_is_replaced_even_when_it_holds_nothing
     (number,) = stage.submit(A)
     stage.done(number)
     stage.say(1, Recalled(0, 0, "stale"))
-    assert stage.desk.roster.lives[1].retiring
-    assert stage.desk.roster.slots()["w1"].id == 2
+    assert stage.state.roster.lives[1].retiring
+    assert stage.state.roster.slots()["w1"].id == 2
 
 
 def test_commands_that_come_later_do_not_keep_a_program_from_the_only_worker() -> None:
@@ -258,7 +258,7 @@ def test_a_worker_whose_task_was_cancelled_before_it_was_ready_is_anybodys() -> 
     stage.done(first)
     (second,) = stage.submit(B)
     stage.one(ev.StartLife)
-    stage.handle(ev.CancelAsked(token=1, tasks=(second,)))
+    stage.handle(ev.CancelRequested(token=1, tasks=(second,)))
     stage.greet_all()
     (third,) = stage.submit(C)
     assert not stage.all(ev.StartLife), "it need not be replaced"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmax.cli import options
+from tmax.cli import arguments
 from tmax.control.protocol import BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.selectors import select
@@ -16,7 +16,7 @@ from tmax.core.names import check_task_name
 from tmax.core.settings import TaskSettings
 from tmax.errors import TmaxError, UsageError
 from tmax.layout import check_name
-from tmax.storage.memory import MemoryReader
+from tmax.storage.memory_store import MemoryReader
 from tmax_pipes.jobs import ShellJob
 
 REFUSED = (
@@ -51,7 +51,7 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
         check_task_name(name)
     assert caught.value.hint
     with pytest.raises(UsageError):
-        options.parse(["submit", "--name", name, "--", "true"])
+        arguments.parse(["submit", "--name", name, "--", "true"])
     if name:  # an empty one is none, where none has to be said
         with pytest.raises(UsageError):
             new_task({"kind": "shell", "argv": ["true"], "name": name}, TaskSettings(), "")
@@ -61,7 +61,7 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_python_api_refuses_it_too(name: str) -> None:
-    from tmax.submitting import View
+    from tmax.api.submission import View
 
     outbox: Any = None
     with pytest.raises(UsageError):
@@ -71,7 +71,7 @@ def test_the_python_api_refuses_it_too(name: str) -> None:
 @pytest.mark.parametrize("name", ALLOWED)
 def test_other_names_are_allowed(name: str) -> None:
     assert check_task_name(name) == name
-    assert options.task_name(name) == name
+    assert arguments.task_name(name) == name
 
 
 @given(st.text(min_size=1, max_size=12) | st.from_regex(r"[0-9@~w-]{1,6}", fullmatch=True))

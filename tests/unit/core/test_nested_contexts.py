@@ -13,7 +13,7 @@ A, B = (replace(PYTHON, context=encode_context(Context(path=(f"/{name}",)))) for
 
 
 def names(stage: Stage) -> list[str]:
-    return sorted(life.name for life in stage.desk.roster.lives.values() if not life.retiring)
+    return sorted(life.name for life in stage.state.roster.lives.values() if not life.retiring)
 
 
 def holder(stage: Stage, number: int) -> str:
@@ -68,9 +68,9 @@ def test_a_worker_whose_slot_was_given_to_another_is_no_nested_one() -> None:
     stage.done(first)
     stage.submit(B)
     stage.handle(pass_s=contexts.SWITCH_S + 0.01)
-    old = [life for life in stage.desk.roster.lives.values() if life.name.startswith("old-")]
+    old = [life for life in stage.state.roster.lives.values() if life.name.startswith("old-")]
     assert old
-    assert not any(map(stage.desk.roster.is_nested, old))
+    assert not any(map(stage.state.roster.is_nested, old))
 
 
 def test_neither_a_nested_worker_nor_one_whose_task_waits_is_taken_for_another_context() -> None:
@@ -84,11 +84,11 @@ def test_neither_a_nested_worker_nor_one_whose_task_waits_is_taken_for_another_c
     for _ in range(5):
         stage.handle(pass_s=contexts.SWITCH_S)
         assert names(stage) == ["w1", "w2"]
-        assert not any(life.kept_for for life in stage.desk.roster.lives.values() if life.name == "w2")
-    assert "busy" in explain(stage.desk, stage.task(other))
+        assert not any(life.kept_for for life in stage.state.roster.lives.values() if life.name == "w2")
+    assert "busy" in explain(stage.state, stage.task(other))
     stage.submit(replace(A, parent=parent))
     stage.handle(pass_s=contexts.SWITCH_S)
-    assert not any(life.kept_for for life in stage.desk.roster.lives.values())
+    assert not any(life.kept_for for life in stage.state.roster.lives.values())
 
 
 def test_a_child_that_a_nested_worker_takes_replaces_no_worker_of_another_context() -> None:
@@ -104,16 +104,16 @@ def test_a_child_that_a_nested_worker_takes_replaces_no_worker_of_another_contex
     stage.done(child)
     (again,) = stage.submit(replace(A, parent=parent))
     assert (holder(stage, again), names(stage)) == ("w3", ["w1", "w2", "w3"])
-    assert stage.desk.roster.slots()["w2"].context not in {"", stage.desk.roster.slots()["w1"].context}
+    assert stage.state.roster.slots()["w2"].context not in {"", stage.state.roster.slots()["w1"].context}
 
 
 def test_a_nested_worker_that_takes_long_to_start_is_waited_for() -> None:
     stage = Stage(workers=1)
     parent = run_parent(stage)
     (child,) = stage.submit(replace(B, parent=parent))
-    coming = stage.desk.roster.slots()["w2"].id
+    coming = stage.state.roster.slots()["w2"].id
     for _ in range(5):
         stage.handle(pass_s=nesting.LINGER_S)
-    assert stage.desk.roster.slots()["w2"].id == coming
+    assert stage.state.roster.slots()["w2"].id == coming
     stage.greet_all()
     assert holder(stage, child) == "w2"

@@ -28,7 +28,7 @@ def child_of(stage: Stage, parent: int, count: int = 1) -> tuple[int, ...]:
 
 
 def names(stage: Stage) -> list[str]:
-    return sorted(life.name for life in stage.desk.roster.lives.values() if not life.retiring)
+    return sorted(life.name for life in stage.state.roster.lives.values() if not life.retiring)
 
 
 def holder(stage: Stage, number: int) -> str:
@@ -41,7 +41,7 @@ def test_a_child_gets_a_worker_beside_the_number_and_that_one_leaves() -> None:
     parent = run_parent(stage)
     (child,) = child_of(stage, parent)
     assert names(stage) == ["w1", "w2"]
-    assert "is running on w1; a worker is being started for it" in explain(stage.desk, stage.task(child))
+    assert "is running on w1; a worker is being started for it" in explain(stage.state, stage.task(child))
     stage.greet_all()
     assert holder(stage, child) == "w2"
     stage.started(child)
@@ -103,16 +103,16 @@ def test_the_youngest_child_goes_first_so_that_a_tree_needs_as_many_workers_as_i
         if depth < 5 and ran < 200:
             child_of(stage, running[-1], 3 if depth < 3 else 1)
         stage.greet_all()
-        ready = [task for task in stage.desk.ledger.tasks.values() if task.lease is not None and task.id not in running]
+        ready = [task for task in stage.state.ledger.tasks.values() if task.lease is not None and task.id not in running]
         if ready:
             stage.started(ready[0].id)
             running.append(ready[0].id)
             continue
-        assert not nesting.obstacle(stage.desk), running
+        assert not nesting.obstacle(stage.state), running
         stage.done(running.pop())
         ran += 1
     assert ran > 10
-    assert not stage.desk.ledger.family.children
+    assert not stage.state.ledger.family.children
 
 
 def test_at_the_limit_it_is_said_that_the_worker_may_wait_for_it() -> None:
@@ -121,18 +121,18 @@ def test_at_the_limit_it_is_said_that_the_worker_may_wait_for_it() -> None:
     (child,) = child_of(stage, parent)
     stage.greet_all()
     stage.started(child)
-    assert not nesting.obstacle(stage.desk)
+    assert not nesting.obstacle(stage.state)
     (grandchild,) = child_of(stage, child)
     stage.greet_all()
     assert names(stage) == ["w1", "w2"]
-    told = explain(stage.desk, stage.task(grandchild))
+    told = explain(stage.state, stage.task(grandchild))
     assert (
         told
         == f"task {child}, which submitted it, is running on w2; that may be waiting for it, and all 1 nested workers are in use (swarm.nested_workers)"
     )
-    assert nesting.obstacle(stage.desk).startswith("stuck: 2 running tasks wait for tasks they submitted")
-    stage.handle(ev.CancelAsked(token=1, tasks=(grandchild,)))
-    assert not nesting.obstacle(stage.desk)
+    assert nesting.obstacle(stage.state).startswith("stuck: 2 running tasks wait for tasks they submitted")
+    stage.handle(ev.CancelRequested(token=1, tasks=(grandchild,)))
+    assert not nesting.obstacle(stage.state)
 
 
 def test_at_down_a_held_queue_keeps_running_tasks_from_their_end() -> None:
@@ -140,11 +140,11 @@ def test_at_down_a_held_queue_keeps_running_tasks_from_their_end() -> None:
     parent = run_parent(stage)
     stage.handle(ev.HoldSet(held=True))
     child_of(stage, parent)
-    assert not nesting.obstacle(stage.desk), "a person holds the queue and knows it"
+    assert not nesting.obstacle(stage.state), "a person holds the queue and knows it"
     stage.handle(ev.Leaving(now=False))
-    assert nesting.obstacle(stage.desk) == "1 running task waits for tasks it submitted, and the queue is held: tmax resume"
+    assert nesting.obstacle(stage.state) == "1 running task waits for tasks it submitted, and the queue is held: tmax resume"
     stage.handle(ev.HoldSet(held=False))
-    assert not nesting.obstacle(stage.desk)
+    assert not nesting.obstacle(stage.state)
 
 
 def test_at_down_now_nothing_waits_for_good() -> None:
@@ -154,9 +154,9 @@ def test_at_down_now_nothing_waits_for_good() -> None:
         stage.handle(ev.HoldSet(held=held))
         child_of(stage, parent)
         stage.handle(ev.Leaving(now=False))
-        assert nesting.obstacle(stage.desk)
+        assert nesting.obstacle(stage.state)
         stage.handle(ev.Leaving(now=True))
-        assert not nesting.obstacle(stage.desk)
+        assert not nesting.obstacle(stage.state)
 
 
 def test_a_limit_of_0_starts_none_and_says_so() -> None:
@@ -165,8 +165,8 @@ def test_a_limit_of_0_starts_none_and_says_so() -> None:
     (child,) = child_of(stage, parent)
     stage.greet_all()
     assert names(stage) == ["w1"]
-    assert "no worker is free (swarm.nested_workers is 0)" in explain(stage.desk, stage.task(child))
-    assert nesting.obstacle(stage.desk).startswith("stuck: 1 running task waits for tasks it submitted")
+    assert "no worker is free (swarm.nested_workers is 0)" in explain(stage.state, stage.task(child))
+    assert nesting.obstacle(stage.state).startswith("stuck: 1 running task waits for tasks it submitted")
     stage.done(parent)
     assert holder(stage, child) == "w1"
 
@@ -177,21 +177,21 @@ def test_a_new_controller_keeps_the_nested_worker_and_its_child() -> None:
     first, second = child_of(stage, parent, 2)
     stage.greet_all()
     assert holder(stage, second) == "w2"
-    desk = stage.desk
+    state = stage.state
     after = Stage(workers=1, ready=False)
     after.scheduler = type(stage.scheduler)(
         SETTINGS,
         workers=1,
         pool=0,
-        tasks=desk.ledger.tasks.values(),
-        lives=[life.record for life in desk.roster.lives.values()],
-        next_task=desk.ledger.next_task,
-        next_life=desk.roster.next_life,
+        tasks=state.ledger.tasks.values(),
+        lives=[life.record for life in state.roster.lives.values()],
+        next_task=state.ledger.next_task,
+        next_life=state.roster.next_life,
         now=after.now,
     )
     after.handle()
     assert names(after) == ["w1", "w2"]
-    assert after.desk.ledger.family.children == {parent: {first, second}}
+    assert after.state.ledger.family.children == {parent: {first, second}}
 
 
 def test_a_hold_and_an_end_start_none() -> None:
@@ -225,10 +225,10 @@ def test_a_polite_end_finishes_what_running_tasks_have_submitted_and_nothing_els
         stage.done(child)
     stage.done(parent)
     assert stage.task(other).state is TaskState.READY
-    assert [life.retiring for life in stage.desk.roster.lives.values()] == [True, True]
-    for life in list(stage.desk.roster.lives):
+    assert [life.retiring for life in stage.state.roster.lives.values()] == [True, True]
+    for life in list(stage.state.roster.lives):
         stage.die(life)
-    assert stage.one(ev.Empty)
+    assert stage.one(ev.SwarmEmpty)
     assert not stage.all(ev.StartLife)
 
 
@@ -245,7 +245,7 @@ def test_a_nested_worker_that_is_there_goes_on_at_a_polite_end_and_leaves_at_onc
     nested = stage.life_of(first)
     stage.done(first)
     stage.handle()
-    assert stage.desk.roster.lives[nested].retiring
+    assert stage.state.roster.lives[nested].retiring
 
 
 def test_a_child_that_kills_its_workers_is_charged_at_a_polite_end_too() -> None:
@@ -267,4 +267,4 @@ def test_an_end_at_once_starts_none() -> None:
     stage.handle(ev.Leaving(now=True))
     child_of(stage, parent)
     stage.handle(pass_s=10.0)
-    assert [life.name for life in stage.desk.roster.lives.values()] == ["w1"]
+    assert [life.name for life in stage.state.roster.lives.values()] == ["w1"]

@@ -6,29 +6,29 @@ import pytest
 
 from tests.unit.core.stage import PYTHON, SETTINGS, SHELL, Stage, hello
 from tmax.core import events as ev
-from tmax.core.desk import KILL_MARGIN_S
 from tmax.core.ledger import IllegalMove
 from tmax.core.model import NewTask, TaskState
 from tmax.core.scheduler import Scheduler
+from tmax.core.state import KILL_MARGIN_S
 from tmax_pipes.messages import Done, Go, Holding, Recall, Recalled, Report, Run, Started, Stop, Stored
 
 
 def test_readiness_needs_a_no_op_back_from_every_worker() -> None:
     stage = Stage(workers=2, ready=False)
     assert [start.worker for start in stage.all(ev.StartLife)] == ["w1", "w2"]
-    stage.handle(ev.LifeGreeted(life=1, hello=hello(1), reconnected=True))
+    stage.handle(ev.LifeConnected(life=1, hello=hello(1), reconnected=True))
     assert [type(message) for message in stage.said(1)] == [Run]
     assert stage.said(1)[0].task == 0
     stage.greet(2)
-    assert not stage.all(ev.Ready)
+    assert not stage.all(ev.SwarmReady)
     stage.say(1, Done(0, 1, Report()))
-    assert stage.one(ev.Ready)
+    assert stage.one(ev.SwarmReady)
     assert stage.said(1) == [Stored(((0, 1),))]
 
 
 def test_the_pool_is_filled_after_readiness_and_taken_by_renaming() -> None:
     stage = Stage(workers=1, pool=1)
-    spare = next(life for life in stage.desk.roster.lives.values() if life.pooled)
+    spare = next(life for life in stage.state.roster.lives.values() if life.pooled)
     stage.die(1)
     assert stage.one(ev.NameLife) == ev.NameLife(life=spare.id, worker="w1")
     assert stage.one(ev.StartLife).worker.startswith("pool-")
@@ -74,7 +74,7 @@ def test_a_late_result_is_acknowledged_and_not_recorded() -> None:
     stage.say(life, Done(number, 7, Report()))
     assert stage.said(life) == [Stored(((number, 7),))]
     assert stage.task(number).state is TaskState.SENT
-    assert stage.desk.late_duplicates == 1
+    assert stage.state.late_duplicates == 1
 
 
 def test_death_charges_the_started_one_and_returns_the_others_to_run_alone() -> None:
@@ -124,7 +124,7 @@ def test_nobody_is_charged_when_the_whole_swarm_ended() -> None:
         stage.handle(ev.LifeEnded(life=1, cause="the machine was restarted", whole=True))
         assert stage.task(number).state is state
         assert (stage.task(number).crashes == () and not stage.task(number).solo) or state is TaskState.INTERRUPTED
-        assert stage.desk.roster.deaths == 0
+        assert stage.state.roster.deaths == 0
 
 
 def test_term_of_one_worker_is_charged() -> None:
@@ -148,7 +148,7 @@ def test_deaths_just_before_the_controller_is_ended_belong_to_the_same_shutdown(
     assert (len(stage.task(old).crashes), len(stage.task(new).crashes)) == (1, 0)
     assert stage.turn.changes.tasks[0].id == new, "it is written"
     assert not stage.all(ev.StartLife)
-    assert not [action for action in stage.all(ev.Say) if any(isinstance(one, Run) for one in action.messages)]
+    assert not [action for action in stage.all(ev.SendMessages) if any(isinstance(one, Run) for one in action.messages)]
 
 
 def test_retries_wait_longer_each_time_and_then_fail() -> None:
@@ -178,7 +178,7 @@ def test_cancel_of_a_queued_a_running_and_an_unknown_task() -> None:
     stage = Stage(workers=1)
     first, second = stage.submit(PYTHON, PYTHON)
     stage.started(first)
-    stage.handle(ev.CancelAsked(token=5, tasks=(first, second, 99)))
+    stage.handle(ev.CancelRequested(token=5, tasks=(first, second, 99)))
     assert stage.one(ev.CancelAnswered).results == ((first, "ending"), (second, "cancelled"), (99, "unknown"))
     assert stage.said(stage.life_of(first)) == [Stop(first, 1, "cancel", 10.0)]
     stage.failed(first, "cancelled")
@@ -190,7 +190,7 @@ def test_a_task_that_ignores_its_cancel_costs_its_worker() -> None:
     (number,) = stage.submit(PYTHON, grace_s=1.0)
     stage.started(number)
     life = stage.life_of(number)
-    stage.handle(ev.CancelAsked(token=5, tasks=(number,)))
+    stage.handle(ev.CancelRequested(token=5, tasks=(number,)))
     stage.handle(pass_s=7.0)
     assert stage.one(ev.KillLife).life == life
     stage.die(life)
@@ -226,9 +226,9 @@ def test_higher_priority_goes_first_and_age_wins_in_the_end() -> None:
 def test_work_is_sent_ahead_only_when_it_is_short() -> None:
     stage = Stage(workers=1)
     numbers = stage.submit(*[PYTHON] * 20)
-    assert len(stage.desk.roster.lives[1].held) == 1
+    assert len(stage.state.roster.lives[1].held) == 1
     stage.done(numbers[0], duration_s=0.0001)
-    assert len(stage.desk.roster.lives[1].held) == 8
+    assert len(stage.state.roster.lives[1].held) == 8
 
 
 def test_prefetched_work_is_asked_back_for_an_idle_worker() -> None:
@@ -261,7 +261,7 @@ def test_a_stale_worker_leaves_and_its_task_runs_elsewhere() -> None:
     assert stage.life_of(number) == 2, "the warm worker takes the place at once"
     stage.handle(ev.LifeEnded(life=life, cause="exited with 0", exit_code=0))
     assert stage.task(number).state is TaskState.SENT
-    assert stage.desk.roster.deaths == 0
+    assert stage.state.roster.deaths == 0
 
 
 def test_a_new_connection_brings_both_ends_to_one_story() -> None:
@@ -270,7 +270,7 @@ def test_a_new_connection_brings_both_ends_to_one_story() -> None:
     stage.done(warm, duration_s=0.0001)
     kept, lost = stage.submit(PYTHON, PYTHON)
     stage.handle(ev.LifeSilent(life=1))
-    stage.handle(ev.LifeGreeted(life=1, hello=hello(1, [Holding(kept, 1, "running"), Holding(77, 1, "queued")]), reconnected=True))
+    stage.handle(ev.LifeConnected(life=1, hello=hello(1, [Holding(kept, 1, "running"), Holding(77, 1, "queued")]), reconnected=True))
     said = stage.said(1)
     assert [message.task for message in said if isinstance(message, Run)] == [lost]
     assert [message.task for message in said if isinstance(message, Stop)] == [77]
@@ -298,24 +298,26 @@ def test_a_worker_that_is_silent_and_holds_nothing_is_replaced() -> None:
 def test_a_new_controller_does_not_wait_for_a_worker_that_works_in_silence() -> None:
     stage = Stage(workers=1)
     (number,) = stage.submit(PYTHON)
-    lives = [life.record for life in stage.desk.roster.lives.values()]
+    lives = [life.record for life in stage.state.roster.lives.values()]
     again = Scheduler(SETTINGS, workers=1, pool=0, tasks=[stage.task(number)], lives=lives, next_task=2, next_life=2, now=stage.now)
     turn = again.handle([ev.Tick()], stage.now, 0.0)
-    assert [type(action) for action in turn.actions] == [ev.Ready]
+    assert [type(action) for action in turn.actions] == [ev.SwarmReady]
 
 
 def test_a_new_controller_takes_over_what_runs() -> None:
     stage = Stage(workers=1)
     (number,) = stage.submit(SHELL)
     stage.started(number)
-    lives = [life.record for life in stage.desk.roster.lives.values()]
+    lives = [life.record for life in stage.state.roster.lives.values()]
     again = Scheduler(SETTINGS, workers=1, pool=0, tasks=[stage.task(number)], lives=lives, next_task=2, next_life=2, now=stage.now)
     again.check_invariants()
-    turn = again.handle([ev.LifeGreeted(life=1, hello=hello(1, [Holding(number, 1, "running")]), reconnected=True)], stage.now, 0.0)
+    turn = again.handle([ev.LifeConnected(life=1, hello=hello(1, [Holding(number, 1, "running")]), reconnected=True)], stage.now, 0.0)
     again.check_invariants()
     assert not [action for action in turn.actions if isinstance(action, ev.StartLife)]
-    assert not [message for action in turn.actions if isinstance(action, ev.Say) for message in action.messages if isinstance(message, Run)]
-    turn = again.handle([ev.LifeSaid(life=1, message=Done(number, 1, Report()))], stage.now, 0.0)
+    assert not [
+        message for action in turn.actions if isinstance(action, ev.SendMessages) for message in action.messages if isinstance(message, Run)
+    ]
+    turn = again.handle([ev.LifeMessage(life=1, message=Done(number, 1, Report()))], stage.now, 0.0)
     assert turn.changes.tasks[0].state is TaskState.DONE
 
 
@@ -337,9 +339,9 @@ def test_down_gives_back_what_has_not_started_and_waits_for_what_runs() -> None:
     stage.handle(ev.Leaving(now=False))
     assert stage.said(1) == [Stop(why="drain", grace_s=1.0)]
     stage.done(first)
-    assert not stage.all(ev.Empty)
+    assert not stage.all(ev.SwarmEmpty)
     stage.handle(ev.LifeEnded(life=1, cause="exited with 0", exit_code=0))
-    assert stage.one(ev.Empty)
+    assert stage.one(ev.SwarmEmpty)
     assert stage.task(second).state is TaskState.READY
     assert not stage.all(ev.StartLife)
 
@@ -383,7 +385,7 @@ def test_workers_that_die_before_they_are_ready_are_started_ever_later_and_then_
     assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8])
     stage.die(5)
     stage.handle(pass_s=100.0)
-    assert stage.desk.roster.gave_up
+    assert stage.state.roster.gave_up
     assert not stage.all(ev.StartLife)
     stage.handle(ev.HoldSet(held=False))
     assert stage.all(ev.StartLife)
@@ -408,7 +410,7 @@ def test_an_illegal_move_tells_the_story() -> None:
     stage = Stage()
     (number,) = stage.submit(PYTHON)
     with pytest.raises(IllegalMove, match="ready->sent"):
-        stage.desk.ledger.move(stage.task(number), TaskState.SENT)
+        stage.state.ledger.move(stage.task(number), TaskState.SENT)
 
 
 def test_started_with_a_group_is_written_so_that_the_group_can_be_ended_later() -> None:

@@ -11,7 +11,7 @@ from tmax_pipes.messages import Done, Holding, Recall, Recalled, Report, Started
 
 def _withdraw(stage: Stage, *tasks: int) -> tuple[tuple[int, str], ...]:
     """A client takes tasks back that have not begun."""
-    stage.handle(ev.CancelAsked(token=6, tasks=tasks, begun=False))
+    stage.handle(ev.CancelRequested(token=6, tasks=tasks, begun=False))
     return stage.one(ev.CancelAnswered).results
 
 
@@ -53,7 +53,7 @@ def test_what_was_withdrawn_and_lost_with_its_worker_is_cancelled() -> None:
 def test_a_persons_cancel_ends_also_what_was_only_withdrawn() -> None:
     stage, life, (_, second, _) = _ahead()
     _withdraw(stage, second)
-    stage.handle(ev.CancelAsked(token=5, tasks=(second,)))
+    stage.handle(ev.CancelRequested(token=5, tasks=(second,)))
     assert stage.said(life) == [Stop(second, 1, "cancel", 10.0)]
     assert _withdraw(stage, second) == ((second, "ending"),)
 
@@ -72,21 +72,21 @@ def test_a_cancelled_task_gets_no_go_from_the_next_controller() -> None:
     stage = Stage(workers=1)
     (number,) = stage.submit(SHELL)
     life = stage.life_of(number)
-    stage.handle(ev.CancelAsked(token=5, tasks=(number,)))
+    stage.handle(ev.CancelRequested(token=5, tasks=(number,)))
     stage.started(number)
-    tasks, lives = [stage.task(number)], [one.record for one in stage.desk.roster.lives.values()]
+    tasks, lives = [stage.task(number)], [one.record for one in stage.state.roster.lives.values()]
     again = Scheduler(SETTINGS, workers=1, pool=0, tasks=tasks, lives=lives, next_task=number + 1, next_life=life + 1, now=stage.now)
     greeting = hello(life, holding=(Holding(number, 1, "asked"),))
-    turn = again.handle((ev.LifeGreeted(life=life, hello=greeting, reconnected=True),), stage.now, stage.now)
-    said = [message for action in turn.actions if isinstance(action, ev.Say) for message in action.messages]
+    turn = again.handle((ev.LifeConnected(life=life, hello=greeting, reconnected=True),), stage.now, stage.now)
+    said = [message for action in turn.actions if isinstance(action, ev.SendMessages) for message in action.messages]
     assert said == [Stop(number, 1, "cancel", 10.0)]
 
 
 def test_a_cancelled_task_does_not_run_again_when_another_tasks_time_costs_its_worker() -> None:
     stage, life, (first, second, _) = _ahead()
     stage.started(first)
-    stage.handle(ev.CancelAsked(token=5, tasks=(second,)))
-    stage.desk.roster.lives[life].killed = "timeout"
+    stage.handle(ev.CancelRequested(token=5, tasks=(second,)))
+    stage.state.roster.lives[life].killed = "timeout"
     stage.die(life)
     assert stage.task(second).state is TaskState.CANCELLED
 
@@ -96,6 +96,6 @@ def test_a_cancelled_task_that_its_worker_has_lost_is_not_run_again() -> None:
     (number,) = stage.submit(PYTHON)
     life = stage.life_of(number)
     stage.started(number)
-    stage.handle(ev.CancelAsked(token=5, tasks=(number,)))
-    stage.handle(ev.LifeSilent(life=life), ev.LifeGreeted(life=life, hello=hello(life), reconnected=True))
+    stage.handle(ev.CancelRequested(token=5, tasks=(number,)))
+    stage.handle(ev.LifeSilent(life=life), ev.LifeConnected(life=life, hello=hello(life), reconnected=True))
     assert stage.task(number).state is TaskState.CANCELLED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tmax.core.model import LifeRecord
 from tmax.engines.adoption import match, strangers
-from tmax.engines.leftovers import Group, Seen, _mark_in
+from tmax.engines.reaper import Group, Seen, _mark_in
 from tmax.engines.sessions import Found
-from tmax_pipes.places import Place
+from tmax_pipes.rendezvous import Rendezvous
 
 MARKS = {1: "s:x:1", 2: "s:x:2"}
 
@@ -15,8 +15,8 @@ def found(life: int = 0, pid: int = 0, name: str = "w1", *, dead: bool = False) 
     return Found(session_id=f"${life}{pid}", pane_id=f"%{life}{pid}", pid=pid, dead=dead, life=life, name=name)
 
 
-def place(life: int, pid: int, ticks: int) -> Place:
-    return Place(folder=f"/rt/{life}.1", pid=pid, ticks=ticks, life=life, n=1)
+def place(life: int, pid: int, ticks: int) -> Rendezvous:
+    return Rendezvous(folder=f"/rt/{life}.1", pid=pid, ticks=ticks, life=life, n=1)
 
 
 def seen(pid: int, ticks: int, mark: str = "", parent: int = 1) -> Seen:

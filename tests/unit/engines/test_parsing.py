@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tmax.core.settings import TmuxSettings
 from tmax.engines import tmux_conf, tmux_version
 from tmax.engines.control_mode import Parser, command, quote, scrubbed
-from tmax.engines.endings import cause_of, last_lines
-from tmax.engines.lives import Life
 from tmax.engines.process_end import ProcessEnd, describe, signal_number
 from tmax.engines.sessions import _found, _monitor_lines
+from tmax.engines.teardown import cause_of, last_lines
+from tmax.engines.worker_process import WorkerProcess
 from tmax.errors import TmuxError
 
 STREAM = (
@@ -118,11 +118,11 @@ def test_how_an_end_is_told() -> None:
 
 
 def test_our_reason_counts_only_for_the_end_we_gave() -> None:
-    life = Life(1, "w1", doomed="too old")
+    life = WorkerProcess(1, "w1", doomed="too old")
     assert cause_of(life, ProcessEnd(signal=9)) == cause_of(life, None) == "too old"
     assert cause_of(life, ProcessEnd(signal=11)) == "killed by SIGSEGV"
     assert cause_of(life, ProcessEnd(exit_code=0)) == "exited with 0"
-    assert cause_of(Life(1, "w1", paneless=True), None) == "left, because its session was closed"
+    assert cause_of(WorkerProcess(1, "w1", paneless=True), None) == "left, because its session was closed"
 
 
 def test_the_last_lines_of_a_pane_are_text() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tmax_pipes.blobs import body_of, get, load, put, sweep
-from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob
+from tmax_pipes.pipe_errors import BlobError
 
 DATA = bytes(range(256)) * 400
 

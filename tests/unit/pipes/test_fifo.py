@@ -18,11 +18,11 @@ import pytest
 
 import tmax_pipes
 from tests.wait import wait_until
-from tmax_pipes.errors import ConnectionEnded, PipeError
 from tmax_pipes.fifo import ControllerFifos, WorkerFifos, scan
 from tmax_pipes.frame import Decoder, encode, encode_many
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Message, Run, Who
+from tmax_pipes.pipe_errors import ConnectionEnded, PipeError
 
 WHO = Who(epoch=1, swarm="s", worker="w1")
 
@@ -307,7 +307,7 @@ def test_only_the_full_lane_is_watched_for_writing(worker: WorkerFifos, controll
 
 READER = """
 import os, select, sys
-from tmax_pipes.errors import ConnectionEnded
+from tmax_pipes.pipe_errors import ConnectionEnded
 from tmax_pipes.fifo import WorkerFifos
 fifos = WorkerFifos.create(sys.argv[1], 1)
 count = 0

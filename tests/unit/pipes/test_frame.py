@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.pipes.strategies import epochs, from_worker, messages, to_worker
-from tmax_pipes.errors import FrameError
 from tmax_pipes.frame import HEADER_BYTES, MAX_FRAME_BYTES, Decoder, encode, encode_many
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Beat, Done, Go, Message, Report, Run, Stored, Who
+from tmax_pipes.pipe_errors import FrameError
 
 SPOKEN: list[Message] = [
     Who(epoch=3, swarm="s", worker="w1"),

@@ -11,11 +11,11 @@ import pytest
 
 from tests.wait import wait_until
 from tmax_pipes.fifo import WorkerFifos
-from tmax_pipes.places import Place, folder_of, forget, publish, remove, scan, start_ticks, traces
+from tmax_pipes.rendezvous import Rendezvous, folder_of, forget, publish, remove, scan, start_ticks, traces
 
 
-def place_of(folder: Path, life: int, n: int = 1) -> Place:
-    return Place(folder=str(folder_of(folder, life, n)), pid=10, ticks=20, life=life, n=n)
+def place_of(folder: Path, life: int, n: int = 1) -> Rendezvous:
+    return Rendezvous(folder=str(folder_of(folder, life, n)), pid=10, ticks=20, life=life, n=n)
 
 
 def test_published_places_are_found_by_life(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_what_is_no_record_is_passed_over(tmp_path: Path, text: bytes) -> None:
 
 
 def test_records_that_lead_elsewhere_are_passed_over(tmp_path: Path) -> None:
-    elsewhere = Place(folder="../../etc", pid=1, ticks=1, life=3, n=1)
+    elsewhere = Rendezvous(folder="../../etc", pid=1, ticks=1, life=3, n=1)
     for path, place in {"life-3.json": elsewhere, "life-4.json": msgspec.structs.replace(elsewhere, folder="3.1")}.items():
         (tmp_path / path).write_bytes(msgspec.json.encode(place))
         (tmp_path / path).chmod(0o600)

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from tmax_pipes.errors import ConnectionEnded, FrameError
+from tmax_pipes.pipe_errors import ConnectionEnded, FrameError
 from tmax_pipes.sockets import SocketTransport
 
 

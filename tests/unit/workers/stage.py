@@ -13,13 +13,13 @@ from tmax_pipes.messages import (
     Run,
     Who,
 )
-from tmax_workers.events import (
+from tmax_workers.state_machine import WorkerStateMachine
+from tmax_workers.worker_events import (
     Do,
     Event,
     JobEnded,
-    Say,
+    Send,
 )
-from tmax_workers.state import WorkerState
 
 PYTHON = PythonJob(call=b"", label="f")
 SHELL = ShellJob(argv=(b"true",))
@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, *, connected: bool = True, ttl_s: float = 900.0) -> None:
         self.now = 100.0
-        self.state = WorkerState(Hello(7, 42, 4242, 1, "3.11.7"), now=self.now, orphan_ttl_s=ttl_s)
+        self.state = WorkerStateMachine(Hello(7, 42, 4242, 1, "3.11.7"), now=self.now, orphan_ttl_s=ttl_s)
         if connected:
             self.do(WHO)
 
@@ -45,7 +45,7 @@ class Worker:
         return dos
 
     def says(self, *events: Event, after_s: float = 0.0) -> list[Message]:
-        return [one.message for one in self.do(*events, after_s=after_s) if isinstance(one, Say)]
+        return [one.message for one in self.do(*events, after_s=after_s) if isinstance(one, Send)]
 
 
 def run(task: int, attempt: int = 1, job: object = PYTHON, **fields: object) -> Run:
@@ -66,4 +66,4 @@ def failed(task: int, attempt: int = 1, kind: str = "exception") -> JobEnded:
 
 
 def kinds(dos: list[Do]) -> list[str]:
-    return [type(one.message).__name__ if isinstance(one, Say) else type(one).__name__ for one in dos]
+    return [type(one.message).__name__ if isinstance(one, Send) else type(one).__name__ for one in dos]

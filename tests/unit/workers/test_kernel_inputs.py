@@ -11,12 +11,12 @@ import pytest
 
 from tmax_pipes.jobs import KernelJob
 from tmax_workers.device import Device, choose
-from tmax_workers.errors import Refused
-from tmax_workers.kernels import table
+from tmax_workers.kernels import catalog
 from tmax_workers.kernels.backends import ITEM_BYTES, PIECE, draw_bytes, drawn_as, make, numpy_draw, pieces, stream
-from tmax_workers.kernels.table import KERNELS, check_dtype, plan
+from tmax_workers.kernels.catalog import KERNELS, check_dtype, plan
 from tmax_workers.kernels.tolerance import TOLERANCES, agree, difference, within
 from tmax_workers.kinds.kernel import run
+from tmax_workers.worker_errors import Refused
 
 CPU = choose("cpu")
 META = Device(kind="meta", name="no memory", note="")  # type: ignore[arg-type]
@@ -102,10 +102,10 @@ def test_a_job_for_a_gpu_is_planned_on_the_host_too(name: str, host: int, monkey
     """The inputs pass through host memory, and the eigenvalues' library works there."""
     pytest.importorskip("torch")
     gpu = Device(kind="cuda", name="gpu", note="")
-    monkeypatch.setattr(table, "choose", lambda asked: gpu)
-    monkeypatch.setattr(table, "available_bytes", lambda device: 1 << 40 if device.kind == "cuda" else host)
+    monkeypatch.setattr(catalog, "choose", lambda asked: gpu)
+    monkeypatch.setattr(catalog, "available_bytes", lambda device: 1 << 40 if device.kind == "cuda" else host)
     assert plan(KernelJob(name=name, params={"n": 4})).backend.device is gpu
-    monkeypatch.setattr(table, "available_bytes", lambda device: 1 << 40 if device.kind == "cuda" else host - 1)
+    monkeypatch.setattr(catalog, "available_bytes", lambda device: 1 << 40 if device.kind == "cuda" else host - 1)
     with pytest.raises(Refused, match=f"{name}: needs .* and cpu has .* free"):
         plan(KernelJob(name=name, params={"n": 4}))
 

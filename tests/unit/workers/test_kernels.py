@@ -12,7 +12,7 @@ import pytest
 from tmax_pipes.jobs import KernelJob
 from tmax_workers.device import choose
 from tmax_workers.kernels.backends import ITEM_BYTES, make, numpy_draw
-from tmax_workers.kernels.table import KERNELS, plan, readable
+from tmax_workers.kernels.catalog import KERNELS, plan, readable
 from tmax_workers.kernels.tolerance import within
 from tmax_workers.kinds.kernel import measure, out_of_memory, run
 

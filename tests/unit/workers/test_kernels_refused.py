@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tmax_pipes.jobs import KernelJob
-from tmax_workers.errors import Refused, WorkerError
-from tmax_workers.kernels.table import plan
+from tmax_workers.kernels.catalog import plan
 from tmax_workers.kinds.kernel import run
+from tmax_workers.worker_errors import Refused, WorkerError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -84,9 +84,9 @@ def test_what_cannot_fit_is_refused_before_anything_is_allocated(params: dict[st
 
 def test_memory_is_what_the_system_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
     job = KernelJob(name="reduce", params={"n": 1000}, device="cpu")
-    monkeypatch.setattr("tmax_workers.kernels.table.available_bytes", lambda _device: 8000)
+    monkeypatch.setattr("tmax_workers.kernels.catalog.available_bytes", lambda _device: 8000)
     assert plan(job).needed_bytes == 8000
-    monkeypatch.setattr("tmax_workers.kernels.table.available_bytes", lambda _device: 7999)
+    monkeypatch.setattr("tmax_workers.kernels.catalog.available_bytes", lambda _device: 7999)
     with pytest.raises(Refused, match=r"reduce: needs 7.8 KiB, and cpu has 7.8 KiB free"):
         plan(job)
 
@@ -116,7 +116,7 @@ def test_without_torch_the_answer_says_how_to_install_it(tmp_path: Path) -> None
     code = f"""
 import sys; sys.path.insert(0, {str(tmp_path)!r})
 from tmax_pipes.jobs import KernelJob
-from tmax_workers.errors import Refused
+from tmax_workers.worker_errors import Refused
 from tmax_workers.kinds.kernel import run
 for job in (KernelJob(name="matmul", params={{"n": 2}}, device="cuda"), KernelJob(name="matmul", params={{"n": 2}}, backend="torch")):
     try:
@@ -137,7 +137,7 @@ import importlib.util, sys
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "torch" else found(name, package)
 from tmax_pipes.jobs import KernelJob
-from tmax_workers.errors import Refused
+from tmax_workers.worker_errors import Refused
 from tmax_workers.kinds.kernel import run
 try:
     run(KernelJob(name="matmul", params={"n": 2}, device="cuda"))

@@ -11,7 +11,7 @@ import pytest
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers.pane import BUFFER_BYTES, Pane, plain, seconds, speaks_utf8, why
-from tmax_workers.terminal import OFFER_S, Offer
+from tmax_workers.terminal import OFFER_S, CancelConfirmation
 
 
 class Screen:
@@ -172,7 +172,7 @@ def test_the_locale_decides_about_signs(env: dict[str, str], answer: bool):
 
 
 def test_only_the_second_ctrl_c_for_the_same_task_in_time_cancels():
-    offer = Offer()
+    offer = CancelConfirmation()
     assert not offer.press(12, 10.0)
     assert offer.press(12, 10.0 + OFFER_S)
     assert not offer.press(12, 13.5), "a third press offers again"

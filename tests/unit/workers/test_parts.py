@@ -18,9 +18,9 @@ from tests.wait import wait_until
 from tmax_pipes.jobs import PythonJob
 from tmax_pipes.messages import Done, Failed, Failure, Report
 from tmax_workers import spill
-from tmax_workers.failures import failure_of
+from tmax_workers.failure_report import failure_of
 from tmax_workers.kinds import python
-from tmax_workers.kinds.python import NotFound, Unpicklable
+from tmax_workers.kinds.python import TargetNotFound, Unpicklable
 from tmax_workers.memory import own_rss_bytes, own_usage, peak_of
 from tmax_workers.options import BadOptions, Options, parse
 from tmax_workers.stale import Sources
@@ -166,7 +166,7 @@ def test_json_is_used_only_where_it_means_the_same(tmp_path: Path, target: str, 
 
 def test_targets_that_are_not_there(tmp_path: Path):
     for target in ("no_such_module:f", "os:no_such", "os:path.no_such", "os:sep", "os.no_such:f", "os:"):
-        with pytest.raises(NotFound):
+        with pytest.raises(TargetNotFound):
             python.run(job(target), str(tmp_path))
 
 

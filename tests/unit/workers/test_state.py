@@ -19,20 +19,20 @@ from tmax_pipes.messages import (
     Stored,
     Who,
 )
-from tmax_workers.events import (
+from tmax_workers.phases import DYING_S, Asking, Dying, Gone, Idle, Running, UnknownTransition
+from tmax_workers.worker_events import (
     Begin,
-    Cancel,
+    CancelTask,
     ChildGroup,
     ConnectionDown,
-    Exit,
+    ExitWorker,
     KillTask,
     PaneCancel,
     PaneLost,
     StaleFound,
-    Tick,
+    TimeElapsed,
     UsedUp,
 )
-from tmax_workers.phases import DYING_S, Asking, Dying, Gone, Idle, Running, UnknownTransition
 
 # -- turns -----------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ def test_stop_ends_a_task_that_has_not_started_at_once(ask: bool):
 def test_stop_asks_a_running_task_to_end_and_its_failure_says_why(why: str, kind: str):
     worker = Worker()
     worker.do(run(1))
-    assert worker.do(Stop(1, 1, why, 3.0)) == [Cancel(1, 1, kind, 3.0)]  # type: ignore[arg-type]
+    assert worker.do(Stop(1, 1, why, 3.0)) == [CancelTask(1, 1, kind, 3.0)]  # type: ignore[arg-type]
     (said,) = worker.says(failed(1))
     assert isinstance(said, Failed)
     assert (said.failure.kind, said.failure.exit_code) == (kind, 3)
@@ -188,7 +188,7 @@ def test_stop_without_attempt_fits_any_and_a_wrong_attempt_fits_none():
     worker = Worker()
     worker.do(run(1, 2))
     assert worker.do(Stop(1, 1)) == []
-    assert kinds(worker.do(Stop(1))) == ["Cancel"]
+    assert kinds(worker.do(Stop(1))) == ["CancelTask"]
 
 
 def test_stop_said_again_can_only_shorten_the_grace():
@@ -207,10 +207,10 @@ def test_a_shell_task_that_ignores_its_end_is_killed_after_the_grace():
     worker = Worker()
     worker.do(run(1, job=SHELL, timeout_s=5.0, grace_s=2.0))
     assert worker.state.next_deadline() == 105.0
-    assert worker.do(Tick(), after_s=4.9) == []
-    assert worker.do(Tick(), after_s=0.1) == [Cancel(1, 1, "timeout", 2.0)]
+    assert worker.do(TimeElapsed(), after_s=4.9) == []
+    assert worker.do(TimeElapsed(), after_s=0.1) == [CancelTask(1, 1, "timeout", 2.0)]
     assert worker.state.next_deadline() == 107.0
-    assert worker.do(Tick(), after_s=2.0) == [KillTask(1, 1)]
+    assert worker.do(TimeElapsed(), after_s=2.0) == [KillTask(1, 1)]
     assert worker.state.next_deadline() is None
     (said,) = worker.says(failed(1, kind="signal"))
     assert isinstance(said, Failed)
@@ -221,8 +221,8 @@ def test_a_shell_task_that_ignores_its_end_is_killed_after_the_grace():
 def test_a_task_in_this_process_that_ignores_its_end_takes_the_process_with_it_but_says_so_first(job: object):
     worker = Worker()
     worker.do(run(1, job=job, timeout_s=5.0, grace_s=2.0), run(2), run(3, job=SHELL))
-    worker.do(Tick(), after_s=5.0)
-    said = worker.says(Tick(), after_s=2.0)
+    worker.do(TimeElapsed(), after_s=5.0)
+    said = worker.says(TimeElapsed(), after_s=2.0)
     assert isinstance(said[0], Failed)
     assert said[0].failure.kind == "timeout"
     assert said[0].report.duration_s == 7.0
@@ -231,7 +231,7 @@ def test_a_task_in_this_process_that_ignores_its_end_takes_the_process_with_it_b
     assert worker.says(run(4)) == [Recalled(4, 1, "drain")]
     assert worker.do(done(1)) == [], "it ended after all: too late"
     (end,) = worker.do(Stored(((1, 1),)))
-    assert isinstance(end, Exit)
+    assert isinstance(end, ExitWorker)
     assert end.kill
 
 
@@ -239,15 +239,15 @@ def test_a_dying_worker_does_not_wait_for_ever():
     worker = Worker()
     worker.do(run(1), Stop(1, 1, grace_s=0.0), ConnectionDown())
     assert worker.state.next_deadline() == 100.0 + DYING_S
-    (end,) = worker.do(Tick(), after_s=DYING_S)
-    assert isinstance(end, Exit)
+    (end,) = worker.do(TimeElapsed(), after_s=DYING_S)
+    assert isinstance(end, ExitWorker)
     assert worker.state.link.results() == ((1, 1),), "the owner spills it"
 
 
 def test_time_limits_count_from_the_start_and_not_from_the_wait():
     worker = Worker()
     worker.do(run(1), run(2, timeout_s=1.0))
-    assert worker.do(Tick(), after_s=50.0) == []
+    assert worker.do(TimeElapsed(), after_s=50.0) == []
     worker.do(done(1))
     assert worker.state.next_deadline() == worker.now + 1.0
 
@@ -262,39 +262,39 @@ def test_drain_hands_back_finishes_waits_for_stored_and_leaves():
     assert worker.says(run(4)) == [Recalled(4, 1, "drain")]
     assert kinds(worker.do(done(1))) == ["Done"]
     (end,) = worker.do(Stored(((1, 1),)))
-    assert end == Exit("asked to leave (drain)")
+    assert end == ExitWorker("asked to leave (drain)")
     assert isinstance(worker.state.phase, Gone)
 
 
 def test_drain_gives_back_a_task_that_waits_for_go():
     worker = Worker()
     worker.do(run(1, ask=True))
-    assert kinds(worker.do(Stop(why="drain"))) == ["Recalled", "Exit"]
+    assert kinds(worker.do(Stop(why="drain"))) == ["Recalled", "ExitWorker"]
 
 
 def test_an_idle_worker_leaves_at_once():
-    assert kinds(Worker().do(Stop(why="drain"))) == ["Exit"]
+    assert kinds(Worker().do(Stop(why="drain"))) == ["ExitWorker"]
 
 
 def test_now_ends_the_running_task_first():
     worker = Worker()
     worker.do(run(1), run(2))
-    assert kinds(worker.do(Stop(why="now", grace_s=1.0))) == ["Recalled", "Cancel"]
-    assert kinds(worker.do(failed(1))) == ["Unreported", "Exit"], "nobody cancelled it: the controller decides"
+    assert kinds(worker.do(Stop(why="now", grace_s=1.0))) == ["Recalled", "CancelTask"]
+    assert kinds(worker.do(failed(1))) == ["Unreported", "ExitWorker"], "nobody cancelled it: the controller decides"
 
 
 def test_now_waits_until_a_value_that_was_returned_is_stored():
     worker = Worker()
     worker.do(run(1), Stop(why="now", grace_s=1.0))
     assert kinds(worker.do(returned(1))) == ["Done"]
-    assert kinds(worker.do(Stored(((1, 1),)))) == ["Exit"]
+    assert kinds(worker.do(Stored(((1, 1),)))) == ["ExitWorker"]
 
 
 def test_now_kills_with_the_process_what_does_not_end():
     worker = Worker()
     worker.do(run(1), Stop(why="now", grace_s=1.0))
-    (end,) = worker.do(Tick(), after_s=1.0)
-    assert isinstance(end, Exit) and end.kill and not end.signal
+    (end,) = worker.do(TimeElapsed(), after_s=1.0)
+    assert isinstance(end, ExitWorker) and end.kill and not end.signal
 
 
 def test_a_lost_pane_lets_the_task_finish_then_the_worker_leaves():
@@ -302,14 +302,14 @@ def test_a_lost_pane_lets_the_task_finish_then_the_worker_leaves():
     worker.do(run(1), run(2))
     assert worker.says(PaneLost()) == [Recalled(2, 1, "drain")]
     worker.do(done(1))
-    assert kinds(worker.do(Stored(((1, 1),)))) == ["Exit"]
+    assert kinds(worker.do(Stored(((1, 1),)))) == ["ExitWorker"]
 
 
 def test_ctrl_c_in_the_pane_cancels_what_is_in_turn():
     worker = Worker()
     assert worker.do(PaneCancel()) == []
     worker.do(run(1, grace_s=4.0))
-    assert worker.do(PaneCancel()) == [Cancel(1, 1, "cancelled", 4.0)]
+    assert worker.do(PaneCancel()) == [CancelTask(1, 1, "cancelled", 4.0)]
     (said,) = worker.says(failed(1))
     assert isinstance(said, Failed)
     assert said.failure.message == "cancelled from the pane"
@@ -381,16 +381,16 @@ def test_an_orphan_finishes_its_task_and_leaves_with_what_nobody_stored():
     worker = Worker(ttl_s=10.0)
     worker.do(run(1), run(2), ConnectionDown())
     assert worker.state.next_deadline() == 110.0
-    assert worker.do(Tick(), after_s=10.0) == []
+    assert worker.do(TimeElapsed(), after_s=10.0) == []
     assert worker.state.next_deadline() is None, "no deadline that has passed may spin"
-    assert kinds(worker.do(done(1))) == ["Done", "Exit"]
+    assert kinds(worker.do(done(1))) == ["Done", "ExitWorker"]
     assert worker.state.link.results() == ((1, 1),)
 
 
 def test_a_controller_that_comes_back_in_time_ends_the_orphanhood():
     worker = Worker(ttl_s=10.0)
     worker.do(run(1), run(2), ConnectionDown())
-    worker.do(Tick(), after_s=11.0)
+    worker.do(TimeElapsed(), after_s=11.0)
     worker.do(WHO)
     assert "Begin" in kinds(worker.do(done(1)))
 
@@ -398,7 +398,7 @@ def test_a_controller_that_comes_back_in_time_ends_the_orphanhood():
 def test_a_worker_nobody_ever_spoke_to_leaves():
     worker = Worker(connected=False, ttl_s=10.0)
     assert worker.state.next_deadline() == 110.0
-    assert kinds(worker.do(Tick(), after_s=10.0)) == ["Exit"]
+    assert kinds(worker.do(TimeElapsed(), after_s=10.0)) == ["ExitWorker"]
 
 
 # -- what cannot be --------------------------------------------------------------------------------
@@ -416,7 +416,7 @@ def test_an_unknown_transition_tells_the_last_events():
 def test_nothing_may_follow_the_exit():
     worker = Worker()
     worker.do(Stop(why="drain"))
-    for event in (WHO, run(1), Tick()):
+    for event in (WHO, run(1), TimeElapsed()):
         with pytest.raises(UnknownTransition):
             worker.state.handle(event, worker.now)
 

@@ -14,16 +14,16 @@ from tmax_pipes.messages import (
     Stop,
     Stored,
 )
-from tmax_workers.events import (
-    Cancel,
-    Exit,
+from tmax_workers.phases import SETTLE_S
+from tmax_workers.worker_events import (
+    CancelTask,
+    ExitWorker,
     JobEnded,
-    Say,
+    Send,
     Terminated,
-    Tick,
+    TimeElapsed,
     Unreported,
 )
-from tmax_workers.phases import SETTLE_S
 
 # -- TERM from outside: a death --------------------------------------------------------------------
 
@@ -31,16 +31,16 @@ from tmax_workers.phases import SETTLE_S
 def test_term_ends_an_idle_worker_at_once_by_that_signal_and_without_waiting_for_stored():
     worker = Worker()
     worker.do(run(1), done(1))
-    assert worker.do(Terminated()) == [Exit("killed by SIGTERM", signal=15)]
+    assert worker.do(Terminated()) == [ExitWorker("killed by SIGTERM", signal=15)]
 
 
 def test_term_gives_back_what_has_not_started():
     worker = Worker()
     worker.do(run(1, ask=True), run(2))
     assert worker.do(Terminated()) == [
-        Say(Recalled(1, 1, "drain")),
-        Say(Recalled(2, 1, "drain")),
-        Exit("killed by SIGTERM", signal=15),
+        Send(Recalled(1, 1, "drain")),
+        Send(Recalled(2, 1, "drain")),
+        ExitWorker("killed by SIGTERM", signal=15),
     ]
 
 
@@ -49,42 +49,42 @@ def test_term_gives_back_what_has_not_started():
 def test_term_asks_the_running_task_to_end_and_does_not_report_that_end(job: object, end: JobEnded):
     worker = Worker()
     worker.do(run(1, job=job, grace_s=4.0), run(2))
-    assert worker.do(Terminated()) == [Say(Recalled(2, 1, "drain")), Cancel(1, 1, "leaving", 4.0)]
-    assert worker.do(end) == [Unreported(end.outcome), Exit("killed by SIGTERM", signal=15)]
+    assert worker.do(Terminated()) == [Send(Recalled(2, 1, "drain")), CancelTask(1, 1, "leaving", 4.0)]
+    assert worker.do(end) == [Unreported(end.outcome), ExitWorker("killed by SIGTERM", signal=15)]
 
 
 def test_a_value_that_a_function_returned_after_term_is_reported():
     worker = Worker()
     worker.do(run(1), Terminated())
-    assert kinds(worker.do(returned(1))) == ["Done", "Exit"]
+    assert kinds(worker.do(returned(1))) == ["Done", "ExitWorker"]
     assert worker.state.link.results() == ((1, 1),), "it is left in a file"
 
 
 def test_results_that_nobody_stored_are_kept_before_the_grace_begins():
     worker = Worker()
     worker.do(run(1), done(1), run(2))
-    assert kinds(worker.do(Terminated())) == ["Cancel", "Keep"]
+    assert kinds(worker.do(Terminated())) == ["CancelTask", "Keep"]
 
 
 def test_a_task_that_ignores_term_is_ended_with_its_grace():
     worker = Worker()
     worker.do(run(1, job=SHELL, grace_s=4.0), Terminated())
-    assert kinds(worker.do(Tick(), after_s=4.0)) == ["KillTask"]
-    assert kinds(worker.do(failed(1, kind="signal"))) == ["Unreported", "Exit"]
+    assert kinds(worker.do(TimeElapsed(), after_s=4.0)) == ["KillTask"]
+    assert kinds(worker.do(failed(1, kind="signal"))) == ["Unreported", "ExitWorker"]
     other = Worker()
     other.do(run(1, grace_s=4.0), Terminated())
-    assert other.do(Tick(), after_s=4.0) == [Exit("killed by SIGTERM", signal=15)]
+    assert other.do(TimeElapsed(), after_s=4.0) == [ExitWorker("killed by SIGTERM", signal=15)]
 
 
 def test_what_a_person_cancelled_before_or_after_term_is_cancelled():
     worker = Worker()
     worker.do(run(1), Stop(1, 1), Terminated())
-    assert kinds(worker.do(failed(1))) == ["Failed", "Exit"]
+    assert kinds(worker.do(failed(1))) == ["Failed", "ExitWorker"]
     other = Worker()
     other.do(run(1), Terminated(), Stop(1, 1))
     said, end = other.do(failed(1))
-    assert isinstance(said, Say) and isinstance(said.message, Failed) and said.message.failure.kind == "cancelled"
-    assert isinstance(end, Exit)
+    assert isinstance(said, Send) and isinstance(said.message, Failed) and said.message.failure.kind == "cancelled"
+    assert isinstance(end, ExitWorker)
 
 
 def test_term_twice_is_term_once():
@@ -113,7 +113,7 @@ def test_a_command_killed_by_a_signal_is_reported_a_moment_later_and_the_next_wa
     assert worker.do(killed()) == []
     assert worker.state.next_deadline() == worker.now + SETTLE_S
     assert worker.says(WHO)[0].holding[0] == Holding(1, 1, "running")  # type: ignore[union-attr]
-    assert kinds(worker.do(Tick(), after_s=SETTLE_S)) == ["Failed", "Started", "Begin"]
+    assert kinds(worker.do(TimeElapsed(), after_s=SETTLE_S)) == ["Failed", "Started", "Begin"]
 
 
 def test_a_shell_that_says_by_its_status_that_a_signal_ended_it_is_one_of_them():
@@ -140,23 +140,23 @@ def test_term_in_that_moment_shows_that_it_was_a_shutdown():
     worker.do(run(1, job=SHELL))
     end = killed()
     worker.do(end)
-    assert worker.do(Terminated()) == [Unreported(end.outcome), Exit("killed by SIGTERM", signal=15)]
+    assert worker.do(Terminated()) == [Unreported(end.outcome), ExitWorker("killed by SIGTERM", signal=15)]
 
 
 @pytest.mark.parametrize("end", [done(1), failed(1, kind="exit")])
 def test_a_status_that_came_in_that_moment_before_term_is_forgotten_unless_it_is_stored(end: JobEnded):
     worker = Worker()
     worker.do(run(1, job=SHELL), end)
-    assert kinds(worker.do(Terminated(), after_s=SETTLE_S / 2)) == ["Unreported", "Exit"]
+    assert kinds(worker.do(Terminated(), after_s=SETTLE_S / 2)) == ["Unreported", "ExitWorker"]
     assert worker.state.link.results() == ()
     for more in ((Stored(((1, 1),)),), ()):
         other = Worker()
         other.do(run(1, job=SHELL), end, *more)
-        assert kinds(other.do(Terminated(), after_s=SETTLE_S)) == ["Exit"]
+        assert kinds(other.do(Terminated(), after_s=SETTLE_S)) == ["ExitWorker"]
 
 
 def test_a_draining_worker_reports_it_before_it_leaves():
     worker = Worker()
     worker.do(run(1, job=SHELL), Stop(why="drain"), killed())
-    assert kinds(worker.do(Tick(), after_s=SETTLE_S)) == ["Failed"]
-    assert kinds(worker.do(Stored(((1, 1),)))) == ["Exit"]
+    assert kinds(worker.do(TimeElapsed(), after_s=SETTLE_S)) == ["Failed"]
+    assert kinds(worker.do(Stored(((1, 1),)))) == ["ExitWorker"]

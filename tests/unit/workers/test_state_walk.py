@@ -18,19 +18,19 @@ from tmax_pipes.messages import (
     Stop,
     Stored,
 )
-from tmax_workers.events import (
+from tmax_workers.phases import Gone
+from tmax_workers.worker_events import (
     Begin,
     ConnectionDown,
     Event,
     PaneCancel,
     PaneLost,
-    Say,
+    Send,
     StaleFound,
     Terminated,
-    Tick,
+    TimeElapsed,
     UsedUp,
 )
-from tmax_workers.phases import Gone
 
 STEPS = ("run", "run", "run", "again", "go", "recall", "stop", "stored", "end", "end", "end", "time", "down", "who", "rare")
 
@@ -51,7 +51,7 @@ def test_no_order_of_events_breaks_what_must_always_hold(seed: int):
             for do in worker.do(event):
                 if isinstance(do, Begin):
                     begun.append((do.run.task, do.run.attempt))
-                elif isinstance(do, Say) and isinstance(do.message, (Done, Failed, Recalled)):
+                elif isinstance(do, Send) and isinstance(do.message, (Done, Failed, Recalled)):
                     answered.setdefault((do.message.task, do.message.attempt), type(do.message).__name__)
     assert len(begun) == len(set(begun)), "a task began twice"
     for key in sent:
@@ -90,7 +90,7 @@ def _step(dice: random.Random, step: str, worker: Worker, sent: dict[tuple[int, 
         return [failed(held.task, held.attempt, dice.choice(("exit", "signal")))]
     if step == "time":
         worker.now += dice.choice((0.5, 2.0, 5.0))
-        return [Tick()]
+        return [TimeElapsed()]
     if step == "rare" and dice.random() < 0.1:
         return [dice.choice((StaleFound(), PaneLost(), Stop(why="drain"), Stop(why="now", grace_s=1.0), Terminated()))]
     plain: dict[str, list[Event]] = {

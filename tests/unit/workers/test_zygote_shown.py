@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tmax_workers import own_code
-from tmax_workers.shown import MARK, ROOM
+from tmax_workers.proctitle import MARK, ROOM
 
 ROOT = Path(__file__).resolve().parents[3]
 
 SHOW = """
 import os, sys
-from tmax_workers.shown import locate
+from tmax_workers.proctitle import locate
 shown = locate()
 pid = os.fork()
 if pid == 0:

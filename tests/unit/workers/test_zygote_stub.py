@@ -14,7 +14,7 @@ import pytest
 
 from tests.wait import wait_until
 from tmax_workers import stub
-from tmax_workers.zygote_wire import DESCRIPTORS, Request, request_in
+from tmax_workers.zygote_wire import DESCRIPTORS, ForkRequest, request_in
 
 
 class Zygote:
@@ -35,7 +35,7 @@ class Zygote:
         self.stubs.append(subprocess.Popen(argv, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
         return self.stubs[-1]
 
-    def accept(self, look: Callable[[list[int]], None] = lambda _fds: None) -> Request:
+    def accept(self, look: Callable[[list[int]], None] = lambda _fds: None) -> ForkRequest:
         """Take a request; ``look`` at its descriptors, which are closed then: the stub's own output ends with the last of them."""
         self.peer, _ = self.listener.accept()
         data, fds = b"", []

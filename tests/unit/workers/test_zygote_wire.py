@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from tmax_workers.zygote_wire import (
     REQUEST_BYTES,
+    Acknowledge,
     BadRequest,
-    Cancel,
+    CancelFork,
     Child,
     End,
     Ended,
     Forked,
+    ForkRequest,
     FromZygote,
     Greet,
-    Heard,
     NotForked,
-    Ready,
-    Request,
     Retire,
     Stale,
     ToZygote,
+    ZygoteReady,
     from_zygote,
     line_of,
     request_in,
@@ -44,7 +44,7 @@ def packed(argv: list[bytes], env: dict[bytes, bytes]) -> bytes:
 def test_a_request_is_understood_once_it_is_whole(argv: list[bytes], env: dict[bytes, bytes], cut: float) -> None:
     data = packed(argv, env)
     assert request_in(data[: int(len(data) * cut)]) is None
-    assert request_in(data) == Request(tuple(argv), env)
+    assert request_in(data) == ForkRequest(tuple(argv), env)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_what_can_never_be_a_request_is_refused(data: bytes) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_request_or_none_or_bad_request(data: bytes) -> None:
     try:
-        assert request_in(data) is None or isinstance(request_in(data), Request)
+        assert request_in(data) is None or isinstance(request_in(data), ForkRequest)
     except BadRequest:
         pass
 
 
-@pytest.mark.parametrize("message", [Greet(), Cancel(3), Heard(4), Retire(), End()])
+@pytest.mark.parametrize("message", [Greet(), CancelFork(3), Acknowledge(4), Retire(), End()])
 def test_orders_come_back_as_they_went(message: ToZygote) -> None:
     line = line_of(message)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
@@ -80,7 +80,7 @@ def test_orders_come_back_as_they_went(message: ToZygote) -> None:
 
 
 ENDED = Ended(1, 22, 9, None, 4096)
-READY = Ready(2, 1, "c", "/usr/bin/python3", ("numpy",), {"numpy": "2"}, ("x: no\nwhy",), "", (Child(1, 2, 3),), (ENDED,))
+READY = ZygoteReady(2, 1, "c", "/usr/bin/python3", ("numpy",), {"numpy": "2"}, ("x: no\nwhy",), "", (Child(1, 2, 3),), (ENDED,))
 
 
 @pytest.mark.parametrize("message", [READY, Forked(1, 2, 3), NotForked(1, "two\nlines"), Stale(("/a\n.py",)), ENDED])

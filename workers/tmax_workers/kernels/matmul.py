@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tmax_workers.errors import Refused
 from tmax_workers.kernels.backends import Array, Backend, sum_bytes
 from tmax_workers.kernels.spec import Kernel, Shape, Sizes
+from tmax_workers.worker_errors import Refused
 
 TAKES = "n (square), or m, k and n; batch for several at once"
 

@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 from tmax_pipes.jobs import KernelJob
-from tmax_workers.errors import Refused
 from tmax_workers.kernels.backends import ITEM_BYTES, Array, Backend
-from tmax_workers.kernels.table import Plan, plan, readable
+from tmax_workers.kernels.catalog import Plan, plan, readable
+from tmax_workers.worker_errors import Refused
 
 
 def run(job: KernelJob) -> tuple[dict[str, Any], str, str]:

@@ -16,15 +16,15 @@ from typing import Any, Literal, TypeAlias
 
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, PythonJob
-from tmax_workers.errors import Refused, WorkerError
 from tmax_workers.kinds import functions
+from tmax_workers.worker_errors import Refused, WorkerError
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _NONE = pickle.dumps(None, 5)
 Caller: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
-class NotFound(WorkerError):
+class TargetNotFound(WorkerError):
     """A module or function a task names is not here."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -87,12 +87,12 @@ def _call_of(job: PythonJob, body: bytes, blob_folder: str) -> tuple[Callable[..
         else:
             function, args, kwargs = pickle.loads(body)
     except ModuleNotFoundError as error:
-        raise NotFound(
+        raise TargetNotFound(
             f"the module {error.name!r}, which {job.label or 'the function'} needs, is not found here",
             "install it for the workers' Python, or submit from the folder that holds it",
         ) from error
     except AttributeError as error:
-        raise NotFound(
+        raise TargetNotFound(
             f"{job.label or 'the function'} is not found here: {error}", "define it at the top of an importable module"
         ) from error
     return function, args, kwargs
@@ -106,13 +106,13 @@ def resolve(target: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise  # the module is there, what it imports is not: the traceback tells the story
-        raise NotFound(f"no module named {module_name!r}", "check the spelling, and submit from the folder that holds it") from None
+        raise TargetNotFound(f"no module named {module_name!r}", "check the spelling, and submit from the folder that holds it") from None
     for name in path.split("."):
         if not hasattr(found, name):
-            raise NotFound(f"{module_name!r} has no {path!r}", f"what comes after the colon is defined in {module_name}")
+            raise TargetNotFound(f"{module_name!r} has no {path!r}", f"what comes after the colon is defined in {module_name}")
         found = getattr(found, name)
     if not callable(found):
-        raise NotFound(f"{target} is not callable, it is a {type(found).__name__}", "name a function")
+        raise TargetNotFound(f"{target} is not callable, it is a {type(found).__name__}", "name a function")
     function: Callable[..., Any] = found
     return function
 

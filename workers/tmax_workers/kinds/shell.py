@@ -34,15 +34,15 @@ from tmax_pipes.jobs import ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers import descendants
 from tmax_workers.capture import log_of
-from tmax_workers.errors import Refused
+from tmax_workers.epoll_loop import Loop
 from tmax_workers.group import living, signal_group
 from tmax_workers.kinds.shell_log import ShellLog
 from tmax_workers.kinds.spawning import Command, NotStarted, command_of, start
 from tmax_workers.kinds.stdin import NOTHING, Stdin
-from tmax_workers.loop import Loop
 from tmax_workers.memory import own_usage, peak_of
+from tmax_workers.worker_errors import Refused
 
-__all__ = ["NotStarted", "Place", "ShellRun"]
+__all__ = ["NotStarted", "ShellPlace", "ShellRun"]
 
 READ_BYTES = 64 * 1024
 READS_A_TURN = 32
@@ -52,7 +52,7 @@ KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (dmesg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ShellPlace:
     """Where and how a shell job runs in this worker."""
 
     logs: str
@@ -78,7 +78,7 @@ class ShellRun:
     def __init__(
         self,
         run: Run,
-        place: Place,
+        place: ShellPlace,
         loop: Loop,
         show: Callable[[bytes], None],
         on_start: Callable[[], None],

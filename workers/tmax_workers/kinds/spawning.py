@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tmax_pipes import blobs
-from tmax_pipes.errors import BlobError
 from tmax_pipes.jobs import Body, Limits, ShellJob, Surroundings, decode_surroundings
 from tmax_pipes.messages import Failure, Run
+from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.resource_limits import LIMITS, getrlimit, prlimit, setrlimit
-from tmax_workers.errors import Refused
-from tmax_workers.surroundings import USUAL_UMASK, change_folder
+from tmax_workers.task_environment import USUAL_UMASK, change_folder
 from tmax_workers.threads import VARIABLES
+from tmax_workers.worker_errors import Refused
 
 LIFE = b"TMAX_LIFE"
 _PAGERS = (b"PAGER", b"GIT_PAGER", b"MANPAGER", b"SYSTEMD_PAGER")

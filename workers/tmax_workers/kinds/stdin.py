@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from tmax_workers.loop import Loop
+from tmax_workers.epoll_loop import Loop
 
 NOTHING = "/dev/null"
 

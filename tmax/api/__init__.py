@@ -1,0 +1,1 @@
+"""The Python API: ``Swarm``, ``Executor``, futures, and the errors that a program sees."""

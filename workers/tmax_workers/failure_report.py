@@ -1,0 +1,137 @@
+"""An exception of a task as data: its words, its traceback without our frames, and itself when it can travel."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from types import TracebackType
+
+from msgspec.structs import replace
+
+from tmax_pipes import blobs
+from tmax_pipes.jobs import Body, Job, PythonJob
+from tmax_pipes.messages import Failure
+from tmax_pipes.pipe_errors import BlobError
+from tmax_workers.cancel import TaskCancelled
+from tmax_workers.kinds.python import TargetNotFound, Unpicklable
+from tmax_workers.process_context import InitializerRaised
+from tmax_workers.worker_errors import Refused
+
+MESSAGE_CHARS = 4000
+TRACEBACK_CHARS = 32_000
+_OWN = frozenset({__name__.partition(".")[0], blobs.__name__.partition(".")[0]})
+
+
+def failure_of(error: BaseException, blob_folder: str) -> Failure:
+    """Return what is told of ``error``; never raises, whatever the user's exception does when it is printed or pickled."""
+    if isinstance(error, Refused):
+        return Failure("refused", error.message, hint=error.hint)
+    if isinstance(error, TargetNotFound):
+        return Failure("notfound", error.message, traceback=_told(error.__cause__), hint=error.hint)
+    if isinstance(error, Unpicklable):
+        return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
+    if isinstance(error, TaskCancelled):
+        return Failure("cancelled", "cancelled", traceback=_told(error))
+    if isinstance(error, InitializerRaised):
+        return Failure("initializer", error.args[0], traceback=_told(error.__cause__), hint="look at the initializer of this executor")
+    if isinstance(error, BlobError):
+        return Failure("refused", f"the task's body cannot be read: {error}")
+    return Failure("exception", _message(error), traceback=_told(error), error=_packed(error, blob_folder))
+
+
+def exit_code_of(error: SystemExit) -> int:
+    """Return the status with which a program leaves that raises this; prints what ``sys.exit("text")`` wants printed."""
+    code = error.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 255  # as Python has it: what no C long holds is -1
+    try:
+        print(code, file=sys.stderr, flush=True)
+    except Exception:  # the user's __str__, or a stream the task has closed: it is an exit all the same
+        pass
+    return 1
+
+
+def exit_of(error: SystemExit, code: int, blob_folder: str) -> Failure:
+    """Return what is told of a task that left by ``sys.exit`` with this status, other than 0."""
+    return Failure("exit", f"exit {code}", exit_code=code, error=_packed(error, blob_folder))
+
+
+def end_child(error: BaseException | None) -> int:
+    """Return the status with which a task's forked child leaves, as a child of any program would: 0, or what it raised."""
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = exit_code_of(error)
+        elif error is not None:
+            code = 1
+            print(_told(error), end="", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # streams of the task's own making may do anything
+        pass
+    return code
+
+
+def failure_of_job(job: Job, error: BaseException, blob_folder: str) -> Failure | None:
+    """Return what is told of what a job raised; None for a program's exit with status 0.
+
+    A function named by ``module:function`` runs as a program would; a future raises its function's SystemExit.
+    """
+    if not isinstance(error, SystemExit):
+        return failure_of(error, blob_folder)
+    if isinstance(job, PythonJob) and job.target:
+        code = exit_code_of(error)
+        return exit_of(error, code, blob_folder) if code else None
+    code = error.code if isinstance(error.code, int) else 0
+    failure = failure_of(error, blob_folder)
+    return replace(failure, kind="exit", exit_code=code & 0xFF) if code & 0xFF else failure
+
+
+def _message(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # the user's __str__ may do anything
+        text = "(its text could not be made)"
+    return (f"{name}: {text}" if text else name)[:MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
+
+
+def _told(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    try:
+        lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
+    except Exception as failed:  # a user's exception may do anything when it is formatted
+        return f"{type(error).__name__} (its traceback could not be made: {type(failed).__name__})"
+    text = "".join(lines).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= TRACEBACK_CHARS else f"{text[: TRACEBACK_CHARS // 2]}\n...\n{text[-TRACEBACK_CHARS // 2 :]}"
+
+
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from where our code calls theirs; none when it never left ours: a wrong argument, or a function written in C."""
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _OWN:
+        trace = trace.tb_next
+    return trace
+
+
+def _packed(error: BaseException, blob_folder: str) -> Body | None:
+    """The exception itself, when it survives the journey there and back."""
+    try:
+        data = _dump(error)
+        if isinstance(pickle.loads(data), BaseException):
+            return blobs.body_of(blob_folder, data)
+    except Exception:  # the user's own pickling code; message and traceback are told anyway
+        pass
+    return None
+
+
+def _dump(error: BaseException) -> bytes:
+    try:
+        return pickle.dumps(error, 5)
+    except Exception:  # its class may be defined in the submitter's script; cloudpickle sends that along
+        from tmax_workers.kinds.resultpickler import dump
+
+        return dump(error)
