@@ -170,7 +170,7 @@ class Rig:
 
     def compute(self, life: int, task: int, attempt: int = 1) -> Done:
         """Have a life count to three, and return what it says."""
-        self.engine.say(life, [python_run(task, attempt)])
+        self.engine.send(life, [python_run(task, attempt)])
         done = self.until(lambda: [one for one in self.said(life, Done) if one.task == task])[0]
         assert isinstance(done, Done)
         return done

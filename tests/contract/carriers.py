@@ -74,7 +74,7 @@ class Carrier:
     def say(self, life: int, *messages: ToWorker) -> None:
         for message in messages:
             self.links[life].sent(message)
-        self.engine.say(life, messages)
+        self.engine.send(life, messages)
 
     def until(self, true: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         end = time.monotonic() + timeout_s
@@ -86,7 +86,7 @@ class Carrier:
                 if isinstance(event, LifeMessage):
                     self.links[event.life].heard(event.message)
                 elif isinstance(event, LifeConnected) and event.reconnected:
-                    self.engine.say(event.life, self.links[event.life].again(event.hello))  # type: ignore[arg-type]
+                    self.engine.send(event.life, self.links[event.life].again(event.hello))  # type: ignore[arg-type]
         return value
 
     def of(self, kind: type[Any], life: int = 0) -> list[Any]:

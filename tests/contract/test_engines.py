@@ -60,7 +60,7 @@ def test_a_life_that_is_killed_ends_once(carrier: Carrier) -> None:
     carrier.engine.kill(1, "again")
     carrier.until(lambda: carrier.of(LifeEnded))
     carrier.engine.kill(1, "after its end")
-    carrier.engine.say(1, [python_run(1)])
+    carrier.engine.send(1, [python_run(1)])
     carrier.engine.name(1, "w7")
     carrier.say(2, python_run(2))
     carrier.until(lambda: carrier.done(2))
@@ -81,7 +81,7 @@ def test_a_worker_asked_to_leave_exits_with_0(carrier: Carrier) -> None:
     carrier.say(1, Stop(why="drain"))
 
     def ended() -> bool:
-        carrier.engine.say(1, [Stored(keys=((1, 1),))])
+        carrier.engine.send(1, [Stored(keys=((1, 1),))])
         return bool(carrier.of(LifeEnded))
 
     carrier.until(ended)
@@ -90,7 +90,7 @@ def test_a_worker_asked_to_leave_exits_with_0(carrier: Carrier) -> None:
 
 def test_nobody_is_answered_by_nothing(carrier: Carrier) -> None:
     carrier.engine.kill(5, "nobody")
-    carrier.engine.say(5, [python_run(1)])
+    carrier.engine.send(5, [python_run(1)])
     carrier.engine.name(5, "w5")
     carrier.engine.adopt([])
     assert carrier.engine.session_of(5) == ("", "")

@@ -97,7 +97,7 @@ def test_forgetting_leases_at_a_restart_is_noticed(monkeypatch: pytest.MonkeyPat
     """Leased tasks put back into the queue at a restart would run twice at once: their workers live."""
 
     def forget(self: Scheduler, task: object, lease: object) -> None:
-        self.state.ledger.move(task, TaskState.READY, lease=None)  # type: ignore[arg-type]
+        self._state.ledger.move(task, TaskState.READY, lease=None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scheduler, "_restore_lease", forget)
     assert noticed()
@@ -116,7 +116,7 @@ def test_work_put_behind_a_task_that_waits_for_it_is_noticed(monkeypatch: pytest
 
 def test_ending_what_was_withdrawn_and_had_begun_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: Scheduler, task: Task) -> str:
-        self.state.stop_task(self.state.ledger.note(task, cancelling=True))
+        self._state.stop_task(self._state.ledger.note(task, cancelling=True))
         return "ending"
 
     monkeypatch.setattr(Scheduler, "_withdraw", stop)

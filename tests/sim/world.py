@@ -468,7 +468,7 @@ class World:
             if self.random.random() < 0.02:
                 self.pass_time(0.5)
         raise Violation(
-            f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler.state.ledger.tasks.get(n) for n in self.unfinished()]}"
+            f"seed {self.seed}: {self.unfinished()} never ended: {[self.scheduler._state.ledger.tasks.get(n) for n in self.unfinished()]}"
         )
 
     def unfinished(self) -> list[int]:

@@ -18,7 +18,7 @@ from tmax.api.outcomes import ExitStatus, ResultResolver
 from tmax.api.task_errors import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
 from tmax.cli import arguments, outcome, output, run
 from tmax.controller.views import task_view, whole_story
-from tmax.controller.waiters import bulk_end
+from tmax.controller.watchers import bulk_end
 from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
 from tmax.core.tables import ps_text

@@ -15,8 +15,8 @@ from typing import Any
 from tmax.cli import output
 from tmax.controller.fields import MAX_NUMBER
 from tmax.controller.listing import PAGE
-from tmax.controller.selected import no_task
 from tmax.controller.selectors import select
+from tmax.controller.verbs.task_numbers import no_task
 from tmax.controller.views import task_view, to_plain, whole_story
 from tmax.core.model import Task
 from tmax.core.snapshot import TaskView

@@ -1,6 +1,6 @@
 """``python -P -m tmax.controller``: started by ``tmax.launch``, never by hand.
 
-lock the state folder -> open the store -> open the engine -> listen -> tell the starter -> loop
+lock the state folder -> open the store -> open the engine -> listen -> report to the starter -> loop
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _tell(fd: int, answer: dict[str, object]) -> None:
-    """Tell the starter how it went, once; a starter that is gone is no reason to stop."""
+def _report(fd: int, answer: dict[str, object]) -> None:
+    """Report to the starter how it went, once; a starter that is gone is no reason to stop."""
     if fd < 0:
         return
     try:
@@ -39,24 +39,23 @@ def _tell(fd: int, answer: dict[str, object]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a controller until its swarm goes down; return the exit code."""
-    born = time.monotonic()
+    started_at = time.monotonic()
     options = _arguments(sys.argv[1:] if argv is None else argv)
     os.umask(0o077)
-    from tmax.controller.loop import Controller  # its imports are part of the start we report on
+    from tmax.controller.startup import run, start  # its imports are part of the start that is reported
 
     try:
-        controller = Controller(Layout(check_name(options.swarm), options.state, options.runtime), born)
-        controller.open()
+        parts = start(Layout(check_name(options.swarm), options.state, options.runtime), started_at)
     except TmaxError as error:
-        _tell(options.ready_fd, {"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        _report(options.ready_fd, {"error": {"code": error.code, "message": error.message, "hint": error.hint}})
         print(f"error: {error.message}", file=sys.stderr)
         return int(error.exit_code)
     except Exception as error:  # the starter waits for an answer: an unknown fault must reach it, and the log gets all of it
-        _tell(options.ready_fd, {"error": {"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": "see controller.log"}})
+        _report(options.ready_fd, {"error": {"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": "see controller.log"}})
         traceback.print_exc()
         return 1
-    _tell(options.ready_fd, {"ok": True, "pid": os.getpid()})
-    return controller.run()
+    _report(options.ready_fd, {"ok": True, "pid": os.getpid()})
+    return run(parts)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-r"""An answer of any length: several lines for who asked with ``"pieces": true``, one line for others.
+r"""An answer of any length: several lines for a request with ``"pieces": true``, one line for others.
 
     {"ok": true, "more": true, "tasks": [...]}\n ... {"ok": true, "tasks": [...]}\n
 
-Pieces are sent as they are made, and no more are made while their reader is behind.
+Chunks are sent as they are made, and no more are made while their reader is behind.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChunkedReply:
-    """The list (of encoded values) or the text of the field ``key`` in the answer to ``ask``."""
+    """The list (of encoded values) or the text of the field ``key`` in the answer to ``request``."""
 
-    def __init__(self, ask: Request, key: str) -> None:
-        self._ask = ask
+    def __init__(self, request: Request, key: str) -> None:
+        self._request = request
         self._key = key
-        self._many = ask.fields.get("pieces") is True
+        self._many = request.fields.get("pieces") is True
         self._values: list[msgspec.Raw] = []
         self._texts: list[str] = []
         self._size = 0
@@ -45,14 +45,14 @@ class ChunkedReply:
     def flow(self) -> Steps[None]:
         """Send what there is if it is enough, and wait for a reader that is behind; then yield once."""
         if self._many and self._size >= PIECE_BYTES:
-            self._ask.stream_line(self._line(more=True))
-            if self._ask.peer.unsent_bytes > BEHIND_BYTES:
-                yield self._ask.peer.when_sent
+            self._request.stream_line(self._line(more=True))
+            if self._request.peer.unsent_bytes > BEHIND_BYTES:
+                yield self._request.peer.when_sent
         yield None
 
     def end(self, **fields: object) -> None:
         """Send the rest, and the answer's other fields; this ends the request."""
-        self._ask.answer_line(self._line(**fields))
+        self._request.answer_line(self._line(**fields))
 
     def _line(self, **fields: Any) -> bytes:
         body: Any = "".join(self._texts) if self._texts else self._values

@@ -5,6 +5,7 @@ A float may be NaN (which no timer queue survives), an integer may have a thousa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tmax.errors import NotFound, UsageError
@@ -33,6 +34,12 @@ def limit(value: Any, *, usual: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise UsageError("limit must be a whole number from 0 (0: no limit)")
     return min(value, MAX_NUMBER) if value else MAX_NUMBER
+
+
+def terminal(fields: Mapping[str, Any]) -> tuple[int, bool]:
+    """Return the width of the client's terminal in columns (0: unknown) and whether it wants colour."""
+    width = fields.get("width")
+    return (width if isinstance(width, int) else 0), bool(fields.get("color"))
 
 
 def is_number(word: str) -> bool:

@@ -1,7 +1,7 @@
-"""``ps``: tasks in the order in which a person looks, what runs, what waits, what has ended, however many there are.
+"""``ps``: running tasks, then waiting ones, then ended ones, however many there are.
 
     the scheduler's tasks --\
-                             +--> slices: a table's rows, or JSON --> pieces
+                             +--> slices: a table's rows, or JSON --> chunks of the reply
     the store, page by page-/
 
 It takes its time while the swarm works, so a task may end between two rows: each is shown once, as it was when it was reached.
@@ -9,9 +9,7 @@ It takes its time while the swarm works, so a task may end between two rows: eac
 
 from __future__ import annotations
 
-import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,15 +17,14 @@ from tmax.control.server import Request
 from tmax.controller import fields
 from tmax.controller.chunked_reply import ChunkedReply
 from tmax.controller.slices import Steps
-from tmax.controller.views import explain, task_view
+from tmax.controller.store_queries import StoreQueries
+from tmax.controller.views import task_view
 from tmax.core import tables
 from tmax.core.model import Task, TaskState
+from tmax.core.query import SwarmQuery
 from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import UsageError
-
-if TYPE_CHECKING:
-    from tmax.controller.loop import Controller
-    from tmax.storage.task_store import Reader
+from tmax.storage.task_store import Reader
 
 PAGE = 200
 """Rows that are read from the store at once: commits wait for them."""
@@ -39,40 +36,40 @@ USUAL = 50
 class Listing:
     """One ``ps``.  Raises UsageError for fields that are not understood."""
 
-    def __init__(self, house: Controller, ask: Request, look: tuple[int, bool]) -> None:
-        self._house = house
-        self._ask = ask
-        self._states = _states(ask)
-        self._left = fields.limit(ask.fields.get("limit"), usual=USUAL)
+    def __init__(self, request: Request, query: SwarmQuery, queries: StoreQueries, *, now: float) -> None:
+        """``now``: UTC epoch seconds, for the ages that a table shows."""
+        self._request = request
+        self._query = query
+        self._queries = queries
+        self._states = _states(request)
+        self._left = fields.limit(request.fields.get("limit"), usual=USUAL)
         self._seen: set[int] = set()
-        self._table = tables.ps_table(*look) if ask.fields.get("text") else None
-        self._now = time.time()
-        self._pieces = ChunkedReply(ask, "tasks" if self._table is None else "text")
+        self._table = tables.ps_table(*fields.terminal(request.fields)) if request.fields.get("text") else None
+        self._now = now
+        self._reply = ChunkedReply(request, "tasks" if self._table is None else "text")
 
     def steps(self) -> Steps[None]:
-        """Make the answer and give it."""
+        """Make the answer and send it."""
         yield from self._live()
-        if self._ask.fields.get("all") or self._states is not None:
+        if self._request.fields.get("all") or self._states is not None:
             yield from self._ended()
         if self._table is None:
-            self._pieces.end(schema_version=SCHEMA_VERSION)
+            self._reply.end(schema_version=SCHEMA_VERSION)
             return
         for line in self._table.lines():
-            self._pieces.text(line)
-            yield from self._pieces.flow()
-        self._pieces.end()
+            self._reply.text(line)
+            yield from self._reply.flow()
+        self._reply.end()
 
     def _live(self) -> Steps[None]:
-        house = self._house
-        state = house.scheduler.state
-        for task in house.painter.started():
-            if self._take(task, explain(state, task)):
-                yield from self._pieces.flow()
-        for task, why in house.painter.unstarted():
+        for task in self._query.started():
+            if self._take(task, ""):
+                yield from self._reply.flow()
+        for task, why in self._query.unstarted():
             if not self._left:
                 return
             if self._take(task, why):
-                yield from self._pieces.flow()
+                yield from self._reply.flow()
             else:
                 yield None
 
@@ -80,10 +77,10 @@ class Listing:
         before: int | None = None
         while self._left:
             count = min(PAGE, self._left)
-            page = yield from self._house.reading(partial(_page, count, self._states, before))
+            page = yield from self._queries.steps(partial(_page, count, self._states, before))
             for task in page:
                 self._take(task, "")
-                yield from self._pieces.flow()
+                yield from self._reply.flow()
             if len(page) < count:
                 return
             before = page[-1].id
@@ -96,7 +93,7 @@ class Listing:
         self._left -= 1
         view = task_view(task, why)
         if self._table is None:
-            self._pieces.value(msgspec.json.encode(view))
+            self._reply.value(msgspec.json.encode(view))
         else:
             self._table.add(tables.task_row(view, self._now))
         return True
@@ -106,9 +103,9 @@ def _page(count: int, states: set[str] | None, before: int | None, reader: Reade
     return reader.ended(count, states, before)
 
 
-def _states(ask: Request) -> set[str] | None:
-    """Return the states that are asked for; None: no choice was made."""
-    given = ask.fields.get("state")
+def _states(request: Request) -> set[str] | None:
+    """Return the states that are wanted; None: all."""
+    given = request.fields.get("state")
     names = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else []
     wanted = {str(name) for name in names if name}
     if not wanted.issubset(TaskState):

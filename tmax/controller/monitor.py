@@ -1,53 +1,69 @@
-"""The monitor session (dashboard and log windows), and the snapshots pushed to those who look."""
+"""The monitor session (dashboard and log windows), and the snapshots pushed to those who watch."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from tmax.control.server import ClientConnection, Request
+from tmax.controller.snapshot_builder import SnapshotBuilder
 from tmax.controller.views import to_plain
-from tmax.reactor import Timer
-
-if TYPE_CHECKING:
-    from tmax.controller.loop import Controller
+from tmax.core.settings import DashboardSettings
+from tmax.engines.terminals import Terminals
+from tmax.layout import Layout
+from tmax.reactor import Reactor, Timer
 
 
 class Monitor:
-    """Pushes a snapshot a second to each ``watch`` while somebody looks at it; otherwise nothing wakes."""
+    """Pushes a snapshot a second to each ``watch`` while the monitor session has a viewer; otherwise nothing wakes."""
 
-    def __init__(self, house: Controller) -> None:
-        self._house = house
+    def __init__(
+        self,
+        snapshots: SnapshotBuilder,
+        reactor: Reactor,
+        when_committed: Callable[[Callable[[], None]], None],
+        *,
+        terminals: Terminals | None,
+        layout: Layout,
+        settings: DashboardSettings,
+    ) -> None:
+        """``terminals``: None where workers have none; then there is no monitor session."""
+        self._snapshots = snapshots
+        self._reactor = reactor
+        self._when_committed = when_committed
+        self._terminals = terminals
+        self._layout = layout
+        self._settings = settings
         self._watches: dict[Request, bool] = {}
         self._timer: Timer | None = None
-        house.engine.on_viewers(self._looked_at)
+        if terminals is not None:
+            terminals.on_viewers(self._viewers_changed)
 
     def open(self) -> None:
-        """Make the monitor session, once the workers are ready and do not compete with it for the cores."""
-        house = self._house
-        if not house.settings.dashboard.enabled:
+        """Make the monitor session; after the workers are ready, as they compete for the cores."""
+        if self._terminals is None or not self._settings.enabled:
             return
-        layout = house.layout
+        layout = self._layout
         dashboard = [sys.executable, "-P", "-m", "tmax_dashboard"]
         dashboard += ["--swarm", layout.swarm, "--control", layout.control, "--tmux", layout.tmux]
-        house.engine.monitor({"dashboard": dashboard, "log": ["tail", "-n", "200", "-F", layout.log]})
+        self._terminals.monitor({"dashboard": dashboard, "log": ["tail", "-n", "200", "-F", layout.log]})
 
-    def add(self, ask: Request, *, always: bool) -> None:
-        """Begin to push to this connection; ``always``: also when nobody looks at the monitor session."""
-        self._watches[ask] = always
-        ask.stream(snapshot=to_plain(self._house.painter.paint()))
-        self._looked_at()
+    def add(self, request: Request, *, always: bool) -> None:
+        """Begin to push to this connection; ``always``: also while the monitor session has no viewer."""
+        self._watches[request] = always
+        request.stream(snapshot=to_plain(self._snapshots.build()))
+        self._viewers_changed()
 
-    def on_closed(self, peer: ClientConnection) -> None:
-        """This connection is gone."""
-        self._watches = {ask: always for ask, always in self._watches.items() if ask.peer is not peer}
+    def on_closed(self, client: ClientConnection) -> None:
+        """A connection ended."""
+        self._watches = {request: always for request, always in self._watches.items() if request.peer is not client}
 
     def _wanted(self) -> list[Request]:
-        looked_at = self._house.engine.viewers() > 0
-        return [ask for ask, always in self._watches.items() if always or looked_at]
+        has_viewer = self._terminals is not None and self._terminals.viewers() > 0
+        return [request for request, always in self._watches.items() if always or has_viewer]
 
-    def _looked_at(self) -> None:
-        """Somebody came or went: push at once to whoever is looked at, and keep on while it is so."""
+    def _viewers_changed(self) -> None:
+        """A viewer came or went: push at once where one is there, and go on while it is so."""
         if self._timer is None and self._wanted():
             self._push()
 
@@ -56,7 +72,7 @@ class Monitor:
         wanted = self._wanted()
         if not wanted:
             return
-        self._timer = self._house.reactor.after(self._house.settings.dashboard.refresh_s, lambda: self._house.when_settled(self._push))
-        picture = to_plain(self._house.painter.paint())
-        for ask in wanted:
-            ask.stream(snapshot=picture)
+        self._timer = self._reactor.after(self._settings.refresh_s, lambda: self._when_committed(self._push))
+        snapshot = to_plain(self._snapshots.build())
+        for request in wanted:
+            request.stream(snapshot=snapshot)

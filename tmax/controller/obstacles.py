@@ -1,53 +1,50 @@
-"""Says aloud that running tasks and the tasks that they submitted wait for each other, once it has been so for a moment."""
+"""Reports that running tasks and the tasks that they submitted wait for each other, once it has been so for a moment."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from tmax.core import nesting
-
-if TYPE_CHECKING:
-    from tmax.controller.loop import Controller
-    from tmax.reactor import Timer
+from tmax.core.query import SwarmQuery
+from tmax.reactor import Reactor, Timer
 
 LOG = logging.getLogger("tmax.controller")
 
-TELL_S = 1.0
-"""A worker may be on its way, or a task about to end: what is so for a shorter time is nothing to tell."""
+SETTLED_S = 1.0
+"""A worker may be starting, or a task about to end: a shorter obstacle is not reported."""
 
 
 class Obstacles:
-    """Looks after each turn; tells each obstacle once, and again only when it was gone meanwhile."""
+    """Looks after each turn; reports each obstacle once, and again only when it was gone meanwhile."""
 
-    def __init__(self, house: Controller) -> None:
-        self._house = house
+    def __init__(self, query: SwarmQuery, reactor: Reactor, report: Callable[[str, Sequence[int]], None]) -> None:
+        """``report``: takes the line, and the tasks that workers hold."""
+        self._query = query
+        self._reactor = reactor
+        self._report = report
         self._timer: Timer | None = None
-        self._told = False
+        self._is_reported = False
 
-    def tell_again(self) -> None:
-        """Somebody else is there to be told."""
-        self._told = False
+    def report_again(self) -> None:
+        """A new client is there: report what it has not received."""
+        self._is_reported = False
 
-    def look(self) -> None:
+    def after_turn(self) -> None:
         """A turn has ended."""
-        state = self._house.scheduler.state
-        if not (state.ledger.family.children or self._told or self._timer):
+        if not (self._query.may_deadlock or self._is_reported or self._timer):
             return  # nearly always
-        if not nesting.obstacle(state):
-            self._told = False
+        if not self._query.deadlock():
+            self._is_reported = False
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        elif self._timer is None and not self._told:
-            self._timer = self._house.reactor.after(TELL_S, self._tell)
+        elif self._timer is None and not self._is_reported:
+            self._timer = self._reactor.after(SETTLED_S, self._check)
 
-    def _tell(self) -> None:
+    def _check(self) -> None:
         self._timer = None
-        state = self._house.scheduler.state
-        text = nesting.obstacle(state)
+        text = self._query.deadlock()
         if text:
-            self._told = True
+            self._is_reported = True
             LOG.warning("%s", text)
-            held = [number for life in state.roster.lives.values() for number in life.held]
-            self._house.clients.on_obstacle(text, held)
+            self._report(text, [number for worker in self._query.workers() for number in worker.held])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tmax.controller.fields import TASKS_HINT
 from tmax.core.names import MAX_CHARACTERS
 from tmax.errors import NotFound, TmaxError, UsageError
-
-if TYPE_CHECKING:
-    from tmax.storage.store import Reader
+from tmax.storage.task_store import Reader
 
 MAX_RANGE = 100_000
 MAX_DIGITS = 18

@@ -1,108 +1,127 @@
-"""Paints snapshots: the scheduler's state, the workers' use of the machine, the last tasks.
+"""Builds snapshots: what the scheduler knows, the figures of workers, the last tasks.
 
-Only when somebody asks: psutil is imported at the first picture, and no process is looked at between two.
+Only when a client requests one: between two snapshots no process is looked at.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
-import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from tmax.controller.views import brief_label, explain, task_view
-from tmax.core import nesting
+from tmax.controller.identity import Identity
+from tmax.controller.views import brief_label, task_view
 from tmax.core.events import TasksEnded
-from tmax.core.model import Task, TaskState, WorkerState
-from tmax.core.roster import Life
+from tmax.core.model import Task, WorkerState
+from tmax.core.query import SwarmQuery, WorkerFacts
+from tmax.core.settings import Settings
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+from tmax.engines.engine import Engine, WorkerFigures
+from tmax.layout import Layout
 from tmax.storage.store_errors import full, removed
+from tmax.storage.task_store import TaskStore
 from tmax.version import __version__
 
-if TYPE_CHECKING:
-    import psutil
-
-    from tmax.controller.loop import Controller
-
 RECENT = 50
-"""Tasks in a picture."""
+"""Tasks in a snapshot."""
 
 ENDED_SHOWN = 15
 """Of those, how many may be ended ones however many wait."""
 
 
+CPU_SPAN_S = 0.2
+"""A shorter time than this between two readings of processor time means nothing."""
+
+
 class SnapshotBuilder:
     """Makes a Snapshot of this moment."""
 
-    def __init__(self, house: Controller) -> None:
-        self._house = house
-        self._processes: dict[int, psutil.Process] = {}
-        self._cpu: dict[int, tuple[float, float]] = {}
+    def __init__(
+        self,
+        query: SwarmQuery,
+        *,
+        engine: Engine,
+        store: TaskStore,
+        identity: Identity,
+        layout: Layout,
+        settings: Settings,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """``clock``: monotonic seconds; ``wall_clock``: UTC epoch seconds."""
+        self._query = query
+        self._engine = engine
+        self._store = store
+        self._identity = identity
+        self._layout = layout
+        self._settings = settings
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._cpu: dict[int, tuple[float | None, float]] = {}
+        """life -> (when, processor seconds until then)."""
         self._last: deque[TaskView] = deque(maxlen=RECENT)
 
-    def remember(self, action: TasksEnded) -> None:
+    def on_ended(self, action: TasksEnded) -> None:
         """Keep a line about the tasks that ended last."""
         for task in action.tasks[-RECENT:]:
             self._last.append(task_view(task))
 
-    def paint(self) -> Snapshot:
-        """Return the picture; costs about 30 microseconds a worker and 10 a task shown."""
-        house, state = self._house, self._house.scheduler.state
-        now = house.reactor.now()
-        per_second = state.stats.per_second(now)
+    def begin_with(self, ended: list[Task]) -> None:
+        """Show what ended before this controller began; newest first."""
+        self._last.extendleft(task_view(task) for task in ended[: RECENT - len(self._last)])
+
+    def build(self) -> Snapshot:
+        """Return the snapshot; it takes about 30 microseconds a worker and 10 a task shown."""
+        query, identity = self._query, self._identity
+        now = self._clock()
+        per_second = query.ended_per_second(now)
         return Snapshot(
-            swarm=house.layout.swarm,
-            controller_pid=os.getpid(),
-            epoch=house.epoch,
+            swarm=identity.swarm,
+            controller_pid=identity.pid,
+            epoch=identity.epoch,
             version=__version__,
-            at=time.time(),
-            uptime_s=now - house.born,
-            ready=state.roster.ready_once,
-            held=state.held,
-            draining=state.leaving is not None,
-            workers_wanted=state.roster.workers_wanted,
+            at=self._wall_clock(),
+            uptime_s=now - identity.started_at,
+            ready=query.is_ready,
+            held=query.is_held,
+            draining=query.is_leaving,
+            workers_wanted=query.workers_wanted,
             workers=self.workers(),
-            tasks=dict(state.ledger.counts),
+            tasks=dict(query.counts),
             tasks_per_min=float(sum(per_second)),
             ended_per_second=per_second,
-            latency=state.stats.latency(),
-            recent=self.recent(RECENT),
-            deaths=state.roster.deaths,
+            latency=query.latency(),
+            recent=self._recent(RECENT),
+            deaths=query.deaths,
             store_bytes=self._store_bytes(),
-            commit_p50_s=state.stats.commit_p50_s(),
-            durability=house.settings.store.durability,
+            commit_p50_s=query.commit_p50_s(),
+            durability=self._settings.store.durability,
             notice=self.notice(),
         )
 
     def notice(self) -> str:
         """Return the one line a person should know, or nothing."""
-        state = self._house.scheduler.state
-        if self._house.store.removed:
-            return f"{removed(self._house.layout).message}: nothing new is accepted, what runs is finished"
-        if self._house.store.full:
-            return f"{full(self._house.layout).message}: nothing new is accepted, what runs is recorded"
-        if state.roster.gave_up:
+        query = self._query
+        if self._store.removed:
+            return f"{removed(self._layout).message}: nothing new is accepted, running tasks are finished"
+        if self._store.full:
+            return f"{full(self._layout).message}: nothing new is accepted, running tasks are recorded"
+        if query.has_given_up:
             return "workers end before they are ready: no more are started (tmax doctor; then tmax resume)"
-        obstacle = nesting.obstacle(state)
-        if state.leaving is not None:
-            return f"the swarm is going down; {obstacle}" if obstacle else "the swarm is going down"
-        if state.held:
+        deadlock = query.deadlock()
+        if query.is_leaving:
+            return f"the swarm is going down; {deadlock}" if deadlock else "the swarm is going down"
+        if query.is_held:
             return "the queue is held: tmax resume"
-        if obstacle:
-            return obstacle
-        missing = self.missing()
+        if deadlock:
+            return deadlock
+        missing = sorted({one for worker in query.workers() for one in worker.missing})
         return f"not preloaded: {'; '.join(missing)}" if missing else ""
-
-    def missing(self) -> list[str]:
-        """Return the modules that workers were to preload and could not, each with the reason."""
-        return sorted({one for life in self._house.scheduler.state.roster.lives.values() for one in life.missing})
 
     def _store_bytes(self) -> int:
         total = 0
-        for path in (self._house.layout.database, f"{self._house.layout.database}-wal"):
+        for path in (self._layout.database, f"{self._layout.database}-wal"):
             try:
                 total += os.stat(path).st_size
             except OSError:
@@ -113,113 +132,56 @@ class SnapshotBuilder:
 
     def workers(self) -> tuple[WorkerView, ...]:
         """Return the workers by number, pooled ones after them."""
-        lives = sorted(self._house.scheduler.state.roster.lives.values(), key=lambda life: (life.pooled, life.number, life.id))
-        known = {life.id for life in lives}
-        for gone in self._processes.keys() - known:
-            del self._processes[gone]
-            self._cpu.pop(gone, None)
-        return tuple(self._worker(life) for life in lives)
+        workers = sorted(self._query.workers(), key=lambda worker: (worker.pooled, worker.number, worker.id))
+        figures = self._engine.figures([worker.id for worker in workers])
+        self._cpu = {life: used for life, used in self._cpu.items() if life in figures}
+        return tuple(self._worker(worker, figures.get(worker.id)) for worker in workers)
 
-    def _worker(self, life: Life) -> WorkerView:
-        state = self._house.scheduler.state
-        session, pane = self._house.engine.session_of(life.id)
-        task = state.ledger.tasks.get(life.running)
-        cpu_percent, rss_bytes = self._measure(life)
+    def _worker(self, worker: WorkerFacts, figures: WorkerFigures | None) -> WorkerView:
+        terminals = self._engine.terminals
+        session, pane = terminals.session_of(worker.id) if terminals is not None else ("", "")
+        task = self._query.tasks.get(worker.running)
         return WorkerView(
-            name=life.name,
-            life=life.id,
-            pid=life.record.pid,
+            name=worker.name,
+            life=worker.id,
+            pid=worker.record.pid,
             session=session,
             pane=pane,
-            state=self._state(life),
+            state=self._state_of(worker),
             task=task.id if task else None,
             task_label=brief_label(task.job) if task else "",
             task_since=task.lease.started_at if task and task.lease else None,
-            cpu_percent=cpu_percent,
-            rss_bytes=rss_bytes,
-            tasks_done=life.record.tasks_done,
-            tasks_failed=life.tasks_failed,
-            started_at=life.record.started_at,
-            pooled=life.pooled,
-            nested=state.roster.is_nested(life),
+            cpu_percent=self._cpu_percent(worker.id, figures.cpu_s) if figures else None,
+            rss_bytes=figures.rss_bytes if figures else None,
+            tasks_done=worker.record.tasks_done,
+            tasks_failed=worker.tasks_failed,
+            started_at=worker.record.started_at,
+            pooled=worker.pooled,
+            nested=self._query.is_nested(worker.id),
         )
 
-    def _state(self, life: Life) -> str:
-        quiet_s = self._house.reactor.now() - life.last_message_at
-        if life.state is WorkerState.BUSY and quiet_s > self._house.settings.worker.silence_s:
-            return "suspect"  # nothing but a word: missing beats never end a worker
-        return life.state.value
+    def _cpu_percent(self, life: int, used_s: float) -> float | None:
+        """Return the share of one core since the snapshot before; None for the first one, or where that was less than CPU_SPAN_S ago."""
+        now = self._clock()
+        before_s, before_used_s = self._cpu.get(life, (None, 0.0))
+        if before_s is not None and now - before_s < CPU_SPAN_S:
+            return None  # two clients at once
+        self._cpu[life] = (now, used_s)
+        return None if before_s is None else max(0.0, 100 * (used_s - before_used_s) / (now - before_s))
 
-    def _measure(self, life: Life) -> tuple[float | None, int | None]:
-        import psutil  # 40 ms: only a swarm that is looked at pays
-
-        if not life.record.pid:
-            return None, None
-        try:
-            process = self._processes.get(life.id)
-            if process is None:
-                process = self._processes[life.id] = psutil.Process(life.record.pid)
-            with process.oneshot():
-                rss_bytes = process.memory_info().rss
-                times = process.cpu_times()
-        except psutil.Error:
-            return None, None
-        now = self._house.reactor.now()
-        used_s = times.user + times.system + times.children_user + times.children_system
-        before = self._cpu.get(life.id)
-        if before is not None and now - before[0] < 0.2:
-            return None, rss_bytes  # two clients at once: too short to mean anything
-        self._cpu[life.id] = (now, used_s)
-        if before is None:
-            return None, rss_bytes
-        return max(0.0, 100 * (used_s - before[1]) / (now - before[0])), rss_bytes
+    def _state_of(self, worker: WorkerFacts) -> str:
+        quiet_s = self._clock() - worker.last_message_at
+        if worker.state is WorkerState.BUSY and quiet_s > self._settings.worker.silence_s:
+            return "suspect"  # a word for people only: missing heartbeats never end a worker
+        return worker.state.value
 
     # -- tasks -------------------------------------------------------------------------------------
 
-    def recent(self, limit: int) -> tuple[TaskView, ...]:
-        """Return what runs, then what waits (first in line first), then what ended last."""
-        running = self.running()
+    def _recent(self, limit: int) -> tuple[TaskView, ...]:
+        """Return running tasks, then waiting ones (the next one first), then those that ended last."""
+        running = [task_view(task) for task in self._query.started()]
         ended = list(reversed(self._last))
         kept_for_ended = min(ENDED_SHOWN, len(ended))
-        waiting = self.waiting(max(0, limit - len(running) - kept_for_ended))
+        count = max(0, limit - len(running) - kept_for_ended)
+        waiting = [task_view(task, why) for task, why in itertools.islice(self._query.unstarted(), count)]
         return tuple([*running, *waiting, *ended][:limit])
-
-    def begin_with(self, ended: list[Task]) -> None:
-        """Show what ended before this controller began; newest first."""
-        self._last.extendleft(task_view(task) for task in ended[: RECENT - len(self._last)])
-
-    def running(self) -> list[TaskView]:
-        """Return lines about the tasks that have started, longest first."""
-        return [task_view(task) for task in self.started()]
-
-    def started(self) -> list[Task]:
-        """Return the tasks that have started, longest first."""
-        tasks = self._house.scheduler.state.ledger.tasks
-        started = [tasks[life.running] for life in self._house.scheduler.state.roster.lives.values() if life.running in tasks]
-        return sorted(started, key=lambda task: task.id)
-
-    def waiting(self, limit: int) -> list[TaskView]:
-        """Return tasks that have not started, first in line first, each with the reason."""
-        return [task_view(task, why) for task, why in itertools.islice(self.unstarted(), max(0, limit))]
-
-    def unstarted(self) -> Iterator[tuple[Task, str]]:
-        """Yield the tasks that have not started, first in line first, each with the reason.
-
-        It may be left for a while and gone on with: a task is shown as it is when its turn comes, and left out when it has ended.
-        """
-        state = self._house.scheduler.state
-        tasks = state.ledger.tasks
-        sent = [number for life in state.roster.lives.values() for number in life.held if tasks[number].state is TaskState.SENT]
-        ahead, seen = 0, set[int]()
-        for number in itertools.chain(sent, state.ready.in_order(), _paused(state.delayed.copy())):
-            task = tasks.get(number)
-            if task is not None and number not in seen:
-                seen.add(number)
-                yield task, explain(state, task, ahead)
-                ahead += task.state is TaskState.READY
-
-
-def _paused(delayed: list[tuple[float, int]]) -> Iterator[int]:
-    """Yield the tasks whose pause runs, the first that ends first; takes the list apart."""
-    while delayed:
-        yield heapq.heappop(delayed)[1]

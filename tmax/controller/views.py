@@ -8,14 +8,10 @@ from typing import Any
 
 import msgspec
 
-from tmax.core import nesting
-from tmax.core.model import Task, TaskState
+from tmax.core.model import Task
 from tmax.core.snapshot import TaskView
-from tmax.core.state import SchedulerState
 from tmax.task_end import end_of_failure
 from tmax_pipes.jobs import Blob, Job, ShellJob, label_of
-
-S = TaskState
 
 TEXT_LIMIT = 4096
 """Characters of a label or a reason in a view; one that is longer ends with an ellipsis.  The job itself is kept whole."""
@@ -70,33 +66,6 @@ def task_view(task: Task, why: str = "") -> TaskView:
         signal=end.signal if end is not None else None,
         why=brief(failure.message) if failure else why if end is None or end.ok else end.words,
     )
-
-
-def explain(state: SchedulerState, task: Task, ahead: int | None = None) -> str:
-    """Return in one line why this task has not started; empty when it has.
-
-    ``ahead``: how many tasks stand before it in the queue; None: they are counted, which costs a look at each of them.
-    """
-    if task.state is S.WAITING:
-        return f"retry {task.failures} of {task.retries} after a pause"
-    if task.state is S.SENT and task.lease:
-        return f"sent ahead to {task.lease.worker}"
-    if task.state is not S.READY:
-        return ""
-    if state.held:
-        return "the queue is held: tmax resume"
-    lives = [life for life in state.roster.lives.values() if life.takes_work and not state.roster.is_nested(life)]
-    if not lives:
-        return "no worker is ready"
-    if any(not life.held for life in lives):
-        own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
-        return f"{own} is being made ready"
-    nested = nesting.why(state, task)
-    if nested:
-        return nested
-    ahead = state.ready.ahead_of(task.id) if ahead is None else ahead
-    busy = f"all {len(lives)} workers are busy"
-    return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 
 
 def whole_story(task: Task, why: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ not hold is sent again) or is found dead (and what it held is redelivered).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tmax.core import contexts, nesting, placement, worker_lifecycle, worker_messages
@@ -41,6 +41,7 @@ from tmax.core.events import (
 )
 from tmax.core.ledger import Ledger
 from tmax.core.model import DELIVERY_OF_KIND, Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
+from tmax.core.query import SwarmQuery
 from tmax.core.queue import Key
 from tmax.core.retry_policy import UNRUN, outcome_of
 from tmax.core.roster import Life, Roster
@@ -56,7 +57,7 @@ SHUTDOWN_S = 10.0
 
 
 class Scheduler:
-    """All rules of the swarm behind one door.  Pure: it knows no clock, no file and no process."""
+    """All rules of the swarm.  Pure: it knows no clock, no file and no process."""
 
     def __init__(
         self,
@@ -70,9 +71,13 @@ class Scheduler:
         next_task: int = 1,
         next_life: int = 1,
         held: bool = False,
+        meta: Mapping[str, str] | None = None,
         now: float = 0.0,
     ) -> None:
-        """``tasks`` (not ended), ``lives`` (not known dead), ``ended`` (counts by state): what the store holds."""
+        """``tasks`` (not ended), ``lives`` (not known dead), ``ended`` (counts by state): what the store holds.
+
+        ``meta``: values of this controller that the first turn writes.
+        """
         roster = Roster(
             workers=workers,
             pool=pool,
@@ -80,9 +85,13 @@ class Scheduler:
             deaths_limit=settings.worker.deaths_limit,
             next_life=next_life,
         )
-        self.state = SchedulerState(settings, Ledger(tasks, ended, next_task), roster)
-        self.state.held = held
-        self.state.now = now
+        self._state = SchedulerState(settings, Ledger(tasks, ended, next_task), roster)
+        self._state.held = held
+        self._state.now = now
+        for key, value in (meta or {}).items():
+            self._state.ledger.meta(key, value)
+        self.query = SwarmQuery(self._state)
+        """What is known, for reading only."""
         self._empty_reported = False
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Submitted: self._on_submitted,
@@ -90,19 +99,19 @@ class Scheduler:
             HoldSet: self._on_hold,
             Leaving: self._on_leaving,
             Stopping: self._on_stopping,
-            LifeStarted: lambda event: worker_lifecycle.on_started_life(self.state, event),
-            LifeConnected: lambda event: worker_lifecycle.on_connected(self.state, event),
+            LifeStarted: lambda event: worker_lifecycle.on_started_life(self._state, event),
+            LifeConnected: lambda event: worker_lifecycle.on_connected(self._state, event),
             LifeMessage: self._on_message,
-            LifeSilent: lambda event: worker_lifecycle.on_silent(self.state, event),
-            LifePaneless: lambda event: worker_lifecycle.on_paneless(self.state, event),
-            LifeEnded: lambda event: worker_lifecycle.on_ended_life(self.state, event),
+            LifeSilent: lambda event: worker_lifecycle.on_silent(self._state, event),
+            LifePaneless: lambda event: worker_lifecycle.on_paneless(self._state, event),
+            LifeEnded: lambda event: worker_lifecycle.on_ended_life(self._state, event),
             Tick: lambda _: None,
         }
         self._restore(lives)
 
     def handle(self, events: Sequence[Event], now: float, wall: float) -> Turn:
         """Take in what happened and return what to commit, what to do then, and when to call again without an event."""
-        state = self.state
+        state = self._state
         state.begin_turn(now, wall)
         for event in events:
             self._handlers[type(event)](event)
@@ -121,8 +130,12 @@ class Scheduler:
         )
         return Turn(changes=changes, actions=(*state.actions, *outgoing), wake_at=self._wake_at())
 
+    def committed(self, seconds: float) -> None:
+        """Note how long the commit of the last turn took."""
+        self._state.stats.committed(seconds)
+
     def _restore(self, lives: Iterable[LifeRecord]) -> None:
-        state = self.state
+        state = self._state
         for record in lives:
             worker_lifecycle.watch_silence(state, state.roster.adopt(record))
         leased = sorted((task.lease.sent_at, task.id, task.lease) for task in state.ledger.tasks.values() if task.lease)
@@ -135,7 +148,7 @@ class Scheduler:
                 heapq.heappush(state.delayed, (0.0, task.id))  # its pause was measured on a clock that is gone
 
     def _restore_lease(self, task: Task, lease: Lease) -> None:
-        state = self.state
+        state = self._state
         life = state.roster.lives.get(lease.life)
         if life is None:
             # A death and what follows from it share a transaction, so this is no state we write; but nothing may stay leased to nobody.
@@ -161,18 +174,18 @@ class Scheduler:
 
     def _on_submitted(self, event: Submitted) -> None:
         ids = tuple(self._known(new, event) or self._accept(new) for new in event.tasks)
-        self.state.actions.append(Accepted(token=event.token, ids=ids))
+        self._state.actions.append(Accepted(token=event.token, ids=ids))
 
     def _known(self, new: NewTask, event: Submitted) -> int:
         """Return the task that this request made earlier, or 0."""
         if not new.request_id:
             return 0
-        return self.state.ledger.requests.get(new.request_id) or event.known.get(new.request_id, 0)
+        return self._state.ledger.requests.get(new.request_id) or event.known.get(new.request_id, 0)
 
     def _accept(self, new: NewTask) -> int:
         kind = kind_of(new.job)
         task = Task(
-            id=self.state.ledger.next_task,
+            id=self._state.ledger.next_task,
             job=new.job,
             kind=kind,
             name=new.name,
@@ -183,18 +196,18 @@ class Scheduler:
             retries=new.retries,
             deliveries=new.deliveries,
             grace_s=new.grace_s,
-            submitted_at=self.state.wall,
+            submitted_at=self._state.wall,
         )
-        self.state.ledger.add(task)
-        self.state.ready.add(task)
+        self._state.ledger.add(task)
+        self._state.ready.add(task)
         return task.id
 
     def _on_cancel(self, event: CancelRequested) -> None:
         results = tuple((number, self._cancel(number, begun=event.begun)) for number in event.tasks)
-        self.state.actions.append(CancelAnswered(token=event.token, results=results))
+        self._state.actions.append(CancelAnswered(token=event.token, results=results))
 
     def _cancel(self, number: int, *, begun: bool) -> str:
-        state = self.state
+        state = self._state
         task = state.ledger.tasks.get(number)
         if task is None:
             return "unknown"
@@ -214,28 +227,28 @@ class Scheduler:
         What a worker was given first counts as begun, as in a process pool: else whether a task runs would hang on who is quicker.
         """
         assert task.lease is not None, "a leased task has a lease"
-        life = self.state.roster.lives[task.lease.life]
+        life = self._state.roster.lives[task.lease.life]
         if task.state is S.RUNNING or task.cancelling or next(iter(life.held)) == task.id:
             return "ending" if task.cancelling else "running"
         life.withdrawn.add(task.id)
         if task.id not in life.recalled:
-            self.state.recall(life, task.id)
+            self._state.recall(life, task.id)
         return "ending"
 
     def _on_hold(self, event: HoldSet) -> None:
-        self.state.held = event.held
-        self.state.ledger.meta("held", "1" if event.held else "")
-        self.state.roster.reset_backoff()
+        self._state.held = event.held
+        self._state.ledger.meta("held", "1" if event.held else "")
+        self._state.roster.reset_backoff()
 
     def _on_leaving(self, event: Leaving) -> None:
-        self.state.leaving = event
-        for life in self.state.roster.lives.values():
-            if event.now or not self.state.roster.is_nested(life):  # these leave when no running task needs them any more
-                self.state.retire(life, now=event.now)
+        self._state.leaving = event
+        for life in self._state.roster.lives.values():
+            if event.now or not self._state.roster.is_nested(life):  # these leave when no running task needs them any more
+                self._state.retire(life, now=event.now)
 
     def _on_stopping(self, _: Stopping) -> None:
         """Whoever ends the controller may have ended the workers a moment before: those deaths are no task's fault."""
-        state = self.state
+        state = self._state
         state.stopping = True
         for task in list(state.ledger.tasks.values()):
             kept = tuple(crash for crash in task.crashes if crash.at < state.wall - SHUTDOWN_S)
@@ -243,14 +256,14 @@ class Scheduler:
                 state.ledger.note(task, crashes=kept, solo=bool(kept) and task.solo)
 
     def _on_message(self, event: LifeMessage) -> None:
-        life = self.state.roster.lives.get(event.life)
+        life = self._state.roster.lives.get(event.life)
         if life is not None:
-            worker_messages.on_message(self.state, life, event.message)
+            worker_messages.on_message(self._state, life, event.message)
 
     # -- time --------------------------------------------------------------------------------------
 
     def _keep_time(self) -> None:
-        state = self.state
+        state = self._state
         while state.delayed and state.delayed[0][0] <= state.now:
             task = state.ledger.tasks.get(heapq.heappop(state.delayed)[1])
             if task is not None and task.state is S.WAITING:
@@ -265,7 +278,7 @@ class Scheduler:
                 state.kill(task.lease.life, why)
 
     def _wake_at(self) -> float | None:
-        state = self.state
+        state = self._state
         times = [heap[0][0] for heap in (state.delayed, state.deadlines) if heap]
         if state.roster.not_before > state.now:
             times.append(state.roster.not_before)
@@ -278,7 +291,7 @@ class Scheduler:
     # -- keeping the house full, and the work spread -----------------------------------------------
 
     def _keep_workers(self) -> None:
-        state = self.state
+        state = self._state
         if state.stopping:
             return
         if not state.roster.ready_once and state.roster.all_ready():
@@ -291,7 +304,7 @@ class Scheduler:
             state.actions.append(SwarmEmpty())
 
     def _dispatch(self) -> None:
-        state = self.state
+        state = self._state
         if state.held or state.stopping or state.leaving is not None or not len(state.ready):
             if state.waiting_since:
                 contexts.give_up_kept(state, ())
@@ -309,7 +322,7 @@ class Scheduler:
 
     def _place(self) -> list[Key]:
         """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
-        state = self.state
+        state = self._state
         slots = placement.FreeSlots(self._places(), state.settings.worker.prefetch, frozenset(state.solo), state.now)
         heads, waiting = state.ready.heads(), list[Key]()
         overview: contexts.Overview | None = None
@@ -335,17 +348,17 @@ class Scheduler:
 
     def _places(self) -> Iterable[Life]:
         """Return the workers that any task may go to: neither nested ones nor those whose task may be waiting for one that is ready."""
-        state, lives = self.state, self.state.roster.lives.values()
+        state, lives = self._state, self._state.roster.lives.values()
         if not state.ledger.family.children and not state.roster.nested:
             return lives  # nearly always
         return [life for life in lives if not state.roster.is_nested(life) and not nesting.waits(state, life)]
 
     def _serve_nested(self) -> None:
-        while nesting.serve(self.state, self._lease) and self.state.starts:
-            worker_lifecycle.keep_workers(self.state)
+        while nesting.serve(self._state, self._lease) and self._state.starts:
+            worker_lifecycle.keep_workers(self._state)
 
     def _lease(self, task: Task, life: Life, part: str) -> None:
-        state = self.state
+        state = self._state
         lease = Lease(life=life.id, worker=life.name, sent_at=state.wall)
         task = state.ledger.move(task, S.SENT, attempt=task.attempt + 1, lease=lease)
         if not life.held:
@@ -358,7 +371,7 @@ class Scheduler:
         state.send(life.id, state.run_message(task))
 
     def _rebalance(self) -> None:
-        state = self.state
+        state = self._state
         if len(state.ready) or state.stopping or state.leaving is not None:
             return
         for life, tasks in placement.to_recall(self._spreading(), state.now):
@@ -367,14 +380,14 @@ class Scheduler:
 
     def _spreading(self) -> list[Life]:
         """Return the workers among which work is spread: an idle nested one is no reason to ask anything back."""
-        roster = self.state.roster
+        roster = self._state.roster
         if not roster.nested:
             return list(roster.lives.values())
         return [life for life in roster.lives.values() if not roster.is_nested(life) or life.held]
 
     def check_invariants(self) -> None:
         """Raise AssertionError when tasks, leases and lives contradict each other; called by tests after every turn."""
-        state = self.state
+        state = self._state
         state.ledger.check_invariants()
         held = {(number, attempt, life.id) for life in state.roster.lives.values() for number, attempt in life.held.items()}
         leased = {(task.id, task.attempt, task.lease.life) for task in state.ledger.tasks.values() if task.lease}

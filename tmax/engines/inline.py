@@ -100,7 +100,7 @@ class InlineEngine:
             known.worker = worker
             self._hand(life, known, self._who(known))
 
-    def say(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
+    def send(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
         """As ``Engine.say``."""
         known = self._lives.get(life)
         if known is not None:

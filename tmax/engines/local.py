@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tmax.core.events import Event, LifeEnded, LifeMessage, LifePaneless, LifeStarted
@@ -23,12 +23,15 @@ from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings
 from tmax.engines import adoption, reaper, tmux_conf
 from tmax.engines.control_mode import quote, scrubbed
+from tmax.engines.engine import WorkerFigures
 from tmax.engines.handshake import Handshake
+from tmax.engines.local_figures import LocalFigures
 from tmax.engines.machine import threads_of
 from tmax.engines.reaper import Reaper, mark_of, mark_prefix, open_pidfd
 from tmax.engines.sessions import Found, NewSession, Sessions
 from tmax.engines.spawner import Spawner
 from tmax.engines.teardown import Teardown
+from tmax.engines.terminals import Terminals
 from tmax.engines.worker_process import WorkerProcess
 from tmax.engines.zygote_spawner import spawner_for
 from tmax.errors import TmuxError
@@ -91,8 +94,22 @@ class LocalEngine:
             emit=self._tell,
             emit_ended=self._ended,
         )
+        self._figures = LocalFigures()
         self._prepared = False
         self._closed = False
+
+    @property
+    def terminals(self) -> Terminals:
+        """Of the workers' sessions."""
+        return self
+
+    def figures(self, lives: Iterable[int]) -> Mapping[int, WorkerFigures]:
+        """As ``Engine.figures``."""
+        return self._figures.of({life: self._lives[life].pid for life in lives if life in self._lives})
+
+    def output_file(self, life: int) -> str:
+        """As ``Engine.output_file``: the pane shows it."""
+        return ""
 
     # -- Engine ------------------------------------------------------------------------------------
 
@@ -171,7 +188,7 @@ class LocalEngine:
         self._end_strangers(alive, there)
         self._found = []
 
-    def hear_all(self) -> None:
+    def receive_all(self) -> None:
         """Take in what the workers have written so far: this process ends, and what it has not read is lost with it."""
         for life in list(self._lives.values()):
             if life.connection is not None and not life.ending:
@@ -187,7 +204,7 @@ class LocalEngine:
         if known.connection is not None and known.connection.greeted:
             known.connection.say([self._who(known)])
 
-    def say(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
+    def send(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
         """As ``Engine.say``.  A Run too large for any frame comes back as ``Failed``: saying it again would not help."""
         known = self._lives.get(life)
         if known is None or known.connection is None or not known.connection.greeted:

@@ -136,7 +136,7 @@ def test_without_inotify_it_looks_from_time_to_time(story: Story, monkeypatch: p
             super().__init__()
             self.close()
 
-    monkeypatch.setattr(follow_module, "_Ears", Deaf)
+    monkeypatch.setattr(follow_module, "_InotifyWatch", Deaf)
     story.start()
     story.write(b"x")
     story.sees(b"x")

@@ -62,7 +62,7 @@ def attach(rig: Rig) -> Iterator[Callable[..., Person]]:
 def test_a_killed_server_costs_panes_not_tasks(rig: Rig, tmp_path: Path) -> None:
     rig.start(1, 2)
     for life in (1, 2):
-        rig.engine.say(life, [waiting_run(life, tmp_path / "go")])
+        rig.engine.send(life, [waiting_run(life, tmp_path / "go")])
     rig.engine.monitor({"dashboard": ["sleep", "1000"], "log": ["sleep", "1001"]})
     rig.until(lambda: "tmax" in rig.sessions())
     kill9(rig.engine._sessions.control.server_pid)
@@ -81,7 +81,7 @@ def test_a_killed_server_costs_panes_not_tasks(rig: Rig, tmp_path: Path) -> None
 def test_a_session_closed_by_a_person_costs_no_task(rig: Rig, tmp_path: Path) -> None:
     rig.start(1, 2)
     for life in (1, 2):
-        rig.engine.say(life, [waiting_run(life, tmp_path / "go")])
+        rig.engine.send(life, [waiting_run(life, tmp_path / "go")])
         rig.until(lambda life=life: rig.said(life, Started))
     rig.tmux("kill-session", "-t", "=w1:")
     rig.until(lambda: rig.of(LifePaneless))

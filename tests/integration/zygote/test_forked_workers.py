@@ -88,7 +88,7 @@ def test_its_terminal_is_the_pane(rig: ZygoteRig) -> None:
     rig.until(lambda: rig.value(1, "list(__import__('os').get_terminal_size(0))") == [93, 31])
     # Only the foreground group of a controlling terminal is told of a new size.
     resized = rig.root / "resized"
-    rig.engine.say(1, [shell_run(1, f"trap 'stty size >{resized}; exit 0' WINCH; echo ready; while :; do sleep 0.02; done")])
+    rig.engine.send(1, [shell_run(1, f"trap 'stty size >{resized}; exit 0' WINCH; echo ready; while :; do sleep 0.02; done")])
     rig.until(lambda: "ready" in rig.screen("w1").replace("echo ready", ""))
     rig.tmux("resize-window", "-t", "=w1:", "-x", "71", "-y", "17")
     rig.until(lambda: resized.exists() and resized.read_text() == "17 71\n")
@@ -98,7 +98,7 @@ def test_its_end_shows_in_the_pane_and_in_the_report(rig: ZygoteRig) -> None:
     rig.start(1, 2, 3, 4)
     panes = {life: rig.engine._sessions.pane_of(life).pane_id for life in (1, 2, 3)}  # type: ignore[union-attr]
     os.kill(rig.pid(1), signal.SIGSEGV)
-    rig.engine.say(2, [Stop(why="drain")])
+    rig.engine.send(2, [Stop(why="drain")])
     os.kill(rig.pid(3), signal.SIGKILL)
     ends = {life: rig.ended(life) for life in (1, 2, 3)}
     assert [(ends[life].signal, ends[life].exit_code) for life in ends] == [(signal.SIGSEGV, None), (None, 0), (signal.SIGKILL, None)]
@@ -114,7 +114,7 @@ def test_an_exit_status_of_its_own(rig: ZygoteRig) -> None:
     rig.start(1)
     pane = rig.engine._sessions.pane_of(1)
     assert pane is not None
-    rig.engine.say(1, [python_run(1, function="os:_exit", args=[37])])
+    rig.engine.send(1, [python_run(1, function="os:_exit", args=[37])])
     assert (rig.ended(1).exit_code, rig.ended(1).signal) == (37, None)
     rig.until(lambda: rig.tmux("display-message", "-p", "-t", pane.pane_id, "#{pane_dead_status}") == "37", 5.0)
 

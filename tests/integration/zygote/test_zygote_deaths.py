@@ -34,13 +34,13 @@ def stub_of(rig: ZygoteRig, session: str) -> int:
 def test_a_worker_outlives_its_stub(rig: ZygoteRig) -> None:
     rig.start(1)
     go = rig.root / "go"
-    rig.engine.say(1, [waiting_run(1, go)])
+    rig.engine.send(1, [waiting_run(1, go)])
     rig.until(lambda: rig.said(1, Done) == [] and "while" in rig.screen("w1"))
     kill9(stub_of(rig, "w1"))
     rig.run_for(0.1)
     go.touch()
     rig.until(lambda: rig.said(1, Done))
-    rig.engine.say(1, [Stored(((1, 1),))])
+    rig.engine.send(1, [Stored(((1, 1),))])
     end = rig.ended(1)
     # The pane went with the stub, so it was replaced after its task; the zygote is its parent and knows how it ended.
     assert (end.signal, end.exit_code) == (None, 0)
@@ -50,14 +50,14 @@ def test_a_closed_session_ends_no_task(rig: ZygoteRig) -> None:
     rig.start(1)
     stub = stub_of(rig, "w1")
     go = rig.root / "go"
-    rig.engine.say(1, [waiting_run(1, go)])
+    rig.engine.send(1, [waiting_run(1, go)])
     rig.until(lambda: "while" in rig.screen("w1"))
     rig.tmux("kill-session", "-t", "=w1:")
     rig.run_for(0.1)
     assert alive(rig.pid(1))
     go.touch()
     rig.until(lambda: rig.said(1, Done))
-    rig.engine.say(1, [Stored(((1, 1),))])
+    rig.engine.send(1, [Stored(((1, 1),))])
     assert rig.ended(1).exit_code == 0
     rig.until(lambda: not alive(stub))
 
@@ -322,6 +322,6 @@ def test_auto_is_the_zygote_here(make_rig: MakeRig) -> None:
     assert rig.spawner.trouble == ""
     assert sys.platform == "linux"
     rig.start(1)
-    rig.engine.say(1, [shell_run(1, "echo hello from a forked worker")])
+    rig.engine.send(1, [shell_run(1, "echo hello from a forked worker")])
     rig.until(lambda: "hello from a forked worker" in rig.screen("w1"))
     assert rig.of(LifeEnded) == []

@@ -73,7 +73,7 @@ class ZygoteRig(Rig):
         """Return the value of an expression, computed as a task in this worker.  It must be one that JSON knows."""
         self._task += 1
         task = self._task
-        self.engine.say(life, [python_run(task, function="builtins:eval", args=[code])])
+        self.engine.send(life, [python_run(task, function="builtins:eval", args=[code])])
         done = self.until(lambda: [one for one in self.said(life, Done) if one.task == task], timeout_s)[0]
         return json.loads(done.result)
 

@@ -31,7 +31,7 @@ class Stage:
 
     @property
     def state(self):
-        return self.scheduler.state
+        return self.scheduler._state
 
     def handle(self, *events: ev.Event, pass_s: float = 0.0) -> ev.Turn:
         """One turn, with every invariant checked after it."""

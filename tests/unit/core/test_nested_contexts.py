@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from tests.unit.core.stage import PYTHON, Stage
-from tmax.controller.views import explain
 from tmax.core import contexts, nesting
 from tmax_pipes.jobs import Context, encode_context
 
@@ -85,7 +84,7 @@ def test_neither_a_nested_worker_nor_one_whose_task_waits_is_taken_for_another_c
         stage.handle(pass_s=contexts.SWITCH_S)
         assert names(stage) == ["w1", "w2"]
         assert not any(life.kept_for for life in stage.state.roster.lives.values() if life.name == "w2")
-    assert "busy" in explain(stage.state, stage.task(other))
+    assert "busy" in stage.scheduler.query.why_waiting(stage.task(other))
     stage.submit(replace(A, parent=parent))
     stage.handle(pass_s=contexts.SWITCH_S)
     assert not any(life.kept_for for life in stage.state.roster.lives.values())

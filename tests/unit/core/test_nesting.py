@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from tests.unit.core.stage import PYTHON, SETTINGS, Stage
-from tmax.controller.views import explain
 from tmax.core import events as ev
 from tmax.core import nesting
 from tmax.core.model import TaskState
@@ -41,7 +40,7 @@ def test_a_child_gets_a_worker_beside_the_number_and_that_one_leaves() -> None:
     parent = run_parent(stage)
     (child,) = child_of(stage, parent)
     assert names(stage) == ["w1", "w2"]
-    assert "is running on w1; a worker is being started for it" in explain(stage.state, stage.task(child))
+    assert "is running on w1; a worker is being started for it" in stage.scheduler.query.why_waiting(stage.task(child))
     stage.greet_all()
     assert holder(stage, child) == "w2"
     stage.started(child)
@@ -125,7 +124,7 @@ def test_at_the_limit_it_is_said_that_the_worker_may_wait_for_it() -> None:
     (grandchild,) = child_of(stage, child)
     stage.greet_all()
     assert names(stage) == ["w1", "w2"]
-    told = explain(stage.state, stage.task(grandchild))
+    told = stage.scheduler.query.why_waiting(stage.task(grandchild))
     assert (
         told
         == f"task {child}, which submitted it, is running on w2; that may be waiting for it, and all 1 nested workers are in use (swarm.nested_workers)"
@@ -165,7 +164,7 @@ def test_a_limit_of_0_starts_none_and_says_so() -> None:
     (child,) = child_of(stage, parent)
     stage.greet_all()
     assert names(stage) == ["w1"]
-    assert "no worker is free (swarm.nested_workers is 0)" in explain(stage.state, stage.task(child))
+    assert "no worker is free (swarm.nested_workers is 0)" in stage.scheduler.query.why_waiting(stage.task(child))
     assert nesting.obstacle(stage.state).startswith("stuck: 1 running task waits for tasks it submitted")
     stage.done(parent)
     assert holder(stage, child) == "w1"

@@ -1,0 +1,194 @@
+"""Connects the parts of a controller: each is given exactly what it uses."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tmax.control.protocol import BulkCancel, BulkSubmit, BulkWatch
+from tmax.control.server import Server
+from tmax.controller.admission import Admission
+from tmax.controller.dispatch import Dispatcher
+from tmax.controller.housekeeping import Housekeeping
+from tmax.controller.identity import Identity
+from tmax.controller.loop import Loop
+from tmax.controller.monitor import Monitor
+from tmax.controller.obstacles import Obstacles
+from tmax.controller.pending_answers import PendingAnswers
+from tmax.controller.readiness import Readiness
+from tmax.controller.runtime_repair import RuntimeRepair
+from tmax.controller.shutdown import Shutdown
+from tmax.controller.slices import Slicer
+from tmax.controller.snapshot_builder import SnapshotBuilder
+from tmax.controller.store_queries import StoreQueries
+from tmax.controller.verbs import cancel_verbs, submit_verbs, swarm_verbs, task_verbs, watch_verbs, worker_verbs
+from tmax.controller.verbs.cancel_verbs import Cancelling
+from tmax.controller.verbs.watch_verbs import Watching
+from tmax.controller.waiters import Waiters
+from tmax.controller.watchers import Watchers
+from tmax.core.events import Accepted, CancelAnswered, SwarmEmpty, SwarmReady, TasksEnded
+from tmax.core.scheduler import Scheduler
+from tmax.core.settings import Settings
+from tmax.engines.engine import Engine
+from tmax.layout import Layout
+from tmax.reactor import Reactor
+from tmax.storage.task_store import TaskStore
+
+LOG = logging.getLogger("tmax.controller")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a start uses of a controller that is connected."""
+
+    loop: Loop
+    readiness: Readiness
+    snapshots: SnapshotBuilder
+    shutdown: Shutdown
+    housekeeping: Housekeeping
+    repair: RuntimeRepair
+    listen: Callable[[], None]
+    """Makes the control socket; clients are served from then on."""
+
+
+def assemble(
+    scheduler: Scheduler,
+    *,
+    engine: Engine,
+    store: TaskStore,
+    reactor: Reactor,
+    layout: Layout,
+    settings: Settings,
+    identity: Identity,
+    release: Callable[[], None],
+) -> Parts:
+    """Connect everything.  ``release``: gives the controller's lock back."""
+    query = scheduler.query
+    loop = Loop(scheduler, engine=engine, store=store, reactor=reactor, wall_clock=time.time)
+    slicer = Slicer(reactor)
+    queries = StoreQueries(store, reactor)
+    answers = PendingAnswers()
+    waiters = Waiters(slicer, reactor)
+    watchers = Watchers(slicer)
+    readiness = Readiness(query, reactor, loop.emit, started_at=identity.started_at, log=layout.log)
+    snapshots = SnapshotBuilder(
+        query,
+        engine=engine,
+        store=store,
+        identity=identity,
+        layout=layout,
+        settings=settings,
+        clock=reactor.now,
+        wall_clock=time.time,
+    )
+    shutdown = Shutdown(loop, query, engine=engine, store=store, reactor=reactor, layout=layout, release=release)
+    monitor = Monitor(snapshots, reactor, loop.when_committed, terminals=engine.terminals, layout=layout, settings=settings.dashboard)
+    obstacles = Obstacles(query, reactor, partial(_report_obstacle, watchers, shutdown))
+    repair = RuntimeRepair(reactor, layout)
+    repair.add(engine.reopen)
+    shutdown.before_close(repair.close)
+    watching = Watching(
+        query,
+        waiters=waiters,
+        watchers=watchers,
+        queries=queries,
+        slicer=slicer,
+        when_committed=loop.when_committed,
+        clock=reactor.now,
+    )
+    cancelling = Cancelling(query, queries=queries, answers=answers, emit=loop.emit, when_committed=loop.when_committed)
+    admission = Admission(query, store=store, queries=queries, answers=answers, emit=loop.emit, layout=layout)
+    _connect_actions(loop, answers, snapshots, waiters, watchers, readiness, monitor, shutdown)
+    loop.after_turn(obstacles.after_turn)
+    loop.after_turn(readiness.after_turn)
+    dispatcher = Dispatcher(
+        reading={
+            "status": partial(swarm_verbs.status, snapshots=snapshots),
+            "workers": partial(swarm_verbs.workers, snapshots=snapshots, wall_clock=time.time),
+            "ps": partial(task_verbs.ps, query=query, queries=queries, slicer=slicer, wall_clock=time.time),
+            "wait": watching.wait,
+            "show": partial(task_verbs.show, query=query, queries=queries, layout=layout),
+            "logs": partial(task_verbs.logs, query=query, queries=queries, engine=engine, layout=layout),
+            "locate": partial(worker_verbs.locate, query=query, engine=engine, layout=layout),
+            "select": partial(task_verbs.select, query=query, queries=queries, slicer=slicer),
+        },
+        acting={
+            "hello": partial(swarm_verbs.hello, identity=identity, query=query, snapshots=snapshots, repair=repair),
+            "ready": partial(swarm_verbs.ready, readiness=readiness),
+            "submit": partial(submit_verbs.submit, admission=admission, defaults=settings.tasks),
+            "cancel": partial(cancel_verbs.cancel, cancelling=cancelling, slicer=slicer),
+            "watch": partial(swarm_verbs.watch, monitor=monitor),
+            "own": partial(swarm_verbs.own, shutdown=shutdown),
+            "hold": partial(swarm_verbs.hold, watchers=watchers, emit=loop.emit),
+            "resume": partial(swarm_verbs.resume, emit=loop.emit),
+            "down": partial(swarm_verbs.down, query=query, shutdown=shutdown, obstacles=obstacles),
+            "announce": partial(worker_verbs.announce, engine=engine),
+        },
+        bulk={
+            BulkSubmit: partial(
+                submit_verbs.bulk_submit,
+                admission=admission,
+                query=query,
+                watchers=watchers,
+                watching=watching,
+                defaults=settings.tasks,
+            ),
+            BulkWatch: partial(watch_verbs.bulk_watch, watching=watching, when_committed=loop.when_committed),
+            BulkCancel: partial(cancel_verbs.bulk_cancel, cancelling=cancelling, slicer=slicer),
+        },
+        closed=[waiters.on_closed, watchers.on_closed, readiness.on_closed, shutdown.on_closed, monitor.on_closed],
+        when_committed=loop.when_committed,
+    )
+    housekeeping = Housekeeping(query, store=store, slicer=slicer, reactor=reactor, layout=layout, keep_ended=settings.tasks.keep_ended)
+    return Parts(
+        loop=loop,
+        readiness=readiness,
+        snapshots=snapshots,
+        shutdown=shutdown,
+        housekeeping=housekeeping,
+        repair=repair,
+        listen=partial(_listen, layout, reactor, dispatcher, loop, repair),
+    )
+
+
+def _connect_actions(
+    loop: Loop,
+    answers: PendingAnswers,
+    snapshots: SnapshotBuilder,
+    waiters: Waiters,
+    watchers: Watchers,
+    readiness: Readiness,
+    monitor: Monitor,
+    shutdown: Shutdown,
+) -> None:
+    def on_ended(action: TasksEnded) -> None:
+        snapshots.on_ended(action)
+        waiters.on_ended(action.tasks)
+        watchers.on_ended(action.tasks)
+
+    def on_ready(_: SwarmReady) -> None:
+        readiness.on_ready()
+        LOG.info("ready after %.0f ms", readiness.since_start_ms())
+        monitor.open()
+
+    loop.handle(Accepted, answers.on_accepted)
+    loop.handle(CancelAnswered, answers.on_cancel_answered)
+    loop.handle(TasksEnded, on_ended)
+    loop.handle(SwarmReady, on_ready)
+    loop.handle(SwarmEmpty, lambda _: shutdown.on_empty())
+
+
+def _report_obstacle(watchers: Watchers, shutdown: Shutdown, text: str, held: Sequence[int]) -> None:
+    """Notify the programs that wait for these tasks, and whoever takes the swarm down."""
+    watchers.notify(text, held)
+    shutdown.report(text)
+
+
+def _listen(layout: Layout, reactor: Reactor, dispatcher: Dispatcher, loop: Loop, repair: RuntimeRepair) -> None:
+    server = Server(layout.control, reactor, dispatcher)
+    # The control socket is made again last: a client that finds it finds the rest too.
+    repair.add(lambda: ["control.sock"] if server.reopen() else [])
+    loop.on_exit(server.close)
