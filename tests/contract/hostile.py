@@ -67,7 +67,7 @@ class HostileEngine:
             if self.workers[life].greeted:
                 self._to(self.workers[life], self._who(self.workers[life]))
 
-    def say(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
+    def send(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
         worker = self.workers.get(life)
         if worker is not None and worker.greeted:
             for message in messages:
