@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tests.sim.world import Violation, World
+from tests.sim.stand_ins import Violation
+from tests.sim.world import World
+from tmax.controller.loop import Loop
 from tmax.core import nesting, placement, retry_policy, worker_lifecycle, worker_messages
-from tmax.core.events import LifeEnded, LifeSilent
+from tmax.core.events import Event, LifeEnded, LifeSilent, Turn
 from tmax.core.ledger import IllegalMove
 from tmax.core.model import Task, TaskState
 from tmax.core.roster import Life
 from tmax.core.scheduler import Scheduler
 from tmax.core.state import SchedulerState
+from tmax.storage.task_store import CommitResult
 from tmax_pipes.link import ControllerLink, WorkerLink
 from tmax_workers.arrivals import Taken
 
@@ -22,18 +26,52 @@ BROKEN = (Violation, IllegalMove, AssertionError, KeyError)
 """How a broken rule may show: the oracle, an invariant, a move that is none, or a task that is not where it must be."""
 
 
-def noticed(*, act_before_commit: bool = False, seeds: int = MUTANT_SEEDS) -> bool:
+def noticed(*, seeds: int = MUTANT_SEEDS) -> bool:
     """Return whether any seed shows that something is wrong."""
     for seed in range(seeds):
         try:
-            World(seed, act_before_commit=act_before_commit).run()
+            World(seed).run()
         except BROKEN:
             return True
     return False
 
 
-def test_acting_before_the_commit_is_noticed() -> None:
-    assert noticed(act_before_commit=True)
+def test_acting_before_the_commit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Loop._commit
+
+    def act_first(self: Loop, turn: Turn) -> None:
+        self._act(turn)
+        shipped(self, replace(turn, actions=()))
+
+    monkeypatch.setattr(Loop, "_commit", act_first)
+    assert noticed()
+
+
+def test_a_turn_while_a_commit_is_in_flight_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loop, "_may_turn", lambda self: bool(self._events))
+    assert noticed(seeds=20)
+
+
+def test_losing_events_that_arrive_during_a_commit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Loop.emit
+
+    def drop(self: Loop, event: Event) -> None:
+        if not self._is_committing:
+            shipped(self, event)
+
+    monkeypatch.setattr(Loop, "emit", drop)
+    assert noticed()
+
+
+def test_acting_on_a_commit_that_found_no_room_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Loop._committed
+    monkeypatch.setattr(Loop, "_committed", lambda self, turn, _: shipped(self, turn, CommitResult(ok=True)))
+    assert noticed()
+
+
+def test_sleeping_past_the_time_that_a_turn_asked_for_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loop, "_set_wake", lambda self, wake_at: None)
+    assert noticed()
 
 
 def test_taking_any_attempts_result_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

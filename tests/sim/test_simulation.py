@@ -22,7 +22,7 @@ def test_without_faults_every_task_runs_once() -> None:
         world.run()
         for number, runs in world.executions.items():
             if number and number not in world.cancelled | world.withdrawn:
-                assert len(runs) == 1 + world.disk.tasks[number].failures, f"seed {seed}: task {number} ran {len(runs)} times"
+                assert len(runs) == 1 + world.tasks[number].failures, f"seed {seed}: task {number} ran {len(runs)} times"
 
 
 def test_what_is_withdrawn_before_it_begins_ends_as_cancelled() -> None:
@@ -31,7 +31,7 @@ def test_what_is_withdrawn_before_it_begins_ends_as_cancelled() -> None:
         world = World(seed, crashes=False)
         world.run()
         for number in world.withdrawn - world.cancelled:
-            task = world.disk.tasks[number]
+            task = world.tasks[number]
             cancelled += task.state is TaskState.CANCELLED
             assert task.state is not TaskState.CANCELLED or len(world.executions[number]) == task.failures, f"seed {seed}: task {number}"
     assert cancelled
