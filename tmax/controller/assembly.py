@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tmax.control.protocol import BulkCancel, BulkSubmit, BulkWatch
+from tmax.control.protocol import BulkCancel, BulkRequest, BulkSubmit, BulkWatch
 from tmax.control.server import Server
 from tmax.controller.admission import Admission
-from tmax.controller.dispatch import Dispatcher
+from tmax.controller.dispatch import BulkHandler, Dispatcher, VerbHandler
 from tmax.controller.housekeeping import Housekeeping
 from tmax.controller.identity import Identity
 from tmax.controller.loop import Loop
@@ -30,6 +30,7 @@ from tmax.controller.verbs.watch_verbs import Watching
 from tmax.controller.waiters import Waiters
 from tmax.controller.watchers import Watchers
 from tmax.core.events import Accepted, CancelAnswered, SwarmEmpty, SwarmReady, TasksEnded
+from tmax.core.query import SwarmQuery
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
 from tmax.engines.engine import Engine
@@ -90,68 +91,96 @@ def assemble(
     repair = RuntimeRepair(reactor, layout)
     repair.add(engine.reopen)
     shutdown.before_close(repair.close)
-    watching = Watching(
-        query,
-        waiters=waiters,
-        watchers=watchers,
-        queries=queries,
-        slicer=slicer,
-        when_committed=loop.when_committed,
-        clock=reactor.now,
-    )
     cancelling = Cancelling(query, queries=queries, answers=answers, emit=loop.emit, when_committed=loop.when_committed)
     admission = Admission(query, store=store, queries=queries, answers=answers, emit=loop.emit, layout=layout)
     _connect_actions(loop, answers, snapshots, waiters, watchers, readiness, monitor, shutdown)
     loop.after_turn(obstacles.after_turn)
     loop.after_turn(readiness.after_turn)
+    watching = Watching(query, waiters, watchers, queries, slicer, when_committed=loop.when_committed, clock=reactor.now)
+    acting = {
+        **_swarm_verbs(loop, query, identity, snapshots, repair, readiness, watchers, shutdown, obstacles, monitor),
+        "submit": partial(submit_verbs.submit, admission=admission, defaults=settings.tasks),
+        "cancel": partial(cancel_verbs.cancel, cancelling=cancelling, slicer=slicer),
+        "announce": partial(worker_verbs.announce, engine=engine),
+    }
     dispatcher = Dispatcher(
-        reading={
-            "status": partial(swarm_verbs.status, snapshots=snapshots),
-            "workers": partial(swarm_verbs.workers, snapshots=snapshots, wall_clock=time.time),
-            "ps": partial(task_verbs.ps, query=query, queries=queries, slicer=slicer, wall_clock=time.time),
-            "wait": watching.wait,
-            "show": partial(task_verbs.show, query=query, queries=queries, layout=layout),
-            "logs": partial(task_verbs.logs, query=query, queries=queries, engine=engine, layout=layout),
-            "locate": partial(worker_verbs.locate, query=query, engine=engine, layout=layout),
-            "select": partial(task_verbs.select, query=query, queries=queries, slicer=slicer),
-        },
-        acting={
-            "hello": partial(swarm_verbs.hello, identity=identity, query=query, snapshots=snapshots, repair=repair),
-            "ready": partial(swarm_verbs.ready, readiness=readiness),
-            "submit": partial(submit_verbs.submit, admission=admission, defaults=settings.tasks),
-            "cancel": partial(cancel_verbs.cancel, cancelling=cancelling, slicer=slicer),
-            "watch": partial(swarm_verbs.watch, monitor=monitor),
-            "own": partial(swarm_verbs.own, shutdown=shutdown),
-            "hold": partial(swarm_verbs.hold, watchers=watchers, emit=loop.emit),
-            "resume": partial(swarm_verbs.resume, emit=loop.emit),
-            "down": partial(swarm_verbs.down, query=query, shutdown=shutdown, obstacles=obstacles),
-            "announce": partial(worker_verbs.announce, engine=engine),
-        },
-        bulk={
-            BulkSubmit: partial(
-                submit_verbs.bulk_submit,
-                admission=admission,
-                query=query,
-                watchers=watchers,
-                watching=watching,
-                defaults=settings.tasks,
-            ),
-            BulkWatch: partial(watch_verbs.bulk_watch, watching=watching, when_committed=loop.when_committed),
-            BulkCancel: partial(cancel_verbs.bulk_cancel, cancelling=cancelling, slicer=slicer),
-        },
+        reading={**_reading_verbs(query, queries, slicer, snapshots, engine, layout), "wait": watching.wait},
+        acting=acting,
+        bulk=_bulk_verbs(loop, query, admission, watchers, watching, cancelling, slicer, settings),
         closed=[waiters.on_closed, watchers.on_closed, readiness.on_closed, shutdown.on_closed, monitor.on_closed],
         when_committed=loop.when_committed,
     )
-    housekeeping = Housekeeping(query, store=store, slicer=slicer, reactor=reactor, layout=layout, keep_ended=settings.tasks.keep_ended)
     return Parts(
         loop=loop,
         readiness=readiness,
         snapshots=snapshots,
         shutdown=shutdown,
-        housekeeping=housekeeping,
+        housekeeping=Housekeeping(query, store=store, slicer=slicer, reactor=reactor, layout=layout, keep_ended=settings.tasks.keep_ended),
         repair=repair,
         listen=partial(_listen, layout, reactor, dispatcher, loop, repair),
     )
+
+
+def _reading_verbs(
+    query: SwarmQuery, queries: StoreQueries, slicer: Slicer, snapshots: SnapshotBuilder, engine: Engine, layout: Layout
+) -> dict[str, VerbHandler]:
+    return {
+        "status": partial(swarm_verbs.status, snapshots=snapshots),
+        "workers": partial(swarm_verbs.workers, snapshots=snapshots, wall_clock=time.time),
+        "ps": partial(task_verbs.ps, query=query, queries=queries, slicer=slicer, wall_clock=time.time),
+        "show": partial(task_verbs.show, query=query, queries=queries, layout=layout),
+        "logs": partial(task_verbs.logs, query=query, queries=queries, engine=engine, layout=layout),
+        "locate": partial(worker_verbs.locate, query=query, engine=engine, layout=layout),
+        "select": partial(task_verbs.select, query=query, queries=queries, slicer=slicer),
+    }
+
+
+def _swarm_verbs(
+    loop: Loop,
+    query: SwarmQuery,
+    identity: Identity,
+    snapshots: SnapshotBuilder,
+    repair: RuntimeRepair,
+    readiness: Readiness,
+    watchers: Watchers,
+    shutdown: Shutdown,
+    obstacles: Obstacles,
+    monitor: Monitor,
+) -> dict[str, VerbHandler]:
+    return {
+        "hello": partial(swarm_verbs.hello, identity=identity, query=query, snapshots=snapshots, repair=repair),
+        "ready": partial(swarm_verbs.ready, readiness=readiness),
+        "watch": partial(swarm_verbs.watch, monitor=monitor),
+        "own": partial(swarm_verbs.own, shutdown=shutdown),
+        "hold": partial(swarm_verbs.hold, watchers=watchers, emit=loop.emit),
+        "resume": partial(swarm_verbs.resume, emit=loop.emit),
+        "down": partial(swarm_verbs.down, query=query, shutdown=shutdown, obstacles=obstacles),
+    }
+
+
+def _bulk_verbs(
+    loop: Loop,
+    query: SwarmQuery,
+    admission: Admission,
+    watchers: Watchers,
+    watching: Watching,
+    cancelling: Cancelling,
+    slicer: Slicer,
+    settings: Settings,
+) -> dict[type[BulkRequest], BulkHandler]:
+    submit = partial(
+        submit_verbs.bulk_submit,
+        admission=admission,
+        query=query,
+        watchers=watchers,
+        watching=watching,
+        defaults=settings.tasks,
+    )
+    return {
+        BulkSubmit: submit,
+        BulkWatch: partial(watch_verbs.bulk_watch, watching=watching, when_committed=loop.when_committed),
+        BulkCancel: partial(cancel_verbs.bulk_cancel, cancelling=cancelling, slicer=slicer),
+    }
 
 
 def _connect_actions(

@@ -29,11 +29,11 @@ class Watching:
     def __init__(
         self,
         query: SwarmQuery,
-        *,
         waiters: Waiters,
         watchers: Watchers,
         queries: StoreQueries,
         slicer: Slicer,
+        *,
         when_committed: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
     ) -> None:
