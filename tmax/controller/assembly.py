@@ -97,7 +97,7 @@ def assemble(
     loop.after_turn(obstacles.after_turn)
     loop.after_turn(readiness.after_turn)
     watching = Watching(query, waiters, watchers, queries, slicer, when_committed=loop.when_committed, clock=reactor.now)
-    acting = {
+    acting: dict[str, VerbHandler] = {
         **_swarm_verbs(loop, query, identity, snapshots, repair, readiness, watchers, shutdown, obstacles, monitor),
         "submit": partial(submit_verbs.submit, admission=admission, defaults=settings.tasks),
         "cancel": partial(cancel_verbs.cancel, cancelling=cancelling, slicer=slicer),
