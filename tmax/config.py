@@ -25,7 +25,7 @@ import msgspec
 
 from tmax.core.settings import Settings
 from tmax.errors import ConfigError
-from tmax.files import atomic_write
+from tmax_pipes.durable_files import atomic_write
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -27,9 +27,10 @@ from filelock import FileLock, Timeout
 
 from tmax.control.client import open_socket
 from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
-from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.storage.lock import holder
+from tmax_pipes.durable_files import atomic_write
+from tmax_pipes.proc_stat import stat_fields
 
 HEAL_LIMIT_S = 3.0
 """A controller whose runtime folder was removed makes it again within a tenth of a second; it may be busy."""
@@ -147,8 +148,7 @@ def _controller(pid: int, layout: Layout) -> int:
 
 def _is_stopped(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] == b"T"
+        return stat_fields(pid)[0] == b"T"
     except OSError:
         return False
 

@@ -21,6 +21,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
+from tmax_pipes.durable_files import sync
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob, Body
 from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.private import open_private
@@ -42,7 +43,7 @@ def put(folder: str | Path, data: bytes) -> Blob:
         os.utime(folder / blob.digest)  # young again, so that a sweep at this moment leaves it
     except (BlobError, FileNotFoundError):
         _write(folder, blob.digest, data)
-    _sync_folder(folder)
+    sync(folder)
     return blob
 
 
@@ -152,11 +153,3 @@ def _write(folder: Path, digest: str, data: bytes) -> None:
     except BaseException:  # whatever stopped us, a full disk above all: its space is given back at once
         new.unlink(missing_ok=True)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -33,7 +33,8 @@ from pathlib import Path
 
 from tmax_pipes.pipe_errors import ConnectionEnded, PipeError
 from tmax_pipes.private import make_private
-from tmax_pipes.rendezvous import FIFO_NAMES, Rendezvous, folder_of, publish, remove, scan, start_ticks
+from tmax_pipes.proc_stat import start_ticks
+from tmax_pipes.rendezvous import FIFO_NAMES, Rendezvous, folder_of, publish, remove, scan
 from tmax_pipes.transport import Lane
 
 __all__ = ["ControllerFifos", "Rendezvous", "WorkerFifos", "scan"]
@@ -185,21 +186,10 @@ class WorkerFifos(_Fifos):
             raise
         return fifos
 
-    def renew(self) -> WorkerFifos:
-        """Close and remove this connection, and return the next one of the same life."""
-        self.close()
-        self.remove()
-        return WorkerFifos.create(Path(self.folder).parent, self.place.life, self.place.n + 1)
-
     @property
     def are_there(self) -> bool:
         """Whether all three still have their names; without them nobody can begin to use this connection, who has begun goes on."""
         return all(os.path.lexists(f"{self.folder}/{name}") for name in FIFO_NAMES)
-
-    @property
-    def can_speak(self) -> bool:
-        """Whether ``results`` is open, so that ``write`` is allowed."""
-        return bool(self._writing)
 
     def open_results(self) -> None:
         """Open the way back, on reading ``Who``; again is harmless.  Raises ConnectionEnded when the controller has gone."""

@@ -81,11 +81,6 @@ class Decoder:
         self._rest = bytearray()
         self._broken: FrameError | None = None
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes kept of a frame that is not whole yet."""
-        return len(self._rest)
-
     def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, Message]]:
         """Return the (epoch, message) of each frame completed by ``data``, in order.
 

@@ -7,7 +7,7 @@ file name on Linux need not be valid UTF-8 and nothing accepted may be refused l
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -137,6 +137,9 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
 KernelValue: TypeAlias = int | float | str | bool
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Backend: TypeAlias = Literal["auto", "numpy", "torch"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 class KernelJob(JobOptions, frozen=True, tag="kernel", omit_defaults=True):

@@ -75,10 +75,6 @@ class ControllerLink:
             said = self._open.get((message.task, message.attempt), {})
             said.pop(Run, None)
 
-    def unacknowledged(self) -> tuple[Key, ...]:
-        """Return the tasks whose ``Run`` nothing has acknowledged, in the order of their Runs."""
-        return tuple(key for key, said in self._open.items() if Run in said)
-
     def again(self, hello: Hello) -> list[Message]:
         """Return what to say again after the first ``Hello`` of a connection, in the order it was first said.
 

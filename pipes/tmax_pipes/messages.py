@@ -119,7 +119,6 @@ class Hello(msgspec.Struct, frozen=True, tag="Hello"):
     holding: tuple[Holding, ...] = ()
     results: tuple[Key, ...] = ()
     """Results kept until ``Stored``; they follow this message as ``Done`` and ``Failed``."""
-    preloaded: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     """Modules that were to be preloaded and could not be, as ``name: reason``."""
 
@@ -213,8 +212,6 @@ class Beat(msgspec.Struct, frozen=True, tag="Beat", omit_defaults=True):
     attempt: int = 0
     rss_bytes: int = 0
     cpu_s: float = 0.0
-    dropped_bytes: int = 0
-    """Output not shown in the pane (it is in the log); counted, never hidden."""
 
 
 FromWorker: TypeAlias = Hello | Started | Recalled | Done | Failed | Beat

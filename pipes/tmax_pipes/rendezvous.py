@@ -40,16 +40,6 @@ class Rendezvous(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the connection within the life, from 1."""
 
 
-def start_ticks(pid: int) -> int:
-    """Return the start time of a process in clock ticks since boot (``/proc/PID/stat``, field 22); 0 when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    # The command's name stands in parentheses and may itself hold spaces and parentheses.
-    return int(text[text.rindex(b")") + 2 :].split()[19])
-
-
 def folder_of(runtime: str | Path, life: int, n: int) -> Path:
     """Return the path of the folder of connection ``n`` of ``life``."""
     return Path(runtime) / f"{life}.{n}"

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 
+from tmax_pipes.peer_credentials import peer_credentials
 from tmax_pipes.pipe_errors import ConnectionEnded, FrameError, PipeError
 from tmax_pipes.transport import Lane, Role
 
@@ -22,7 +23,6 @@ _WRITES: dict[Role, tuple[Lane, ...]] = {"controller": ("control", "tasks"), "wo
 _PIECE = struct.Struct("<BI")
 _PIECE_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
-_CREDENTIALS = struct.Struct("3i")
 
 
 class SocketTransport:
@@ -142,8 +142,7 @@ class SocketTransport:
 
 
 def _check_peer(sock: socket.socket) -> None:
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    uid = peer_credentials(sock).uid
     if uid != os.geteuid():
         sock.close()
         raise PipeError(f"the process at the other end belongs to another user (uid {uid})")

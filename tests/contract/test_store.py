@@ -169,8 +169,7 @@ def test_names_ids_and_ranges(store: TaskStore) -> None:
     assert ask(store, lambda reader: [reader.named(""), reader.named("c"), reader.named("\udcff")]) == [0, 0, 0]
     assert ask(store, lambda reader: reader.last_ids(2)) == [7, 5]
     assert ask(store, lambda reader: reader.last_ids(0)) == []
-    assert ask(store, lambda reader: reader.between(2, 6)) == [2, 5]
-    assert ask(store, lambda reader: reader.between(-(1 << 70), 1 << 70)) == [1, 2, 5, 7]
+    assert ask(store, lambda reader: reader.last_ids(1 << 40)) == [7, 5, 2, 1]
     assert ask(store, lambda reader: reader.tasks([7, 2, 3])) == {2: new(2), 7: new(7, name="a")}
     assert ask(store, lambda reader: reader.task(1 << 70)) is None
     assert ask(store, lambda reader: reader.tasks([])) == {}

@@ -18,7 +18,6 @@ from tests.contract.stores import QUIET, all_tasks, ask, commit, commit_now, cop
 from tmax.core.events import Changes
 from tmax.core.settings import StoreSettings
 from tmax.errors import ExitCode, NoSwarm, StoreError
-from tmax.files import atomic_write
 from tmax.layout import Layout
 from tmax.storage import opening, writer
 from tmax.storage.filesystem import file_system_of, refuse_network
@@ -28,6 +27,7 @@ from tmax.storage.opening import connect, verify
 from tmax.storage.schema import MIGRATIONS, migrate, version_of
 from tmax.storage.store import Store, open_for_reading
 from tmax.storage.store_errors import StoreLocked
+from tmax_pipes.durable_files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
 YESTERDAY = ROOT / "tests" / "data" / "store-version-1.db"
@@ -210,7 +210,7 @@ OPEN = """
 import os, sys
 from tmax.core.settings import StoreSettings
 from tmax.errors import StoreError
-from tmax.files import atomic_write
+from tmax_pipes.durable_files import atomic_write
 from tmax.layout import Layout
 from tmax.storage.store import Store
 for uid in sys.argv[3:]:

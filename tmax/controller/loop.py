@@ -52,12 +52,12 @@ from tmax.core.settings import Settings
 from tmax.engines.local import LocalEngine
 from tmax.engines.machine import usable_cores
 from tmax.errors import StorageFull, StoreError, TmaxError
-from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor, Timer
 from tmax.storage.lock import ControllerLock, controller_lock
 from tmax.storage.store import CommitResult, Reader, Store
 from tmax_pipes import blobs
+from tmax_pipes.durable_files import atomic_write
 from tmax_pipes.jobs import shared_digests
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from tmax.layout import Layout
 from tmax.reactor import Reactor
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import PROTOCOL, TAIL_BYTES, Done, Failed, Hello, Message, Report, Run, ToWorker, Who
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import worker_events as local
 from tmax_workers.capture import log_of
 from tmax_workers.epoll_loop import Loop

@@ -20,8 +20,8 @@ from tmax.engines import reaper
 from tmax.engines.control_mode import scrubbed
 from tmax.layout import Layout
 from tmax.reactor import Reactor
-from tmax_pipes.rendezvous import start_ticks
-from tmax_workers.proctitle import MARK, ROOM
+from tmax_pipes.proc_stat import start_ticks
+from tmax_workers.proctitle import LIFE_VARIABLE, PLACEHOLDER
 from tmax_workers.threads import env_for
 from tmax_workers.zygote_wire import End, FromZygote, Greet, ToZygote, ZygoteReady, from_zygote, line_of
 
@@ -56,7 +56,7 @@ def start(
         (os.POSIX_SPAWN_OPEN, 1, layout.log, log, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    given = {**scrubbed(env), **env_for(1), MARK.decode(): ROOM}
+    given = {**scrubbed(env), **env_for(1), LIFE_VARIABLE.decode(): PLACEHOLDER}
     return os.posix_spawn(python, argv, given, file_actions=actions, setsid=True)
 
 

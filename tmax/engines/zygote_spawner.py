@@ -34,7 +34,7 @@ from tmax.engines.zygote_link import ZygoteLink
 from tmax.errors import FolderError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import own_code
 from tmax_workers import stub as stub_module
 from tmax_workers.zygote_peer import listen

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-from tmax.files import atomic_write
+from tmax_pipes.durable_files import atomic_write
 
 _TEXT = b"tmax store, generation %020d\n"
 _LENGTH = len(_TEXT % 0)

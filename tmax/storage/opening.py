@@ -17,13 +17,13 @@ import stat
 import threading
 
 from tmax.errors import FolderError, StoreError
-from tmax.files import sync
 from tmax.layout import Layout, private_folder
 from tmax.storage.filesystem import refuse_network
 from tmax.storage.marker import Marker
 from tmax.storage.reader import SqliteReader
 from tmax.storage.schema import MIGRATIONS, is_ours, migrate, version_of
 from tmax.storage.store_errors import corrupt, explain, lost
+from tmax_pipes.durable_files import sync
 
 VERIFY_S = 2.0
 """Time the check at opening may take. A larger store is then opened with part of it checked; each row is checked again when it is read."""

@@ -9,9 +9,9 @@ import sqlite3
 import time
 
 from tmax.errors import ExitCode, StorageFull, StoreError
-from tmax.files import atomic_write
 from tmax.layout import Layout
 from tmax.storage.ballast import NO_SPACE
+from tmax_pipes.durable_files import atomic_write
 
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

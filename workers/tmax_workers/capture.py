@@ -54,7 +54,6 @@ class Printed:
     size_bytes: int = 0
     tail: bytes = b""
     unshown: bytes = b""
-    dropped_bytes: int = 0
     blocked: bool = False
     """An object of the task's does not return from its flush."""
 
@@ -146,13 +145,13 @@ class Capture:
 
     # -- IO thread ---------------------------------------------------------------------------------
 
-    def look(self) -> tuple[bytes, int]:
-        """Return what was printed since the last look and is to be shown, and how many bytes were left out before it."""
+    def look(self) -> bytes:
+        """Return what was printed since the last call and is to be shown: its last LOOK_BYTES."""
         with self._lock:
             size = fstat(self._fd).st_size
             if size <= self._shown:
                 self._shown = size  # the task may have cut it
-                return b"", 0
+                return b""
             if self._task and not self._linked:
                 self._link()
             return self._unshown(size)
@@ -165,7 +164,7 @@ class Capture:
 
     def _settle(self) -> Printed:
         size = seek_to_end(self._fd)  # again: another thread or a child may have printed before a look that came first
-        unshown, dropped = self._unshown(size)
+        unshown = self._unshown(size)
         own = max(0, size - self._base)  # the task may have cut it
         tail = b""
         if self._appended >= 0:
@@ -183,15 +182,14 @@ class Capture:
             self._open_scratch(fresh=False)
         self._task, self._base, self._shown, self._linked = 0, 0, 0, False
         blocked, self._blocked = self._blocked, False
-        return Printed(size_bytes=own, tail=tail, unshown=unshown, dropped_bytes=dropped, blocked=blocked)
+        return Printed(size_bytes=own, tail=tail, unshown=unshown, blocked=blocked)
 
-    def _unshown(self, size: int) -> tuple[bytes, int]:
-        shown = min(self._shown, size)  # cut by the task: ``echo > /dev/stderr`` of a child empties it
+    def _unshown(self, size: int) -> bytes:
+        shown = min(self._shown, size)  # a task can truncate the file: ``echo > /dev/stderr`` of a child does
         start = max(shown, size - LOOK_BYTES)
-        dropped = start - shown
         data = pread(self._fd, size - start, start)
         self._shown = start + len(data)
-        return data, dropped
+        return data
 
     def _link(self) -> None:
         log = log_of(self._logs, self._task)

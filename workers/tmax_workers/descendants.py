@@ -27,6 +27,8 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from tmax_pipes.proc_stat import ENDED_STATES, stat_fields
+
 GRACE_S = 1.0
 """What a task left running has so long after TERM."""
 _KILL_WAIT_S = 1.0
@@ -195,7 +197,7 @@ class TreeEnding:
 
 def _running(spare: Collection[int]) -> list[int]:
     children = _children()(os.getpid())
-    return [pid for pid in children if pid not in spare and _family(pid)[2] not in {b"Z", b"X"} and not _is_controller(pid)]
+    return [pid for pid in children if pid not in spare and _family(pid)[2] not in ENDED_STATES and not _is_controller(pid)]
 
 
 def _is_controller(pid: int) -> bool:
@@ -240,11 +242,9 @@ def _signal(pid: int, parent: int, number: int, unless_group: int) -> bool:
 def _family(pid: int) -> tuple[int, int, bytes]:
     """Return the parent, the group and the state of a process; zeros and X when it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            text = file.read()
+        state, parent, group = stat_fields(pid)[:3]
     except OSError:
         return 0, 0, b"X"
-    state, parent, group = text[text.rindex(b")") + 2 :].split()[:3]
     return int(parent), int(group), state
 
 

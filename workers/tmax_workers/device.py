@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from tmax_pipes.jobs import Device as DeviceChoice
 from tmax_workers import cgroup
 from tmax_workers.worker_errors import Refused
 
-Kind: TypeAlias = Literal["cpu", "cuda", "mps"]
-Asked: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+DeviceKind: TypeAlias = Literal["cpu", "cuda", "mps"]
 
 INSTALL_TORCH = "install it with: pip install 'tmax[torch]' (in a checkout: scripts/setup --torch)"
 GPU_SIGNS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
@@ -30,22 +30,22 @@ GPU_SIGNS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 class Device:
     """A processor: its kind as torch spells it, its name for people, and one sentence on why it was chosen."""
 
-    kind: Kind
+    kind: DeviceKind
     name: str
     note: str
 
 
 @functools.cache
-def choose(asked: Asked = "auto") -> Device:
+def choose(wanted: DeviceChoice = "auto") -> Device:
     """The device to use. Refused when a named one is not there; ``auto`` never fails and ends at ``cpu``.
 
     The answer is kept for the life of the process: a GPU that appears later is not looked for again.
     """
-    if asked == "cpu":
+    if wanted == "cpu":
         return Device(kind="cpu", name=cpu_name(), note="cpu, as asked")
-    if asked == "cuda":
+    if wanted == "cuda":
         return _cuda(import_torch("device cuda"))
-    if asked == "mps":
+    if wanted == "mps":
         return _mps(import_torch("device mps"))
     return _automatic()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from tmax_pipes.proc_stat import ENDED_STATES, stat_fields
+
 
 def living(group: int) -> list[int]:
     """Return the processes of ``group`` that have not ended; one that waits to be reaped counts as ended."""
@@ -12,12 +14,10 @@ def living(group: int) -> list[int]:
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                text = file.read()
+            state, _, its_group = stat_fields(name)[:3]
         except OSError:
             continue  # it ended in between
-        state, _, its_group = text[text.rindex(b")") + 2 :].split()[:3]
-        if int(its_group) == group and state not in {b"Z", b"X"}:
+        if int(its_group) == group and state not in ENDED_STATES:
             found.append(int(name))
     return found
 

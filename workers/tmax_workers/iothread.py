@@ -110,7 +110,6 @@ class IoThread:
         self._beat_s = 2.0
         self._beat_at: float | None = None
         self._told_busy = False
-        self._dropped_bytes = 0
         self._left = False
 
     def start(self, rt: str, life: int, control: str, made: int = 0) -> None:
@@ -379,8 +378,7 @@ class IoThread:
             self._copy_output(time.monotonic())
 
     def _copy_output(self, now: float) -> None:
-        data, dropped = self._capture.look()
-        self._dropped_bytes += dropped
+        data = self._capture.look()
         if data:
             self._pane.write(data)
             self._look_at = now + LOOK_S
@@ -446,8 +444,7 @@ class IoThread:
             self._say_beat(run.task, run.attempt)
 
     def _say_beat(self, task: int, attempt: int) -> None:
-        dropped = self._dropped_bytes + self._pane.dropped_bytes
-        self._coordinator.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s, dropped))
+        self._coordinator.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s))
 
 
 def _may_be_python(message: Message) -> bool:

@@ -28,19 +28,19 @@ class Usage(NamedTuple):
 
 
 def own_size_bytes() -> int:
-    """Return what this process has mapped, in bytes; 0 when the kernel does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[0]) * _PAGE_BYTES
-    except (OSError, IndexError, ValueError):
-        return 0
+    """Return what this process has mapped, in bytes; 0 when the kernel does not report it."""
+    return _statm_bytes(0)
 
 
 def own_rss_bytes() -> int:
-    """Return the resident set of this process in bytes; 0 when the kernel does not tell."""
+    """Return the resident set of this process in bytes; 0 when the kernel does not report it."""
+    return _statm_bytes(1)
+
+
+def _statm_bytes(field: int) -> int:
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
+            return int(file.read().split()[field]) * _PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return 0
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import os
 import signal
-import unicodedata
 from collections.abc import Mapping
 
 from tmax_pipes.jobs import kind_of, label_of
 from tmax_pipes.messages import Done, Failed, Failure, Run
+from tmax_pipes.terminal_text import printable
 
 LINES_PER_S = 20
 """More tasks than this in a second are shown as one line."""
@@ -41,10 +41,10 @@ def speaks_utf8(env: Mapping[str, str]) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return ``text`` without anything a terminal could obey: control and format characters, lone surrogates."""
+    """Return ``text`` on one line of at most 200 characters, without anything a terminal would obey."""
     if len(text) <= _LABEL_CHARS and text.isascii() and text.isprintable():
         return text
-    kept = "".join(" " if char in "\t\n" else char for char in text if char in "\t\n" or unicodedata.category(char)[0] != "C")
+    kept = printable(text)
     return kept if len(kept) <= _LABEL_CHARS else kept[: _LABEL_CHARS - 1] + "…"
 
 
@@ -81,7 +81,6 @@ class Pane:
     def __init__(self, fd: int, *, unicode: bool) -> None:
         self.fd = fd
         self.lost = False
-        self.dropped_bytes = 0
         self._marks = Marks(unicode=unicode)
         self._encoding = "utf-8" if unicode else "ascii"
         self._buffer = bytearray()
@@ -161,11 +160,7 @@ class Pane:
         if not data or self.lost or self.fd < 0:
             return
         self._at_line_start = data.endswith((b"\n", b"\r"))
-        room = BUFFER_BYTES - len(self._buffer)
-        if len(data) > room:
-            self.dropped_bytes += len(data) - room
-            data = data[:room]
-        self._buffer += data
+        self._buffer += data[: BUFFER_BYTES - len(self._buffer)]
         self.pump()
 
     @property

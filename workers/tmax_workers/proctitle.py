@@ -14,8 +14,10 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-MARK = b"TMAX_LIFE"
-ROOM = "." * 120
+from tmax_pipes.proc_stat import stat_fields
+
+LIFE_VARIABLE = b"TMAX_LIFE"
+PLACEHOLDER = "." * 120
 """Value of the mark in the environment of the zygote: longer than any mark."""
 
 _ARG_START = 45
@@ -47,13 +49,11 @@ class ProcessTitle:
 
 def locate() -> ProcessTitle:
     """Return where this process shows its command line and its mark."""
-    with open("/proc/self/stat", "rb") as file:
-        text = file.read()
-    arg_start, arg_end, env_start, env_end = map(int, text[text.rindex(b")") + 2 :].split()[_ARG_START : _ARG_START + 4])
+    arg_start, arg_end, env_start, env_end = map(int, stat_fields("self")[_ARG_START : _ARG_START + 4])
     with open("/proc/self/environ", "rb") as file:
         block = file.read()
-    wanted = MARK + b"=" + ROOM.encode()
+    wanted = LIFE_VARIABLE + b"=" + PLACEHOLDER.encode()
     at = 0 if block.startswith(wanted + b"\0") else block.find(b"\0" + wanted + b"\0") + 1
     is_there = env_start > 0 and len(block) == env_end - env_start and block[at:].startswith(wanted + b"\0")
-    mark = (env_start + at + len(MARK) + 1, len(ROOM)) if is_there else (0, 0)
+    mark = (env_start + at + len(LIFE_VARIABLE) + 1, len(PLACEHOLDER)) if is_there else (0, 0)
     return ProcessTitle(command=(arg_start, arg_end - arg_start), mark=mark)

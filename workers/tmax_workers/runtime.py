@@ -28,7 +28,7 @@ from types import FrameType
 
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import bare, descendants, faults, masks, spill
 from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture
@@ -42,6 +42,7 @@ from tmax_workers.options import Options
 from tmax_workers.pane import Pane, speaks_utf8
 from tmax_workers.preload import Preloaded, preload
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
+from tmax_workers.proctitle import LIFE_VARIABLE
 from tmax_workers.stale import sources
 from tmax_workers.state_machine import WorkerStateMachine
 from tmax_workers.task_environment import TaskEnvironment
@@ -161,7 +162,6 @@ class Worker:
             ticks=start_ticks(pid),
             protocol=PROTOCOL,
             python=".".join(map(str, sys.version_info[:3])),
-            preloaded=self._preloaded.modules,
             missing=self._preloaded.missing,
         )
         state = WorkerStateMachine(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
@@ -239,8 +239,8 @@ class Worker:
         """A controller told us our name: say it in the pane; return what shell jobs find in their environment."""
         threads = who.threads or self._threads
         # The engine's mark, if it set one: by it everything this worker starts is found and ended after the worker's death.
-        mark = os.environb.get(b"TMAX_LIFE") or b"%d" % self._options.life
-        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), b"TMAX_LIFE": mark}
+        mark = os.environb.get(LIFE_VARIABLE) or b"%d" % self._options.life
+        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), LIFE_VARIABLE: mark}
         self._coordinator.inbox.put(self._chore(marks, threads))
         self._pane.say(header(who, self._options.life, self._preloaded.modules, threads))
         return marks | {name.encode(): value.encode() for name, value in env_for(threads).items()}

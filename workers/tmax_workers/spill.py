@@ -11,10 +11,10 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from tmax_pipes.durable_files import atomic_write
 from tmax_pipes.frame import Decoder, encode_many
 from tmax_pipes.messages import Done, Failed
 from tmax_pipes.pipe_errors import FrameError
-from tmax_pipes.private import open_private
 
 
 def path_of(state: str, life: int) -> str:
@@ -24,13 +24,7 @@ def path_of(state: str, life: int) -> str:
 
 def write(state: str, life: int, results: Sequence[Done | Failed]) -> None:
     """Keep ``results`` for the next controller.  Raises OSError when they cannot be written."""
-    path = path_of(state, life)
-    fd = open_private(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(fd, "wb") as file:
-        file.write(encode_many(results, 0))
-        file.flush()
-        os.fsync(fd)
-    os.rename(f"{path}.new", path)
+    atomic_write(path_of(state, life), encode_many(results, 0))
 
 
 def read(state: str, life: int) -> list[Done | Failed]:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
-from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
+from tmax_pipes.resource_limits import LIMITS, NUMBERS, getrlimit, setrlimit
 from tmax_workers.masks import SELDOM, SYNCHRONOUS, discard_pending
 from tmax_workers.memory import own_size_bytes
 from tmax_workers.threads import VARIABLES
@@ -204,7 +204,7 @@ class _OwnState:
         self.argv = list(sys.argv)
         self.recursion_limit = sys.getrecursionlimit()
         self._locale = locale.setlocale(locale.LC_ALL, None)
-        self._limits = {which: getrlimit(which) for which in limit_numbers()}
+        self._limits = {which: getrlimit(which) for which in NUMBERS}
 
     def set_locale(self, wanted: Surroundings) -> None:
         """As the submitter had it; as a program that has just started with its environment; or as here."""
@@ -244,11 +244,6 @@ class _OwnState:
         if which in (LIMITS["RLIMIT_AS"], LIMITS.get("RLIMIT_DATA", -1)):
             return own_size_bytes() + ROOM_BYTES
         return 0
-
-
-def limit_numbers() -> list[int]:
-    """Return the numbers of all resource limits of this system."""
-    return sorted(set(LIMITS.values()))
 
 
 def _same_but_folder(one: Surroundings, other: Surroundings) -> bool:

@@ -29,7 +29,7 @@ from typing import NoReturn
 
 import msgspec
 
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import zygote_child
 from tmax_workers.epoll_loop import ENDED, READ, WRITE, Loop
 from tmax_workers.options import BadOptions, parse

@@ -21,7 +21,7 @@ from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import TextIO
 
 import tmax_workers.__main__ as worker_main
-from tmax_workers.proctitle import MARK, ProcessTitle
+from tmax_workers.proctitle import LIFE_VARIABLE, ProcessTitle
 from tmax_workers.zygote_wire import ForkRequest
 
 
@@ -38,7 +38,7 @@ class Birth:
 
 def live(birth: Birth) -> int:
     """Be the worker; returns its exit code if it could not even start."""
-    birth.shown.show(birth.request.argv, birth.request.env.get(MARK, b""))
+    birth.shown.show(birth.request.argv, birth.request.env.get(LIFE_VARIABLE, b""))
     _name(birth.life)
     _reset_signals()
     _take_pane(birth.fds)

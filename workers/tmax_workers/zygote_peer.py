@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 
 from tmax_pipes.listening import listen_at
+from tmax_pipes.peer_credentials import peer_credentials
 from tmax_workers.zygote_wire import DESCRIPTORS, BadRequest, ForkRequest, request_in
 
 _BACKLOG = 4096
 _READ_BYTES = 256 * 1024
 _LINE_BYTES = 64 * 1024
-_CREDENTIALS = struct.Struct("3i")
 
 
 def listen(path: str) -> socket.socket:
@@ -45,8 +44,7 @@ class ZygotePeer:
     @property
     def is_ours(self) -> bool:
         """Whether the process at the other end belongs to our user."""
-        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return bool(_CREDENTIALS.unpack(raw)[1] == os.geteuid())
+        return peer_credentials(self._socket).uid == os.geteuid()
 
     def receive(self) -> bool:
         """Take in what is there; False when the other end has gone."""

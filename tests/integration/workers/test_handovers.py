@@ -129,7 +129,8 @@ def test_a_worker_that_starts_anew_keeps_its_folder_and_what_was_not_stored(benc
     assert bench.wire is not None
     bench.wire.close()
     hello = bench.greet(n=first.n + 1)
-    assert (hello.pid, hello.preloaded) == (bench.pid, ()), "the same process, with nothing preloaded"
+    assert hello.pid == bench.pid, "the same process"
+    assert b"\0--preload\0\0" in Path(f"/proc/{bench.pid}/cmdline").read_bytes(), "with nothing preloaded"
     assert hello.results == ((1, 1),), "nobody said that it is stored"
     bench.say(Stored(((1, 1),)), run(3, call(os.getcwd)))
     assert value_of(bench, 3) == str(folder)

@@ -89,13 +89,12 @@ from_worker = st.one_of(
         python=words,
         holding=st.lists(holdings, max_size=4).map(tuple),
         results=st.lists(keys, max_size=4).map(tuple),
-        preloaded=st.lists(words, max_size=3).map(tuple),
     ),
     st.builds(Started, task=ids, attempt=ids, at=seconds, group=counts),
     st.builds(Recalled, task=ids, attempt=ids, why=st.sampled_from(["asked", "stale", "drain"])),
     st.builds(Done, task=ids, attempt=ids, report=reports, result=bodies, form=st.sampled_from(["pickle", "json", "none"])),
     st.builds(Failed, task=ids, attempt=ids, report=reports, failure=failures),
-    st.builds(Beat, task=ids, attempt=ids, rss_bytes=counts, cpu_s=seconds, dropped_bytes=counts),
+    st.builds(Beat, task=ids, attempt=ids, rss_bytes=counts, cpu_s=seconds),
 )
 messages = st.one_of(to_worker, from_worker)
 epochs = st.integers(0, 2**32 - 1)

@@ -53,7 +53,7 @@ def why_of(decoder: Decoder, data: bytes) -> str:
     with pytest.raises(FrameError) as later:
         decoder.feed(STREAM)
     assert later.value.why == caught.value.why
-    assert decoder.waiting_bytes == 0
+    assert len(decoder._rest) == 0
     return caught.value.why
 
 
@@ -70,7 +70,7 @@ def test_stream_in_pieces(size: int) -> None:
     for at in range(0, len(STREAM), size):
         heard += decoder.feed(memoryview(STREAM)[at : at + size])
     assert heard == HEARD
-    assert decoder.waiting_bytes == 0
+    assert len(decoder._rest) == 0
 
 
 def test_pieces_may_be_reused_by_the_caller() -> None:
@@ -104,7 +104,7 @@ def test_every_truncation_waits_then_completes() -> None:
     for cut in range(len(frame)):
         decoder = Decoder("any")
         assert decoder.feed(frame[:cut]) == []
-        assert decoder.waiting_bytes == cut
+        assert len(decoder._rest) == cut
         assert decoder.feed(frame[cut:]) == [(3, SPOKEN[1])]
 
 

@@ -79,7 +79,7 @@ def test_a_line_of_ours_begins_on_a_line_of_its_own(screen: Screen):
         (Failure("signal", "killed", signal=63), "signal 63"),
         (Failure("exception", "ValueError: no\nmore"), "ValueError: no"),
         (Failure("timeout", "timed out after 3 s"), "timed out after 3 s"),
-        (Failure("exception", "\x1b[31m"), "[31m"),
+        (Failure("exception", "\x1b[31m"), "exception"),
         (Failure("refused", ""), "refused"),
     ],
 )
@@ -111,13 +111,12 @@ def test_after_a_flood_a_task_that_lasts_is_shown_within_a_second(screen: Screen
     assert "✔ 50" in screen.text(), "and its second has lines again"
 
 
-def test_what_the_terminal_does_not_take_waits_then_is_dropped_and_counted(screen: Screen):
+def test_what_the_terminal_does_not_take_waits_then_is_dropped(screen: Screen):
     size = fcntl.fcntl(screen.out, fcntl.F_GETPIPE_SZ)
     data = b"x" * (size + BUFFER_BYTES + 1000)
     screen.pane.write(data[: size + 100])
     assert screen.pane.wants_write
     screen.pane.write(data[size + 100 :])
-    assert screen.pane.dropped_bytes == 1000
     shown = 0
     while screen.pane.wants_write:
         shown += len(screen.text())
@@ -149,7 +148,7 @@ def test_without_a_terminal_nothing_happens():
 
 
 def test_nothing_a_terminal_could_obey_is_left():
-    assert plain("a\x1b[31mb\x9b\u202ec\u200bd\udcffe\tf\ng") == "a[31mbcde f g"
+    assert plain("a\x1b[31mb\x9b\u202ec\u200bd\udcffe\tf\ng") == "abcd\ufffde f g"
     assert len(plain("x" * 1000)) == 200
 
 

@@ -25,21 +25,11 @@ Caller: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any
 
 
 class TargetNotFound(WorkerError):
-    """A module or function a task names is not here."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(message)
+    """This worker cannot find a module or function that a task names."""
 
 
 class Unpicklable(WorkerError):
-    """A task's value cannot be sent."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(message)
+    """A task's result cannot be pickled."""
 
 
 @dataclass(slots=True, kw_only=True)

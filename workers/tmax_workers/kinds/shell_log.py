@@ -14,6 +14,7 @@ import errno
 import os
 import struct
 
+from tmax_pipes.durable_files import write_all
 from tmax_pipes.messages import TAIL_BYTES
 from tmax_pipes.private import open_private
 
@@ -97,13 +98,13 @@ class ShellLog:
         known = os.fstat(self._index_fd).st_size
         before = self._at
         try:
-            _write_all(self._index_fd, PART.pack(before, len(data)))
+            write_all(self._index_fd, PART.pack(before, len(data)))
             self._write(data)
         except OSError:
             # What is written there later is perhaps no stderr.
             os.ftruncate(self._index_fd, known)
             if self._at > before:
-                _write_all(self._index_fd, PART.pack(before, self._at - before))
+                write_all(self._index_fd, PART.pack(before, self._at - before))
             raise
 
     def _write(self, data: bytes) -> None:
@@ -119,9 +120,3 @@ class ShellLog:
             self._spans[-1] = before, known + length
         else:
             self._spans.append((at, length))
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

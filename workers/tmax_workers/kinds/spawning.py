@@ -23,11 +23,11 @@ from tmax_pipes.jobs import Body, Limits, ShellJob, Surroundings, decode_surroun
 from tmax_pipes.messages import Failure, Run
 from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.resource_limits import LIMITS, getrlimit, prlimit, setrlimit
+from tmax_workers.proctitle import LIFE_VARIABLE
 from tmax_workers.task_environment import USUAL_UMASK, change_folder
 from tmax_workers.threads import VARIABLES
 from tmax_workers.worker_errors import Refused
 
-LIFE = b"TMAX_LIFE"
 _PAGERS = (b"PAGER", b"GIT_PAGER", b"MANPAGER", b"SYSTEMD_PAGER")
 _LONGEST_ARGUMENT = 128 * 1024
 """Of the kernel (MAX_ARG_STRLEN)."""
@@ -106,7 +106,7 @@ def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, by
         # It has a terminal that nobody need look at: a pager would wait there for a key for ever.
         env |= dict.fromkeys((*_PAGERS, *(name for name in env if name.endswith(b"PAGER"))), b"cat")
     if job.keep_background:
-        env.pop(LIFE, None)  # the mark by which everything that a worker started is ended
+        env.pop(LIFE_VARIABLE, None)  # the engine ends every process that carries it
     return env
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 
+from tmax_pipes.peer_credentials import peer_credentials
 from tmax_workers.epoll_loop import Loop
 
 NOTHING = "/dev/null"
@@ -48,7 +48,7 @@ class Stdin:
         sock.setblocking(False)
         try:
             sock.connect(b"\0" + self._path[1:])
-            _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            uid = peer_credentials(sock).uid
         except BlockingIOError:
             sock.close()
             raise  # somebody listens, to too many others: nothing to read would be a lie

@@ -41,7 +41,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def sync(path: str) -> None:
+def sync(path: str | os.PathLike[str]) -> None:
     """Make a file's bytes, or the names in a folder, survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
