@@ -148,7 +148,7 @@ def bars(values: Sequence[float], width: int, height: int) -> tuple[str, ...]:
     shown = [0.0] * (width - len(shown)) + shown
     most = max(shown, default=0)
     steps = [0 if value <= 0 else max(1, round(value / most * height * 8)) for value in shown]
-    return tuple("".join(_block(step - floor * 8) for step in steps) for floor in reversed(range(height)))
+    return tuple("".join(_block(step - level * 8) for step in steps) for level in reversed(range(height)))
 
 
 def _block(step: int) -> str:

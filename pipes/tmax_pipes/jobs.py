@@ -33,7 +33,7 @@ STDLIB = "<stdlib>"
 """In ``Context.path``: where the interpreter's own standard library stands in the order of search."""
 
 
-class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
+class SubmitterEnvironment(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where and how a submitter runs: applied before a task and taken back after it."""
 
     cwd: bytes = b""
@@ -75,11 +75,11 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     """Makes the context one client's own; empty: programs with the same order of search share their workers."""
 
 
-class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, rename={"submitter_environment": "surroundings"}):
     """What a job of any kind may say of where and how it runs."""
 
-    surroundings: Body = b""
-    """An encoded ``Surroundings``, sent once for many tasks; fields of the job itself go before it."""
+    submitter_environment: Body = b""
+    """An encoded ``SubmitterEnvironment``, sent once for many tasks; fields of the job itself go before it."""
     umask: int | None = None
     limits: Limits = {}
     fresh: bool = False
@@ -175,20 +175,20 @@ def kind_of(job: Job) -> str:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_surroundings = msgspec.msgpack.Decoder(Surroundings)
+_submitter_environment = msgspec.msgpack.Decoder(SubmitterEnvironment)
 _context = msgspec.msgpack.Decoder(Context)
 
 
-def encode_surroundings(surroundings: Surroundings) -> bytes:
+def encode_submitter_environment(submitter_environment: SubmitterEnvironment) -> bytes:
     """Return them as bytes; equal ones give equal bytes."""
     # msgspec's own order takes keys of text alone.
-    env, limits = dict(sorted(surroundings.env.items())), dict(sorted(surroundings.limits.items()))
-    return _encode(msgspec.structs.replace(surroundings, env=env, limits=limits))
+    env, limits = dict(sorted(submitter_environment.env.items())), dict(sorted(submitter_environment.limits.items()))
+    return _encode(msgspec.structs.replace(submitter_environment, env=env, limits=limits))
 
 
-def decode_surroundings(data: bytes) -> Surroundings:
-    """Return what ``encode_surroundings`` was given.  Raises msgspec.MsgspecError for other bytes."""
-    return _surroundings.decode(data)
+def decode_submitter_environment(data: bytes) -> SubmitterEnvironment:
+    """Return what ``encode_submitter_environment`` was given.  Raises msgspec.MsgspecError for other bytes."""
+    return _submitter_environment.decode(data)
 
 
 def encode_context(context: Context) -> bytes:
@@ -214,5 +214,5 @@ def context_key(job: Job) -> str:
 
 def shared_digests(job: Job) -> list[str]:
     """Return the blobs that a job shares with others of its client; they must be kept for as long as the job may run, and no longer."""
-    bodies = (job.surroundings, job.function, job.context) if isinstance(job, PythonJob) else (job.surroundings,)
+    bodies = (job.submitter_environment, job.function, job.context) if isinstance(job, PythonJob) else (job.submitter_environment,)
     return [body.digest for body in bodies if isinstance(body, Blob)]

@@ -46,13 +46,13 @@ class ControllerLink:
     """The controller's memory of one worker life.
 
     A controller that was started again has none: it tells ``sent`` what its store says was sent, then uses
-    ``again`` like after any other loss.
+    ``to_resend`` like after any other loss.
     """
 
     __slots__ = ("_open", "_stop")
 
     def __init__(self) -> None:
-        # A dict of dicts keeps the order of first saying, by task and within a task: ``again`` is deterministic.
+        # A dict of dicts keeps the order of first saying, by task and within a task: ``to_resend`` is deterministic.
         self._open: dict[Key, dict[type[Message], Message]] = {}
         self._stop: Stop | None = None
 
@@ -67,15 +67,15 @@ class ControllerLink:
         """The worker does not have this attempt any more: nothing is to be said of it again."""
         self._open.pop(key, None)
 
-    def heard(self, message: Message) -> None:
+    def received(self, message: Message) -> None:
         """Forget what ``message`` acknowledges; unknown keys and other messages are harmless."""
         if isinstance(message, (Recalled, Done, Failed)):
             self.forget((message.task, message.attempt))
         elif isinstance(message, Started):
-            said = self._open.get((message.task, message.attempt), {})
-            said.pop(Run, None)
+            sent_messages = self._open.get((message.task, message.attempt), {})
+            sent_messages.pop(Run, None)
 
-    def again(self, hello: Hello) -> list[Message]:
+    def to_resend(self, hello: Hello) -> list[Message]:
         """Return what to say again after the first ``Hello`` of a connection, in the order it was first said.
 
         Nothing is forgotten by it: calling it twice returns the same.
@@ -83,11 +83,11 @@ class ControllerLink:
         held = {(one.task, one.attempt): one.state for one in hello.holding}
         results = frozenset(hello.results)
         messages: list[Message] = []
-        for key, said in self._open.items():
+        for key, sent_messages in self._open.items():
             if key in held:
-                messages += _wishes(said, held[key])
-            elif Run in said and not _is_unwanted(said) and key not in results:
-                messages.append(said[Run])
+                messages += _unread(sent_messages, held[key])
+            elif Run in sent_messages and not _is_unwanted(sent_messages) and key not in results:
+                messages.append(sent_messages[Run])
         if self._stop is not None:
             messages.append(self._stop)
         return messages
@@ -95,29 +95,29 @@ class ControllerLink:
     def given_back(self, hello: Hello) -> list[Recalled]:
         """Return the answers to ``Recall`` and ``Stop`` that were lost, or that the worker had no reason to give.
 
-        To be treated as if they had been heard, also by ``heard``: the worker does not have these tasks.
+        To be treated as if they had been heard, also by ``received``: the worker does not have these tasks.
         """
         known = {(one.task, one.attempt) for one in hello.holding}.union(hello.results)
         return [
             Recalled(task=key[0], attempt=key[1])
-            for key, said in self._open.items()
-            if Run in said and _is_unwanted(said) and key not in known
+            for key, sent_messages in self._open.items()
+            if Run in sent_messages and _is_unwanted(sent_messages) and key not in known
         ]
 
 
-def _is_unwanted(said: dict[type[Message], Message]) -> bool:
+def _is_unwanted(sent_messages: dict[type[Message], Message]) -> bool:
     """Whether the worker was told that it is not to begin this task."""
-    return Recall in said or Stop in said
+    return Recall in sent_messages or Stop in sent_messages
 
 
-def _wishes(said: dict[type[Message], Message], state: str) -> list[Message]:
+def _unread(sent_messages: dict[type[Message], Message], state: str) -> list[Message]:
     """What a worker that holds the task in this state has not read, or may not have read."""
     kinds: list[type[Message]] = [Stop]
     if state != "running":
         kinds.append(Recall)
-    if state == "asked" and Stop not in said:
+    if state == "asked" and Stop not in sent_messages:
         kinds.append(Go)
-    return [message for kind, message in said.items() if kind in kinds]
+    return [message for kind, message in sent_messages.items() if kind in kinds]
 
 
 def without_overtaken(messages: Sequence[Message]) -> list[Message]:
@@ -154,7 +154,7 @@ class WorkerLink:
         elif isinstance(message, Recalled):
             self._started.pop((message.task, message.attempt), None)
 
-    def heard(self, message: Message) -> None:
+    def received(self, message: Message) -> None:
         """Forget results that are ``Stored``; unknown keys and other messages are harmless."""
         if isinstance(message, Stored):
             for key in message.keys:
@@ -164,6 +164,6 @@ class WorkerLink:
         """Return the keys of the results kept, oldest first: what ``Hello.results`` names."""
         return tuple(self._results)
 
-    def again(self) -> list[Message]:
+    def to_resend(self) -> list[Message]:
         """Return what to say after the ``Hello`` of a new connection: tasks that have started, then results, oldest first."""
         return [*self._started.values(), *self._results.values()]

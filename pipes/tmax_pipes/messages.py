@@ -43,13 +43,13 @@ class Who(msgspec.Struct, frozen=True, tag="Who"):
     beat_s: float = 2.0
 
 
-class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True):
-    """Run this task after those already sent.  With ``ask`` the worker says ``Started`` and waits for ``Go``."""
+class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True, rename={"needs_go": "ask"}):
+    """Run this task after those already sent.  With ``needs_go`` the worker says ``Started`` and waits for ``Go``."""
 
     task: int
     attempt: int
     job: Job
-    ask: bool = False
+    needs_go: bool = False
     timeout_s: float = 0.0
     """0: no limit.  The worker ends the task itself; the controller only stands behind it."""
     grace_s: float = 10.0

@@ -32,7 +32,7 @@ _CODES = 512
 _CODE_BYTES = 64 * 1024
 
 
-class About(NamedTuple):
+class ModuleDescription(NamedTuple):
     """What a module says of itself."""
 
     file: str = ""
@@ -51,27 +51,29 @@ class Shipped:
     def __init__(self, parts: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]]) -> None:
         self.parts = parts
         """What is set in a module of this process, and what the pickle sets there."""
-        self._changes = _here.changes
+        self._changes = _registry.changes
 
     def is_current(self) -> bool:
         """Return whether all of them are still set: no other pickle has set another value since."""
-        if self._changes != _here.changes:
+        if self._changes != _registry.changes:
             if any(there.get(name) != digest for there, wanted in self.parts for name, digest in wanted.items()):
                 return False
-            self._changes = _here.changes
+            self._changes = _registry.changes
         return True
 
 
-class Space:
+class ClientModule:
     """The module of one client's functions in this process."""
 
-    def __init__(self, module: types.ModuleType, about: About, *, is_home: bool) -> None:
+    def __init__(self, module: types.ModuleType, about: ModuleDescription, *, is_home: bool) -> None:
         self.module = module
         self.about = about
         self.is_home = is_home
         self.applied: dict[str, bytes] = {}
         self._again: dict[str, Any] | None = None
-        self.is_argv_odd = not "".join(about.argv).isascii() and any("\ud800" <= letter <= "\udfff" for letter in "".join(about.argv))
+        self.has_surrogate_argv = not "".join(about.argv).isascii() and any(
+            "\ud800" <= letter <= "\udfff" for letter in "".join(about.argv)
+        )
         """A task's surroundings carry the words as they are at its submit, but only text."""
 
     def apply(self, shipped: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
@@ -82,7 +84,7 @@ class Space:
         _note(self.applied, digests)
         for name, value in shipped.items():
             if self.applied.get(name) != digests[name]:
-                _here.changes += name in self.applied
+                _registry.changes += name in self.applied
                 self.applied[name] = digests[name]
                 names[name] = value
 
@@ -92,9 +94,9 @@ class Space:
             return self.module.__dict__[name]
         if self._again is None:
             # What the context's import made belongs to the first client; a later run of the same program begins with its own.
-            made = _here.imported_mains.pop(self.about.importable, None)
+            made = _registry.imported_mains.pop(self.about.importable, None)
             self._again = import_main(*self.about.importable, self.about.argv) if made is None else made
-            _here.imported_mains.pop(self.about.importable, None)
+            _registry.imported_mains.pop(self.about.importable, None)
         if name not in self._again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
         return self._again[name]
@@ -118,13 +120,13 @@ def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, An
         sys.modules.update(before)
 
 
-class _Here:
+class _Registry:
     """What this process has of other clients' modules."""
 
     def __init__(self) -> None:
         self.token = ""
-        self.is_host = False
-        self.spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
+        self.is_worker = False
+        self.spaces: OrderedDict[tuple[str, str], ClientModule] = OrderedDict()
         self.codes: OrderedDict[bytes, tuple[Any, Shipped]] = OrderedDict()
         self.changes = 0
         """How often a shipped global or class was set to something else."""
@@ -132,16 +134,16 @@ class _Here:
         self.by_identity: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self.variables: dict[str, contextvars.ContextVar[Any]] = {}
-        self.main: Space | None = None
+        self.main: ClientModule | None = None
         self.imported_mains: dict[tuple[str, str], dict[str, Any]] = {}
         self.is_importing = False
 
 
-_here = _Here()
+_registry = _Registry()
 
 
 def _forget_token() -> None:
-    _here.token = ""  # a forked child is a client of its own: from now on its modules change apart
+    _registry.token = ""  # a forked child is a client of its own: from now on its modules change apart
 
 
 os.register_at_fork(after_in_child=_forget_token)
@@ -149,13 +151,13 @@ os.register_at_fork(after_in_child=_forget_token)
 
 def token() -> str:
     """Return the word by which functions of this process are known elsewhere."""
-    _here.token = _here.token or secrets.token_hex(8)
-    return _here.token
+    _registry.token = _registry.token or secrets.token_hex(8)
+    return _registry.token
 
 
-def host() -> None:
+def act_as_worker() -> None:
     """From now on a client's main module stands at ``sys.modules["__main__"]`` while its functions run: this process is a worker."""
-    _here.is_host = True
+    _registry.is_worker = True
 
 
 def import_main(file: str, module: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -163,78 +165,78 @@ def import_main(file: str, module: str, argv: Sequence[str]) -> dict[str, Any]:
 
     Once for each; raises what it raises.
     """
-    found = _here.imported_mains.get((file, module))
+    found = _registry.imported_mains.get((file, module))
     if found is None:
-        before, _here.is_importing = _here.is_importing, True
+        before, _registry.is_importing = _registry.is_importing, True
         try:
-            found = _here.imported_mains[file, module] = _run_again(file, module, argv)
+            found = _registry.imported_mains[file, module] = _run_again(file, module, argv)
         finally:
-            _here.is_importing = before
+            _registry.is_importing = before
     return found
 
 
 def is_importing_main() -> bool:
     """Return whether a client's main module is being imported here: what it starts outside of its guard is not to be started again."""
-    return _here.is_importing
+    return _registry.is_importing
 
 
-def main() -> Space | None:
+def main() -> ClientModule | None:
     """Return the main module that was last entered, if any."""
-    return _here.main
+    return _registry.main
 
 
-def enter(entered: Space | None) -> None:
+def enter(entered: ClientModule | None) -> None:
     """Make it ``__main__`` of this process, if this is a worker."""
-    if entered is not None and _here.is_host and not entered.is_home:
-        _here.main = entered
+    if entered is not None and _registry.is_worker and not entered.is_home:
+        _registry.main = entered
         sys.modules["__main__"] = entered.module
-        if entered.is_argv_odd:
+        if entered.has_surrogate_argv:
             sys.argv[:] = entered.about.argv
 
 
 # -- named in pickles ------------------------------------------------------------------------------
 
 
-def space(owner: str, name: str, about: tuple[Any, ...]) -> Space:
+def space(owner: str, name: str, about: tuple[Any, ...]) -> ClientModule:
     """Return the module ``name`` of that client; made, empty, when this is the first word of it."""
-    found = _here.spaces.get((owner, name))
+    found = _registry.spaces.get((owner, name))
     if found is None:
-        found = _here.spaces[owner, name] = _new_space(owner, name, About(*about))
-        if len(_here.spaces) > _SPACES:
-            _here.spaces.popitem(last=False)
-    _here.spaces.move_to_end((owner, name))
+        found = _registry.spaces[owner, name] = _new_space(owner, name, ModuleDescription(*about))
+        if len(_registry.spaces) > _SPACES:
+            _registry.spaces.popitem(last=False)
+    _registry.spaces.move_to_end((owner, name))
     if name == "__main__":
         enter(found)
     return found
 
 
-def _new_space(owner: str, name: str, about: About) -> Space:
+def _new_space(owner: str, name: str, about: ModuleDescription) -> ClientModule:
     there = sys.modules.get(name)
-    if owner == _here.token and there is not None:
-        return Space(there, about, is_home=True)
+    if owner == _registry.token and there is not None:
+        return ClientModule(there, about, is_home=True)
     module = types.ModuleType(name)
     if about.file:
         module.__file__ = about.file
     module.__package__ = about.package
     if about.importable[1]:  # ``multiprocessing`` asks it what a process it starts is to import
         module.__spec__ = importlib.util.spec_from_file_location(about.importable[1], about.file or about.importable[0])
-    if _here.is_host and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
+    if _registry.is_worker and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
         module.__dict__["__tmax_shipped__"] = True
         sys.modules[name] = module
-    return Space(module, about, is_home=False)
+    return ClientModule(module, about, is_home=False)
 
 
-def globals_of(of: Space) -> dict[str, Any]:
+def globals_of(of: ClientModule) -> dict[str, Any]:
     """Return the dictionary its functions have as globals."""
     return of.module.__dict__
 
 
-def module_of(of: Space) -> types.ModuleType:
+def module_of(of: ClientModule) -> types.ModuleType:
     """Return the module itself."""
     return of.module
 
 
-def set_module(_module: types.ModuleType, state: tuple[Space, Mapping[str, Any], Mapping[str, bytes]]) -> None:
+def set_module(_module: types.ModuleType, state: tuple[ClientModule, Mapping[str, Any], Mapping[str, bytes]]) -> None:
     """Give it what was shipped of it."""
     of, shipped, digests = state
     of.apply(shipped, digests)
@@ -245,43 +247,43 @@ def module_globals(name: str) -> dict[str, Any]:
     return importlib.import_module(name).__dict__
 
 
-def imported(of: Space, name: str) -> Any:
+def imported(of: ClientModule, name: str) -> Any:
     """Return a global of a main module by importing that."""
     return of.imported(name)
 
 
 def code(data: bytes) -> Any:
     """Return the function or class of this pickle; one that was made before is found again."""
-    kept = _here.codes.get(data)
+    kept = _registry.codes.get(data)
     if kept is not None and kept[1].is_current():
-        for part in kept[1].parts if _here.noting is not None else ():
+        for part in kept[1].parts if _registry.noting is not None else ():
             _note(*part)
         return kept[0]
     found, shipped = load(data)
     found = _its_global(found)
     if len(data) <= _CODE_BYTES:
-        _here.codes[data] = found, shipped
-        if len(_here.codes) > _CODES:
-            _here.codes.popitem(last=False)
+        _registry.codes[data] = found, shipped
+        if len(_registry.codes) > _CODES:
+            _registry.codes.popitem(last=False)
     return found
 
 
 def load(data: bytes) -> tuple[Any, Shipped]:
     """Unpickle; return also what was shipped with it, so that whoever keeps the object can find out when it has to be unpickled again."""
-    outer, parts = _here.noting, []  # type: ignore[var-annotated]
-    _here.noting = parts
+    outer, parts = _registry.noting, []  # type: ignore[var-annotated]
+    _registry.noting = parts
     try:
         found = pickle.loads(data)
     finally:
-        _here.noting = outer
+        _registry.noting = outer
     for part in parts:
         _note(*part)
     return found, Shipped(parts)
 
 
 def _note(there: Mapping[Any, bytes], wanted: Mapping[Any, bytes]) -> None:
-    if _here.noting is not None and wanted:
-        _here.noting.append((there, wanted))
+    if _registry.noting is not None and wanted:
+        _registry.noting.append((there, wanted))
 
 
 def _its_global(found: Any) -> Any:
@@ -313,7 +315,7 @@ def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
 
 def know_class(identity: str, cls: type) -> None:
     """Note that this is the class of this identity: unpickled here, it is found again."""
-    _here.by_identity[identity] = cls
+    _registry.by_identity[identity] = cls
 
 
 def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, plain: type | None, announcing: list[type]) -> type:
@@ -321,7 +323,7 @@ def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, 
 
     ``plain``: the metaclass that makes it, None: its own.  ``announcing``: bases whose ``__init_subclass__`` is not to be called.
     """
-    found = _here.by_identity.get(identity)
+    found = _registry.by_identity.get(identity)
     if found is not None:
         return found
     hooks = [(base, base.__dict__["__init_subclass__"]) for base in announcing if "__init_subclass__" in base.__dict__]
@@ -343,10 +345,10 @@ def set_class(cls: type, state: tuple[Any, ...]) -> None:
     setter, inner, digest, of, shipped, digests = state
     if of is not None and of.is_home:
         return
-    _note(_here.classes, {cls: digest})
-    if _here.classes.get(cls) != digest:
-        _here.changes += cls in _here.classes
-        _here.classes[cls] = digest
+    _note(_registry.classes, {cls: digest})
+    if _registry.classes.get(cls) != digest:
+        _registry.changes += cls in _registry.classes
+        _registry.classes[cls] = digest
         setter(cls, inner)
     if of is not None:
         of.apply(shipped, digests)
@@ -387,10 +389,10 @@ def weak_dict(cls: type, items: list[tuple[Any, Any]]) -> Any:
 
 def context_var(identity: str, name: str, default: tuple[Any, ...], value: tuple[Any, ...]) -> contextvars.ContextVar[Any]:
     """Return the variable of this identity, made and set when this is the first word of it."""
-    found = _here.variables.get(identity)
+    found = _registry.variables.get(identity)
     if found is None:
         found = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
-        _here.variables[identity] = found
+        _registry.variables[identity] = found
         if value:
             found.set(value[0])
     return found

@@ -51,10 +51,10 @@ def publish(runtime: str | Path, place: Rendezvous) -> None:
     Not synced: the runtime folder does not survive a reboot, and neither does what it speaks of.
     """
     new = Path(runtime) / f".life-{place.life}.{place.n}"
-    told = msgspec.structs.replace(place, folder=Path(place.folder).name)
+    record = msgspec.structs.replace(place, folder=Path(place.folder).name)
     fd = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "wb") as file:
-        file.write(msgspec.json.encode(told))
+        file.write(msgspec.json.encode(record))
     new.rename(_record_of(runtime, place.life))
 
 

@@ -39,7 +39,7 @@ class SocketTransport:
         self._piece = bytearray()
         self._rest = bytearray()
         self._view = memoryview(bytearray(_READ_BYTES))
-        self._heard: tuple[Lane, ...] = tuple(lane for lane in _LANES if lane not in _WRITES[role])
+        self._read_lanes: tuple[Lane, ...] = tuple(lane for lane in _LANES if lane not in _WRITES[role])
 
     def read(self) -> list[tuple[Lane, bytes]]:
         """As ``Transport.read``."""
@@ -63,7 +63,7 @@ class SocketTransport:
         if len(self._rest) < _PIECE.size:
             return False
         number, size = _PIECE.unpack_from(self._rest)
-        if number >= len(_LANES) or _LANES[number] not in self._heard or size > _PIECE_BYTES:
+        if number >= len(_LANES) or _LANES[number] not in self._read_lanes or size > _PIECE_BYTES:
             raise FrameError("magic", f"lane {number} with a piece of {size} bytes")
         end = _PIECE.size + size
         if len(self._rest) < end:

@@ -12,7 +12,7 @@ from tmax_pipes.frame import Decoder, Kind, encode
 from tmax_pipes.messages import Message
 from tmax_pipes.transport import Lane, Role, Transport, lane_of
 
-_HEARD: dict[Role, Kind] = {"controller": "from_worker", "worker": "to_worker"}
+_RECEIVED: dict[Role, Kind] = {"controller": "from_worker", "worker": "to_worker"}
 
 
 class Wire:
@@ -25,18 +25,18 @@ class Wire:
     def __init__(self, transport: Transport, role: Role, epoch: int = 0) -> None:
         self.transport = transport
         self.epoch = epoch
-        self._kind = _HEARD[role]
+        self._kind = _RECEIVED[role]
         self._decoders: dict[Lane, Decoder] = {}
-        self._unsaid: dict[Lane, list[bytes]] = {}
+        self._unsent: dict[Lane, list[bytes]] = {}
 
-    def say(self, *messages: Message) -> None:
+    def send(self, *messages: Message) -> None:
         """Keep these messages for the next ``flush``: many small frames then share one write.
 
         Raises FrameError(``length``) for a message that fits no frame.  It is framed here and not in ``flush``, so that
         the error meets who said it: ending the connection would not help, it would be said again on the next one.
         """
         for message in messages:
-            self._unsaid.setdefault(lane_of(message), []).append(encode(message, self.epoch))
+            self._unsent.setdefault(lane_of(message), []).append(encode(message, self.epoch))
 
     def flush(self) -> None:
         """Write what was said, control before tasks; what does not fit stays queued (``transport.wants_write``).
@@ -44,21 +44,21 @@ class Wire:
         Raises ConnectionEnded as the transport does.
         """
         self.transport.flush()
-        for lane in sorted(self._unsaid):
-            self.transport.write(lane, b"".join(self._unsaid.pop(lane)))
+        for lane in sorted(self._unsent):
+            self.transport.write(lane, b"".join(self._unsent.pop(lane)))
 
-    def hear(self) -> list[tuple[int, Message]]:
+    def receive(self) -> list[tuple[int, Message]]:
         """Return the (epoch, message) of every whole frame that has arrived; an empty list: nothing now.
 
         Raises ConnectionEnded, or FrameError; after either the connection is over.
         """
-        heard: list[tuple[int, Message]] = []
+        received: list[tuple[int, Message]] = []
         for lane, data in self.transport.read():
             decoder = self._decoders.get(lane)
             if decoder is None:
                 decoder = self._decoders[lane] = Decoder(self._kind)
-            heard += decoder.feed(data)
-        return heard
+            received += decoder.feed(data)
+        return received
 
     def close(self) -> None:
         """Close the transport; twice is harmless."""

@@ -23,7 +23,7 @@ from tmax.reactor import Reactor
 from tmax_pipes.proc_stat import start_ticks
 from tmax_workers.proctitle import LIFE_VARIABLE, PLACEHOLDER
 from tmax_workers.threads import env_for
-from tmax_workers.zygote_wire import End, FromZygote, Greet, ToZygote, ZygoteReady, from_zygote, line_of
+from tmax_workers.zygote_wire import End, FromZygote, RequestStatus, ToZygote, ZygoteReady, from_zygote, line_of
 
 _READ_BYTES = 256 * 1024
 _FD = 3
@@ -71,7 +71,7 @@ class ZygoteLink:
         on_said: Callable[[ZygoteLink, FromZygote], None],
         on_lost: Callable[[ZygoteLink], None],
     ) -> None:
-        """Connect and say ``Greet``.  OSError when nobody listens."""
+        """Connect and say ``RequestStatus``.  OSError when nobody listens."""
         self._reactor = reactor
         self._on_said = on_said
         self._on_lost = on_lost
@@ -90,7 +90,7 @@ class ZygoteLink:
             raise
         self._socket.setblocking(False)
         reactor.on_readable(self._socket.fileno(), self._on_readable)
-        self.say(Greet())
+        self.say(RequestStatus())
 
     @property
     def is_open(self) -> bool:

@@ -44,8 +44,8 @@ def explain(error: sqlite3.Error, layout: Layout) -> StoreError:
         return full(layout)
     if code in RIGHTS:
         return StoreError(f"{layout.database} cannot be written: {error}", hint=f"check the rights and the disk of {layout.state}")
-    told = f" ({name})" if name else ""
-    return StoreError(f"{layout.database}: {error}{told}", hint="check the disk (dmesg), then start tmax again: nothing accepted is lost")
+    detail = f" ({name})" if name else ""
+    return StoreError(f"{layout.database}: {error}{detail}", hint="check the disk (dmesg), then start tmax again: nothing accepted is lost")
 
 
 def full(layout: Layout) -> StorageFull:

@@ -31,7 +31,7 @@ class TaskCancelled(BaseException):
 class InterruptGate:
     """Lets ``TaskCancelled`` into the user's code of one task, at most once, and nowhere else.
 
-    Made on the main thread; ``open`` and ``close`` are called there, ``ask`` on the IO thread.
+    Made on the main thread; ``open`` and ``close`` are called there, ``request`` on the IO thread.
     """
 
     def __init__(self) -> None:
@@ -46,29 +46,29 @@ class InterruptGate:
         self.reached = False
         self._inside = key
         if self._wanted is not None:
-            self._let_in()
+            self._raise_if_inside()
 
     def close(self) -> None:
         """The user's code has ended."""
         self._inside = None
 
-    def ask(self, key: Key) -> None:
+    def request(self, key: Key) -> None:
         """Interrupt this task, if it is inside, or as soon as it is."""
         self._wanted = key
         signal.pthread_kill(self._main, signal.SIGUSR1)
 
-    def again(self, key: Key) -> bool:
+    def repeat(self, key: Key) -> bool:
         """Signal once more if this task was asked to end and has not been reached; return whether it was so."""
-        waits = self._wanted == key
-        if waits:
+        is_pending = self._wanted == key
+        if is_pending:
             signal.pthread_kill(self._main, signal.SIGUSR1)
-        return waits
+        return is_pending
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Handle SIGUSR1 on the main thread."""
-        self._let_in()
+        self._raise_if_inside()
 
-    def _let_in(self) -> None:
+    def _raise_if_inside(self) -> None:
         if self._inside is not None and self._inside == self._wanted:
             self._inside = self._wanted = None
             self.reached = True

@@ -33,7 +33,7 @@ from tmax_pipes.brief_calls import io_signal, seek_to_end
 from tmax_pipes.messages import TAIL_BYTES
 from tmax_pipes.private import open_private
 
-LOOK_BYTES = 128 * 1024
+SHOWN_BYTES = 128 * 1024
 """At most so much of what was printed is copied to the pane at once; the log always has all of it."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -96,7 +96,7 @@ def _scratch_of(logs: str, life: int) -> str:
 class Capture:
     """Owns descriptors 1 and 2 of this process.
 
-    ``begin`` and ``end`` are called on the main thread, ``look`` on the IO thread; a lock is between them.
+    ``begin`` and ``end`` are called on the main thread, ``read_new`` on the IO thread; a lock is between them.
     ``watch`` is told each file that may grow from now on.
     """
 
@@ -136,7 +136,7 @@ class Capture:
             self._task = 0
             return NOTHING
         with self._lock:
-            return self._settle()
+            return self._finish()
 
     def close(self) -> None:
         """Remove the scratch file; what is printed afterwards is lost."""
@@ -145,7 +145,7 @@ class Capture:
 
     # -- IO thread ---------------------------------------------------------------------------------
 
-    def look(self) -> bytes:
+    def read_new(self) -> bytes:
         """Return what was printed since the last call and is to be shown: its last LOOK_BYTES."""
         with self._lock:
             size = fstat(self._fd).st_size
@@ -162,7 +162,7 @@ class Capture:
         """Whether 1 and 2 still are the file that was opened here; False when the task closed or redirected them."""
         return io_signal(1) == _MARK == io_signal(2)
 
-    def _settle(self) -> Printed:
+    def _finish(self) -> Printed:
         size = seek_to_end(self._fd)  # again: another thread or a child may have printed before a look that came first
         unshown = self._unshown(size)
         own = max(0, size - self._base)  # the task may have cut it
@@ -186,7 +186,7 @@ class Capture:
 
     def _unshown(self, size: int) -> bytes:
         shown = min(self._shown, size)  # a task can truncate the file: ``echo > /dev/stderr`` of a child does
-        start = max(shown, size - LOOK_BYTES)
+        start = max(shown, size - SHOWN_BYTES)
         data = pread(self._fd, size - start, start)
         self._shown = start + len(data)
         return data

@@ -22,14 +22,14 @@ def cpu_quota(mount: Path = MOUNT, own: Path = OWN) -> float | None:
     return min(found, default=None)
 
 
-def memory_room_bytes(mount: Path = MOUNT, own: Path = OWN) -> int | None:
+def memory_available_bytes(mount: Path = MOUNT, own: Path = OWN) -> int | None:
     """Bytes this group may still take before the kernel kills in it; None when there is no limit.
 
     File pages that the kernel can drop at once (``inactive_file``) count as free.
     """
     found = [
-        *_rooms(_folders(mount, _path(own, "")), "memory.max", "memory.current"),
-        *_rooms(_folders(mount / "memory", _path(own, "memory")), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        *_available(_folders(mount, _path(own, "")), "memory.max", "memory.current"),
+        *_available(_folders(mount / "memory", _path(own, "memory")), "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ]
     return min(found, default=None)
 
@@ -49,7 +49,7 @@ def _quotas_v1(mount: Path, own: Path) -> Iterator[float]:
                 yield quota / period
 
 
-def _rooms(folders: Iterator[Path], limit_name: str, used_name: str) -> Iterator[int]:
+def _available(folders: Iterator[Path], limit_name: str, used_name: str) -> Iterator[int]:
     for folder in folders:
         limit, used = _number(folder / limit_name), _number(folder / used_name)
         # Version 1 writes "no limit" as a number near 2**63.

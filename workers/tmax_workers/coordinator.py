@@ -28,7 +28,7 @@ from tmax_pipes.messages import Done, Failed, Message, Run, Who
 from tmax_pipes.pipe_errors import ConnectionEnded
 from tmax_pipes.wire import Wire
 from tmax_workers.state_machine import WorkerStateMachine
-from tmax_workers.worker_events import Begin, Do, Event, JobEnded, Send, StaleFound, UsedUp
+from tmax_workers.worker_events import Begin, Event, Instruction, JobEnded, Send, StaleFound, UsedUp
 
 SHORT_S = 0.001
 """A task shorter than this does not wake the IO thread when another one follows at once."""
@@ -46,7 +46,7 @@ class Coordinator:
         self.state = state
         self.lock = threading.Lock()
         self.inbox: SimpleQueue[Work] = SimpleQueue()
-        self.orders: deque[Do] = deque()
+        self.orders: deque[Instruction] = deque()
         self.notes: deque[Note] = deque()
         self.wire: Wire | None = None
         """The connection, once ``Who`` was read on it; None: what is said is dropped."""
@@ -68,7 +68,7 @@ class Coordinator:
                 break  # what still came in with the last words is for the next worker
             for do in self.state.handle(event, monotonic()):
                 if isinstance(do, Send):
-                    self._say(do.message)
+                    self._send(do.message)
                     if isinstance(do.message, (Done, Failed)) and not isinstance(event, (Who, Run)):
                         self.notes.append(do.message)  # after Who and Run it is only said again
                 elif isinstance(do, Begin) and not isinstance(do.run.job, ShellJob):
@@ -132,15 +132,15 @@ class Coordinator:
         except ConnectionEnded:
             self.wire, self.broken = None, True
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Say something that the state need not know (a heartbeat)."""
         with self.lock:
-            self._say(message)
+            self._send(message)
             self.flush()
 
-    def _say(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         if self.wire is not None:
-            self.wire.say(message)
+            self.wire.send(message)
 
     def _is_behind(self) -> bool:
         return self.broken or (self.wire is not None and self.wire.transport.wants_write)

@@ -111,16 +111,16 @@ class TreeEnding:
     """The end of everything that descends from this process, in steps.
 
     Call ``step`` until it returns True: at once, when one of ``fds`` is readable, and at ``deadline``.
-    ``grace_s`` None: KILL only by ``kill``.  ``asked_group``: a process group that has had its TERM already.
+    ``grace_s`` None: KILL only by ``kill``.  ``terminated_group``: a process group that has had its TERM already.
     """
 
-    def __init__(self, grace_s: float | None = GRACE_S, spare: Collection[int] = (), asked_group: int = 0) -> None:
+    def __init__(self, grace_s: float | None = GRACE_S, spare: Collection[int] = (), terminated_group: int = 0) -> None:
         self.left: list[int] = []
         """Children that would not end: not ours to signal, or hanging in the kernel."""
         self._spare = frozenset(spare)
-        self._asked_group = asked_group
-        self._asked: set[int] = set()
-        self._beyond: set[int] = set()
+        self._terminated_group = terminated_group
+        self._terminated: set[int] = set()
+        self._not_permitted: set[int] = set()
         self._pidfds: dict[int, int] = {}
         self._kill_at = None if grace_s is None else time.monotonic() + grace_s
         self._give_up_at: float | None = None
@@ -144,9 +144,9 @@ class TreeEnding:
         now = time.monotonic()
         if self._give_up_at is None and self._kill_at is not None and now >= self._kill_at:
             self._give_up_at = now + _KILL_WAIT_S
-        running = self._look()
+        running = self._running_now()
         self._signal_all(running)
-        awaited = [pid for pid in running if pid not in self._beyond]
+        awaited = [pid for pid in running if pid not in self._not_permitted]
         if not awaited or (self._give_up_at is not None and now >= self._give_up_at):
             self.left = running
             self.close()
@@ -154,7 +154,7 @@ class TreeEnding:
         self._watch(awaited)
         return False
 
-    def _look(self) -> list[int]:
+    def _running_now(self) -> list[int]:
         """Return who runs; when nobody does, all have been reaped."""
         while True:
             reap(self._spare)
@@ -170,14 +170,14 @@ class TreeEnding:
         for pid, parent in list(_tree(running, os.getpid(), self._spare)):
             if kills:
                 permitted = _signal(pid, parent, signal.SIGKILL, 0)
-            elif pid in self._asked:
+            elif pid in self._terminated:
                 continue
             else:
-                self._asked.add(pid)
-                permitted = _signal(pid, parent, signal.SIGTERM, self._asked_group)
+                self._terminated.add(pid)
+                permitted = _signal(pid, parent, signal.SIGTERM, self._terminated_group)
                 _signal(pid, parent, signal.SIGCONT, 0)  # a stopped process acts on TERM only when it runs again
             if not permitted:
-                self._beyond.add(pid)
+                self._not_permitted.add(pid)
 
     def _watch(self, running: Collection[int]) -> None:
         for pid in self._pidfds.keys() - set(running):
@@ -204,10 +204,10 @@ def _is_controller(pid: int) -> bool:
     """Whether this is the controller of a swarm: it serves others beside the task whose command started it."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
+            arguments = file.read().split(b"\0")
     except OSError:
         return False
-    return _CONTROLLER in itertools.pairwise(words)
+    return _CONTROLLER in itertools.pairwise(arguments)
 
 
 def _tree(roots: Iterable[int], parent: int, spare: Collection[int]) -> Iterator[tuple[int, int]]:

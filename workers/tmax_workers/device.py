@@ -73,8 +73,8 @@ def available_bytes(device: Device) -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    room = cgroup.memory_room_bytes()
-    return free if room is None else min(free, room)
+    group_free = cgroup.memory_available_bytes()
+    return free if group_free is None else min(free, group_free)
 
 
 def cpu_name() -> str:

@@ -11,13 +11,13 @@ Handler: TypeAlias = Callable[[int], None]
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
-ENDED = select.EPOLLHUP | select.EPOLLERR
+HANG_UP = select.EPOLLHUP | select.EPOLLERR
 
 _LONGEST_S = 86_400.0
 """epoll refuses what does not fit its milliseconds; waking early is free."""
 
 
-class Loop:
+class EpollLoop:
     """Owned by the IO thread; made and closed there or before it starts."""
 
     def __init__(self) -> None:

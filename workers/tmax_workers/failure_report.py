@@ -28,16 +28,18 @@ def failure_of(error: BaseException, blob_folder: str) -> Failure:
     if isinstance(error, Refused):
         return Failure("refused", error.message, hint=error.hint)
     if isinstance(error, TargetNotFound):
-        return Failure("notfound", error.message, traceback=_told(error.__cause__), hint=error.hint)
+        return Failure("notfound", error.message, traceback=_traceback_text(error.__cause__), hint=error.hint)
     if isinstance(error, Unpicklable):
-        return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
+        return Failure("unpicklable", error.message, traceback=_traceback_text(error.__cause__), hint=error.hint)
     if isinstance(error, TaskCancelled):
-        return Failure("cancelled", "cancelled", traceback=_told(error))
+        return Failure("cancelled", "cancelled", traceback=_traceback_text(error))
     if isinstance(error, InitializerRaised):
-        return Failure("initializer", error.args[0], traceback=_told(error.__cause__), hint="look at the initializer of this executor")
+        return Failure(
+            "initializer", error.args[0], traceback=_traceback_text(error.__cause__), hint="look at the initializer of this executor"
+        )
     if isinstance(error, BlobError):
         return Failure("refused", f"the task's body cannot be read: {error}")
-    return Failure("exception", _message(error), traceback=_told(error), error=_packed(error, blob_folder))
+    return Failure("exception", _message(error), traceback=_traceback_text(error), error=_pickled(error, blob_folder))
 
 
 def exit_code_of(error: SystemExit) -> int:
@@ -56,7 +58,7 @@ def exit_code_of(error: SystemExit) -> int:
 
 def exit_of(error: SystemExit, code: int, blob_folder: str) -> Failure:
     """Return what is told of a task that left by ``sys.exit`` with this status, other than 0."""
-    return Failure("exit", f"exit {code}", exit_code=code, error=_packed(error, blob_folder))
+    return Failure("exit", f"exit {code}", exit_code=code, error=_pickled(error, blob_folder))
 
 
 def end_child(error: BaseException | None) -> int:
@@ -67,7 +69,7 @@ def end_child(error: BaseException | None) -> int:
             code = exit_code_of(error)
         elif error is not None:
             code = 1
-            print(_told(error), end="", file=sys.stderr)
+            print(_traceback_text(error), end="", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
     except Exception:  # streams of the task's own making may do anything
@@ -99,25 +101,25 @@ def _message(error: BaseException) -> str:
     return (f"{name}: {text}" if text else name)[:MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
 
 
-def _told(error: BaseException | None) -> str:
+def _traceback_text(error: BaseException | None) -> str:
     if error is None:
         return ""
     try:
-        lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
+        lines = traceback.format_exception(type(error), error, _without_own_frames(error.__traceback__))
     except Exception as failed:  # a user's exception may do anything when it is formatted
         return f"{type(error).__name__} (its traceback could not be made: {type(failed).__name__})"
     text = "".join(lines).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= TRACEBACK_CHARS else f"{text[: TRACEBACK_CHARS // 2]}\n...\n{text[-TRACEBACK_CHARS // 2 :]}"
 
 
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
+def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from where our code calls theirs; none when it never left ours: a wrong argument, or a function written in C."""
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _OWN:
         trace = trace.tb_next
     return trace
 
 
-def _packed(error: BaseException, blob_folder: str) -> Body | None:
+def _pickled(error: BaseException, blob_folder: str) -> Body | None:
     """The exception itself, when it survives the journey there and back."""
     try:
         data = _dump(error)

@@ -27,11 +27,11 @@ from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture, append_to_log
 from tmax_workers.controller_connection import ControllerConnection
 from tmax_workers.coordinator import Coordinator
-from tmax_workers.epoll_loop import ENDED, READ, WRITE, Loop
-from tmax_workers.kinds.shell import NotStarted, ShellPlace, ShellRun
+from tmax_workers.epoll_loop import HANG_UP, READ, WRITE, EpollLoop
+from tmax_workers.kinds.shell import NotStarted, ShellRun, ShellSettings
 from tmax_workers.memory import own_rss_bytes, own_usage
-from tmax_workers.pane import Pane, plain
-from tmax_workers.stale import Sources
+from tmax_workers.pane import Pane, printable_label
+from tmax_workers.stale import SourceFiles
 from tmax_workers.terminal import CancelConfirmation, Terminal
 from tmax_workers.worker_events import (
     Begin,
@@ -41,21 +41,21 @@ from tmax_workers.worker_events import (
     Event,
     ExitWorker,
     JobEnded,
-    Keep,
     KillTask,
     PaneCancel,
     PaneLost,
+    SpillResults,
     StaleFound,
     Terminated,
     TimeElapsed,
     Unreported,
 )
 
-LOOK_S = 0.02
+COPY_INTERVAL_S = 0.02
 """Output of a task is copied to the pane at most so often."""
-SHORT_LOOK_S = 0.02
+SHORT_TASK_WAKE_S = 0.02
 """While tasks follow one another without a word to this thread, it looks so often which one runs."""
-ASK_AGAIN_S = 0.05
+REPEAT_CANCEL_S = 0.05
 """A task that was asked to end is signalled so often until the interpreter has acted on it (``cancel.py`` says why)."""
 FIRST_BEAT_S = 0.1
 """A task that ends sooner needs no heartbeat."""
@@ -68,13 +68,13 @@ class IoThread:
         self,
         *,
         coordinator: Coordinator,
-        loop: Loop,
+        loop: EpollLoop,
         inotify: Inotify,
         capture: Capture,
         terminal: Terminal,
         pane: Pane,
         gate: InterruptGate,
-        sources: Sources,
+        sources: SourceFiles,
         signal_fd: int,
         on_who: Callable[[Who], dict[bytes, bytes]],
         on_command: Callable[[], Mapping[bytes, bytes]],
@@ -101,16 +101,16 @@ class IoThread:
         self._logs = logs
         self._blobs = blobs
         self._env: dict[bytes, bytes] = {}
-        self._offer = CancelConfirmation()
+        self._confirmation = CancelConfirmation()
         self._shell: ShellRun | None = None
         self._connection: ControllerConnection | None = None
         self._control_watch: FolderWatch | None = None
-        self._look_at: float | None = None
-        self._ask_again_at: float | None = None
+        self._copy_at: float | None = None
+        self._repeat_cancel_at: float | None = None
         self._beat_s = 2.0
         self._beat_at: float | None = None
-        self._told_busy = False
-        self._left = False
+        self._reported_busy = False
+        self._has_left = False
 
     def start(self, rt: str, life: int, control: str, made: int = 0) -> None:
         """Publish, announce, and begin to listen.  Called before the thread runs.  ``made``: connections of this life until now."""
@@ -119,13 +119,13 @@ class IoThread:
             folder = os.path.dirname(os.path.abspath(control))
             self._control_watch = FolderWatch(self._inotify, folder, IN_CREATE | IN_MOVED_TO)
             self._control_watch.arm()
-            loop.add(self._inotify.fd, lambda _events: self._changed())
+            loop.add(self._inotify.fd, lambda _events: self._files_changed())
         loop.add(self._coordinator.wake_fd, lambda _events: None)
         loop.add(self._signal_fd, lambda _events: self._signalled())
         if self._pane.fd >= 0:
             loop.add(self._pane.fd, self._pane_ready, 0)
         self._connection = ControllerConnection(
-            loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None, made=made
+            loop, rt, life, control, on_ready=self._receive, is_woken=self._control_watch is not None, made=made
         )
         self._connection.open()
 
@@ -136,7 +136,7 @@ class IoThread:
 
     def run(self) -> None:
         """Turn until the worker leaves."""
-        while not self._left:
+        while not self._has_left:
             self._loop.turn(self._wait_s(time.monotonic()))
             self._coordinator.awake()
             if self._signals:
@@ -154,7 +154,7 @@ class IoThread:
 
     def _wait_s(self, now: float) -> float | None:
         assert self._connection is not None
-        times = [self._pane.deadline(), self._connection.deadline(), self._look_at, self._beat_at, self._ask_again_at]
+        times = [self._pane.deadline(), self._connection.deadline(), self._copy_at, self._beat_at, self._repeat_cancel_at]
         if self._shell is not None:
             times.append(self._shell.deadline())
         with self._coordinator.lock:
@@ -166,7 +166,7 @@ class IoThread:
         """The main thread may go from task to task without waking us; look soon which one it is in, until one lasts."""
         state = self._coordinator.state
         since = state.running_since
-        return now + SHORT_LOOK_S if since is not None and state.queue and now - since < SHORT_LOOK_S else None
+        return now + SHORT_TASK_WAKE_S if since is not None and state.queue and now - since < SHORT_TASK_WAKE_S else None
 
     def _after_turn(self, now: float) -> None:
         assert self._connection is not None
@@ -185,31 +185,31 @@ class IoThread:
         if coordinator.broken:
             self._reconnect()
         self._follow_orders()
-        self._ask_again(now)
+        self._repeat_cancel(now)
         self._show_notes(now)
-        if self._pane.lost and not self._left:
-            self._pane_is_gone()
+        if self._pane.lost and not self._has_left:
+            self._pane_was_lost()
         self._beat(now)
 
     # -- connection --------------------------------------------------------------------------------
 
-    def _heard(self) -> None:
+    def _receive(self) -> None:
         assert self._connection is not None
         try:
-            heard = self._connection.hear()
+            received = self._connection.receive()
         except ConnectionEnded:
             self._reconnect()
             return
-        if not heard:
+        if not received:
             return
-        if any(_may_be_python(message) for _, message in heard) and self._sources.changed():
+        if any(_may_be_python(message) for _, message in received) and self._sources.changed():
             self._coordinator.arrived(StaleFound())
         batch: list[Event] = []
-        for epoch, message in heard:
+        for epoch, message in received:
             if isinstance(message, Who):
                 self._coordinator.arrived(*batch)
                 batch.clear()
-                if not self._answer(message):
+                if not self._accept(message):
                     return
             elif self._coordinator.wire is None or epoch != self._coordinator.wire.epoch:
                 # Another controller's life, or one that did not say who it is: not a word more from there.
@@ -219,11 +219,11 @@ class IoThread:
                 batch.append(cast("ToWorker", message))  # the decoder lets nothing else through
         self._coordinator.arrived(*batch)
 
-    def _answer(self, who: Who) -> bool:
+    def _accept(self, who: Who) -> bool:
         """Take this controller as ours; False when it has gone in the meantime."""
         assert self._connection is not None
         try:
-            wire = self._connection.answer(who.epoch)
+            wire = self._connection.accept(who.epoch)
         except ConnectionEnded:
             self._reconnect()
             return False
@@ -247,7 +247,7 @@ class IoThread:
     # -- orders ------------------------------------------------------------------------------------
 
     def _follow_orders(self) -> None:
-        while self._coordinator.orders and not self._left:
+        while self._coordinator.orders and not self._has_left:
             order = self._coordinator.orders.popleft()
             if isinstance(order, Begin):
                 self._begin_shell(order.run)
@@ -255,14 +255,14 @@ class IoThread:
                 if self._shell is not None:
                     self._shell.cancel()
                 else:
-                    self._gate.ask((order.task, order.attempt))
-                    self._ask_again_at = time.monotonic() + ASK_AGAIN_S
+                    self._gate.request((order.task, order.attempt))
+                    self._repeat_cancel_at = time.monotonic() + REPEAT_CANCEL_S
             elif isinstance(order, KillTask):
                 if self._shell is not None:
                     self._shell.kill()
             elif isinstance(order, Unreported):
                 self._keep_output(order.outcome)
-            elif isinstance(order, Keep):
+            elif isinstance(order, SpillResults):
                 self._on_keep()
             elif isinstance(order, ExitWorker):
                 self._leave(order)
@@ -271,7 +271,7 @@ class IoThread:
         self._coordinator.notes.append(run)
         self._show_notes(time.monotonic())
         size = self._terminal.size()
-        place = ShellPlace(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
+        place = ShellSettings(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
         self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_started, self._shell_ended)
         try:
             self._shell.begin()
@@ -289,7 +289,7 @@ class IoThread:
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
         if outcome.report.lost_bytes:
-            self._pane.say(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no room")
+            self._pane.show_line(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no room")
         self._signalled()  # a TERM that is here already came first, and may be what ended the command too
         self._coordinator.arrived(JobEnded(outcome))
 
@@ -299,13 +299,13 @@ class IoThread:
             try:
                 append_to_log(self._logs, outcome.task, outcome.report.tail)
             except OSError as error:
-                self._pane.say(f"what task {outcome.task} printed is lost: {error}")
+                self._pane.show_line(f"what task {outcome.task} printed is lost: {error}")
 
     def _leave(self, order: ExitWorker) -> None:
         assert self._connection is not None
-        self._left = True
+        self._has_left = True
         self._show_notes(time.monotonic())
-        self._pane.say(f"worker leaves: {order.why}")
+        self._pane.show_line(f"worker leaves: {order.why}")
         self._terminal.settle()
         with self._coordinator.lock:
             self._coordinator.flush()
@@ -314,13 +314,13 @@ class IoThread:
         self._capture.close()
         self._on_exit(order)
 
-    def _ask_again(self, now: float) -> None:
-        if self._ask_again_at is None or now < self._ask_again_at:
+    def _repeat_cancel(self, now: float) -> None:
+        if self._repeat_cancel_at is None or now < self._repeat_cancel_at:
             return
         with self._coordinator.lock:
             run = self._coordinator.state.running
-        waits = run is not None and self._gate.again((run.task, run.attempt))
-        self._ask_again_at = now + ASK_AGAIN_S if waits else None
+        is_pending = run is not None and self._gate.repeat((run.task, run.attempt))
+        self._repeat_cancel_at = now + REPEAT_CANCEL_S if is_pending else None
 
     # -- pane and terminal -------------------------------------------------------------------------
 
@@ -347,8 +347,8 @@ class IoThread:
         due = self._pane.deadline()
         if due is not None and now >= due:
             self._pane.tick(now)
-        if self._look_at is not None and now >= self._look_at:
-            self._look_at = None
+        if self._copy_at is not None and now >= self._copy_at:
+            self._copy_at = None
             self._copy_output(now)
 
     def _pane_ready(self, events: int) -> None:
@@ -356,32 +356,32 @@ class IoThread:
             self._shell.press(self._terminal.read())
         if events & WRITE:
             self._pane.pump()
-        if events & ENDED:
+        if events & HANG_UP:
             self._pane.lost = True
 
-    def _pane_is_gone(self) -> None:
+    def _pane_was_lost(self) -> None:
         """Finish what runs, then leave: a new worker in a new pane is better than one nobody can see."""
         if self._loop.knows(self._pane.fd):
             self._loop.remove(self._pane.fd)
             self._coordinator.arrived(PaneLost())
             self._follow_orders()
 
-    def _changed(self) -> None:
+    def _files_changed(self) -> None:
         events = self._inotify.read()
         watch = self._control_watch
         if watch is not None and watch.concerns(events):
             watch.arm()  # its folder may have been removed, or made again
             assert self._connection is not None
-            self._connection.look()
-        if self._look_at is None:
+            self._connection.socket_folder_changed()
+        if self._copy_at is None:
             self._show_notes(time.monotonic())
             self._copy_output(time.monotonic())
 
     def _copy_output(self, now: float) -> None:
-        data = self._capture.look()
+        data = self._capture.read_new()
         if data:
             self._pane.write(data)
-            self._look_at = now + LOOK_S
+            self._copy_at = now + COPY_INTERVAL_S
 
     def take_signals(self) -> None:
         """On the main thread, before the end of a task is taken in: a TERM that came first is taken in first.
@@ -417,11 +417,11 @@ class IoThread:
             held = self._coordinator.state.in_turn
         self._pane.write(b"\r")  # over the ^C that the terminal echoed
         if held is None:
-            self._pane.say("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
-        elif self._offer.press(held.task, time.monotonic()):
+            self._pane.show_line("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
+        elif self._confirmation.press(held.task, time.monotonic()):
             self._coordinator.arrived(PaneCancel())
         else:
-            self._pane.say(f"Ctrl-C: press again within 3 s to cancel task {held.task}")
+            self._pane.show_line(f"Ctrl-C: press again within 3 s to cancel task {held.task}")
 
     # -- heartbeat ---------------------------------------------------------------------------------
 
@@ -431,20 +431,20 @@ class IoThread:
             connected = self._coordinator.wire is not None
         if run is None or not connected:
             self._beat_at = None
-            if self._told_busy and connected:
-                self._told_busy = False
-                self._say_beat(0, 0)
+            if self._reported_busy and connected:
+                self._reported_busy = False
+                self._send_beat(0, 0)
         elif self._beat_at is None:
             self._beat_at = now + min(FIRST_BEAT_S, self._beat_s)
         elif now >= self._beat_at:
             self._beat_at = now + self._beat_s
             if self._shell is not None:
                 self._shell.sample()
-            self._told_busy = True
-            self._say_beat(run.task, run.attempt)
+            self._reported_busy = True
+            self._send_beat(run.task, run.attempt)
 
-    def _say_beat(self, task: int, attempt: int) -> None:
-        self._coordinator.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s))
+    def _send_beat(self, task: int, attempt: int) -> None:
+        self._coordinator.send(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s))
 
 
 def _may_be_python(message: Message) -> bool:
@@ -454,4 +454,6 @@ def _may_be_python(message: Message) -> bool:
 def header(who: Who, life: int, preloaded: tuple[str, ...], threads: int) -> str:
     """Return the line a person sees first."""
     modules = ", ".join(preloaded) or "nothing"
-    return plain(f"tmax {who.worker} in swarm {who.swarm} (life {life}, pid {os.getpid()}): preloaded {modules}; threads {threads}")
+    return printable_label(
+        f"tmax {who.worker} in swarm {who.swarm} (life {life}, pid {os.getpid()}): preloaded {modules}; threads {threads}"
+    )

@@ -47,9 +47,9 @@ from time import monotonic
 from typing import Any
 
 from tmax_workers import descendants
-from tmax_workers.inert import PLAIN, calls_nothing
-from tmax_workers.limits import KnownLimits
+from tmax_workers.limit_baseline import LimitBaseline
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
+from tmax_workers.side_effects import PLAIN, has_no_side_effects
 
 _THREAD_GRACE_S = 0.05
 """A thread that is about to end has so long."""
@@ -74,12 +74,12 @@ class Isolation:
         self.used_up = ""
         self._inside = False
         self._code: object = None
-        self._calls_nothing = False
+        self._has_no_side_effects = False
         """Of the function whose code this is."""
-        self._is_inert = False
+        self._had_no_side_effects = False
         """Whether the running task can have changed nothing."""
         self._decimal: Any = None
-        self._limits = KnownLimits()
+        self._limits = LimitBaseline()
         self._functions = Baseline(FUNCTIONS)
         self._values = Baseline(VALUES)
         self._children_fd = _open_children()
@@ -106,9 +106,9 @@ class Isolation:
             self._on_loaded()
         code = getattr(function, "__code__", None)
         if code is not self._code:
-            self._code, self._calls_nothing = code, calls_nothing(function)
-        elif self._calls_nothing and not kwargs and PLAIN.issuperset(map(type, args)):
-            self._is_inert = True
+            self._code, self._has_no_side_effects = code, has_no_side_effects(function)
+        elif self._has_no_side_effects and not kwargs and PLAIN.issuperset(map(type, args)):
+            self._had_no_side_effects = True
             return function(*args)
         context = copy_context()
         if self._decimal is not None:
@@ -125,7 +125,7 @@ class Isolation:
 
     def disarm(self) -> None:
         """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
-        if self._is_inert:
+        if self._had_no_side_effects:
             return
         for _ in ("at once", "again, as the task's handler of a timer that had run out has raised"):
             try:
@@ -144,8 +144,8 @@ class Isolation:
 
     def leave(self, *, keep_background: bool) -> None:
         """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
-        if self._is_inert:
-            self._is_inert = False
+        if self._had_no_side_effects:
+            self._had_no_side_effects = False
             return
         try:
             if self._limits.differ():  # the first: with little memory left nothing else could be done

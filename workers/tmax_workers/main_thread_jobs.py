@@ -23,7 +23,7 @@ from tmax_workers.kinds import registry
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import Usage, ended_children_cpu_s, own_usage
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
-from tmax_workers.stale import Sources
+from tmax_workers.stale import SourceFiles
 from tmax_workers.task_environment import TaskEnvironment
 from tmax_workers.worker_errors import Refused
 
@@ -39,9 +39,9 @@ class MainJobs:
         blob_folder: str,
         capture: Capture,
         gate: InterruptGate,
-        surroundings: TaskEnvironment,
+        environment: TaskEnvironment,
         context: ProcessContext,
-        sources: Sources,
+        sources: SourceFiles,
         isolation: Isolation,
         start_bare: Callable[[NeedsBareProcess], None] = lambda _needs: None,
     ) -> None:
@@ -49,7 +49,7 @@ class MainJobs:
         self._blobs = blob_folder
         self._capture = capture
         self._gate = gate
-        self._surroundings = surroundings
+        self._environment = environment
         self._context = context
         self._sources = sources
         self._isolation = isolation
@@ -70,7 +70,7 @@ class MainJobs:
         output, failure = self._guarded(run)
         duration_s = monotonic() - began
         self._isolation.disarm()
-        self._surroundings.leave()
+        self._environment.leave()
         self._isolation.leave(keep_background=run.job.keep_background)
         used = self._usage_after(duration_s)
         printed = self._capture.end()
@@ -125,7 +125,7 @@ class MainJobs:
         marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
         changed = True
         try:
-            changed = self._surroundings.enter(job, marks)
+            changed = self._environment.enter(job, marks)
         finally:
             if changed:
                 self._isolation.rebase()
@@ -136,7 +136,7 @@ class MainJobs:
 
     def _call_function(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         value = self._isolation.call(function, args, kwargs)
-        self._surroundings.lift_file_limit()
+        self._environment.lift_file_limit()
         return value
 
     def _enter_context(self, job: PythonJob) -> bool:

@@ -57,12 +57,12 @@ def ended_children_cpu_s() -> float:
     return children.ru_utime + children.ru_stime
 
 
-def _own_peak_bytes(told_bytes: int) -> int:
+def _own_peak_bytes(reported_bytes: int) -> int:
     pid = getpid()
     born_with = _inherited.get(pid)
     if born_with is None:
-        born_with = _inherited[pid] = told_bytes if told_bytes > peak_of(pid) + _SLACK_BYTES else 0
-    return told_bytes if told_bytes > born_with else peak_of(pid)
+        born_with = _inherited[pid] = reported_bytes if reported_bytes > peak_of(pid) + _SLACK_BYTES else 0
+    return reported_bytes if reported_bytes > born_with else peak_of(pid)
 
 
 def peak_of(pid: int) -> int:

@@ -27,20 +27,20 @@ BUFFER_BYTES = 256 * 1024
 _LABEL_CHARS = 200
 
 
-class Marks:
+class PaneSymbols:
     """The signs used in the pane, in UTF-8 or in plain ASCII."""
 
     def __init__(self, *, unicode: bool) -> None:
         self.begin, self.done, self.failed, self.many = ("▶", "✔", "✘", "⋯") if unicode else (">", "+", "x", "...")
 
 
-def speaks_utf8(env: Mapping[str, str]) -> bool:
+def is_utf8_locale(env: Mapping[str, str]) -> bool:
     """Return whether the locale in ``env`` is a UTF-8 one."""
     name = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
     return "utf8" in name.lower().replace("-", "")
 
 
-def plain(text: str) -> str:
+def printable_label(text: str) -> str:
     """Return ``text`` on one line of at most 200 characters, without anything a terminal would obey."""
     if len(text) <= _LABEL_CHARS and text.isascii() and text.isprintable():
         return text
@@ -48,20 +48,20 @@ def plain(text: str) -> str:
     return kept if len(kept) <= _LABEL_CHARS else kept[: _LABEL_CHARS - 1] + "…"
 
 
-def seconds(duration_s: float) -> str:
+def duration_text(duration_s: float) -> str:
     """Return a duration as a person reads it."""
     if duration_s < 0.1:
         return f"{duration_s * 1000:.1f} ms"
     return f"{duration_s:.1f} s" if duration_s < 120 else f"{duration_s / 60:.1f} min"
 
 
-def why(failure: Failure) -> str:
+def failure_text(failure: Failure) -> str:
     """Return in a few words what went wrong."""
     if failure.kind == "exit":
         return f"exit {failure.exit_code}"
     if failure.kind == "signal" and failure.signal:
         return signal_name(failure.signal)
-    return plain(failure.message.partition("\n")[0]) or failure.kind
+    return printable_label(failure.message.partition("\n")[0]) or failure.kind
 
 
 def signal_name(number: int) -> str:
@@ -81,7 +81,7 @@ class Pane:
     def __init__(self, fd: int, *, unicode: bool) -> None:
         self.fd = fd
         self.lost = False
-        self._marks = Marks(unicode=unicode)
+        self._symbols = PaneSymbols(unicode=unicode)
         self._encoding = "utf-8" if unicode else "ascii"
         self._buffer = bytearray()
         self._at_line_start = True
@@ -94,7 +94,7 @@ class Pane:
 
     # -- lines -------------------------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         """Show one line of ours; ``text`` is plain already."""
         start = "" if self._at_line_start else "\n"
         self.write(f"{start}{text}\n".encode(self._encoding, "replace"))
@@ -107,16 +107,16 @@ class Pane:
         if self._quiet or self._ended >= LINES_PER_S:
             self._begun = run
         else:
-            self._say_begun(run)
+            self._show_begun(run)
 
-    def _say_begun(self, run: Run) -> None:
+    def _show_begun(self, run: Run) -> None:
         again = f" (try {run.tries})" if run.tries > 1 else ""
-        self.say(f"{self._marks.begin} {run.task} {kind_of(run.job)}  {plain(label_of(run.job))}{again}")
+        self.show_line(f"{self._symbols.begin} {run.task} {kind_of(run.job)}  {printable_label(label_of(run.job))}{again}")
 
     def end(self, outcome: Done | Failed, now: float) -> None:
         """A task ended."""
         if not outcome.task:
-            self.say(f"{self._marks.done} ready")
+            self.show_line(f"{self._symbols.done} ready")
             return
         self._roll(now)
         self._begun = None
@@ -125,13 +125,13 @@ class Pane:
         if self._quiet or self._ended > LINES_PER_S:
             self._hidden += 1
             return
-        took = seconds(outcome.report.duration_s)
+        took = duration_text(outcome.report.duration_s)
         if isinstance(outcome, Done):
-            self.say(f"{self._marks.done} {outcome.task} done {took}")
+            self.show_line(f"{self._symbols.done} {outcome.task} done {took}")
         else:
-            told = why(outcome.failure)
-            how = told if outcome.failure.kind == "cancelled" else f"failed: {told}"
-            self.say(f"{self._marks.failed} {outcome.task} {how} ({took})")
+            text = failure_text(outcome.failure)
+            how = text if outcome.failure.kind == "cancelled" else f"failed: {text}"
+            self.show_line(f"{self._symbols.failed} {outcome.task} {how} ({took})")
 
     def deadline(self) -> float | None:
         """Return when ``tick`` is due; None: never."""
@@ -147,9 +147,9 @@ class Pane:
             return
         if self._hidden:
             done = self._ended - self._failed
-            self.say(f"{self._marks.many} {self._ended} tasks in {passed_s:.1f} s: {done} done, {self._failed} failed")
+            self.show_line(f"{self._symbols.many} {self._ended} tasks in {passed_s:.1f} s: {done} done, {self._failed} failed")
         if self._begun:
-            self._say_begun(self._begun)
+            self._show_begun(self._begun)
         self._quiet = self._ended > LINES_PER_S
         self._begun, self._window_since, self._ended, self._failed, self._hidden = None, now, 0, 0, 0
 

@@ -25,7 +25,7 @@ class Idle:
 
 
 @dataclass(slots=True, kw_only=True)
-class Asking:
+class AwaitingGo:
     """It is this task's turn; it waits for ``Go``."""
 
     run: Run
@@ -76,7 +76,7 @@ class Gone:
     """``Exit`` was said; nothing may follow."""
 
 
-Phase: TypeAlias = Idle | Asking | Running | Settling | Dying | Gone
+Phase: TypeAlias = Idle | AwaitingGo | Running | Settling | Dying | Gone
 Leaving: TypeAlias = Literal["", "drain", "now", "pane", "killed"]
 
 
@@ -87,8 +87,8 @@ class UnknownTransition(Exception):
         self.phase = phase
         self.event = event
         self.past = past
-        told = "\n".join(f"  {one!r:.300}" for one in past)
-        super().__init__(f"no rule for {type(event).__name__} while {type(phase).__name__}; the last events:\n{told}")
+        past_events = "\n".join(f"  {one!r:.300}" for one in past)
+        super().__init__(f"no rule for {type(event).__name__} while {type(phase).__name__}; the last events:\n{past_events}")
 
 
 def due(phase: Running) -> float | None:

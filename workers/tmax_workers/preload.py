@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tmax_workers import threads
-from tmax_workers.masks import ENDING, threads_take_none
+from tmax_workers.signal_masks import ENDING, threads_without_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ def preload(modules: Sequence[str], thread_count: int) -> Preloaded:
     os.environ.update(threads.env_for(thread_count))
     found: list[str] = []
     missing: list[str] = []
-    with threads_take_none(but=ENDING):  # which must be able to end an import that takes long
+    with threads_without_signals(but=ENDING):  # which must be able to end an import that takes long
         for name in modules:
             try:
                 importlib.import_module(name)

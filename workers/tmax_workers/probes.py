@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 
 from tmax_pipes.brief_calls import locale_now, set_locale
-from tmax_workers import faults, masks
+from tmax_workers import faults, signal_masks
 
 PutBack: TypeAlias = Callable[[Any, Any], object]
 """Takes the module and the value that was there before."""
@@ -36,7 +36,7 @@ Merge: TypeAlias = Callable[[list[Any], list[Any]], list[Any]]
 
 _MODULE = re.compile(r"\bm\b")
 _MISSING = object()
-_SIGNALS = sorted({*masks.SYNCHRONOUS, *masks.SELDOM})
+_SIGNALS = sorted({*signal_masks.SYNCHRONOUS, *signal_masks.RARE})
 """Those that ``task_environment.py`` does not put back."""
 
 

@@ -91,12 +91,12 @@ class ProcessContext:
     def _take(self, context: Context) -> None:
         path = search_path(context.path, self._own_path)
         hidden = hidden_modules(path, self._own_path)
-        twice = [name for name in hidden if _has_extensions(name)]
-        if twice:
-            raise NeedsBareProcess(twice)
+        loaded_twice = [name for name in hidden if _has_extensions(name)]
+        if loaded_twice:
+            raise NeedsBareProcess(loaded_twice)
         sys.path[:] = path
         for name in hidden:
-            _let_go(name)
+            _forget_module(name)
         importlib.invalidate_caches()
         self.context = context
         _import_main(context)
@@ -195,17 +195,17 @@ def _is_same_file(one: str | None, other: str | None) -> bool:
         return False
 
 
-def _below(name: str) -> list[str]:
+def _with_submodules(name: str) -> list[str]:
     return [one for one in sys.modules if one == name or one.startswith(f"{name}.")]
 
 
 def _has_extensions(name: str) -> bool:
     """Whether a package was loaded with extension modules of its own; one lone extension module may be loaded beside another."""
-    files = (getattr(sys.modules[one], "__file__", None) for one in _below(name) if one != name)
+    files = (getattr(sys.modules[one], "__file__", None) for one in _with_submodules(name) if one != name)
     return any(isinstance(file, str) and file.endswith(tuple(EXTENSION_SUFFIXES)) for file in files)
 
 
-def _let_go(name: str) -> None:
+def _forget_module(name: str) -> None:
     """Forget a module, so that the next import finds the submitter's; whoever holds the old one keeps it."""
-    for one in _below(name):
+    for one in _with_submodules(name):
         del sys.modules[one]

@@ -29,17 +29,17 @@ from types import FrameType
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
 from tmax_pipes.proc_stat import start_ticks
-from tmax_workers import bare, descendants, faults, masks, spill
+from tmax_workers import bare_restart, descendants, faults, signal_masks, spill
 from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture
 from tmax_workers.coordinator import Coordinator
 from tmax_workers.descendants import adopt_orphans
-from tmax_workers.epoll_loop import Loop
+from tmax_workers.epoll_loop import EpollLoop
 from tmax_workers.iothread import IoThread, header
 from tmax_workers.isolation import Isolation
 from tmax_workers.main_thread_jobs import MainJobs
 from tmax_workers.options import Options
-from tmax_workers.pane import Pane, speaks_utf8
+from tmax_workers.pane import Pane, is_utf8_locale
 from tmax_workers.preload import Preloaded, preload
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
 from tmax_workers.proctitle import LIFE_VARIABLE
@@ -50,7 +50,7 @@ from tmax_workers.terminal import Terminal
 from tmax_workers.threads import enforce, env_for
 from tmax_workers.worker_events import ExitWorker
 
-OUR_MISTAKE = 70
+INTERNAL_ERROR = 70
 """Exit code when the worker itself failed; the controller sees a death, and delivers again."""
 SLOW_S = 0.05
 """After a task that took longer, look again whether code changed while it ran."""
@@ -75,7 +75,7 @@ class Worker:
         self._threads = options.threads
         for folder in (options.state, options.logs, options.blobs):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        _keep_descriptors_to_ourselves()
+        _close_descriptors_on_exec()
         descendants.adopt_orphans()
         self._forking = threading.local()
         self._is_forked = False
@@ -83,18 +83,18 @@ class Worker:
         self._gate = InterruptGate()
         self._set_signals()
         self._terminal = Terminal()
-        self._pane = Pane(self._terminal.out, unicode=speaks_utf8(os.environ))
+        self._pane = Pane(self._terminal.out, unicode=is_utf8_locale(os.environ))
         self._inotify = Inotify()
         self._capture = Capture(options.logs, options.life, self._watch)
-        self._loop = Loop()
+        self._loop = EpollLoop()
         self._sources = sources()
         self._preloaded = self._preload()
-        self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
-        self._isolation = Isolation(self._surroundings.keep)
+        self._environment = TaskEnvironment(self._set_wakeup, options.blobs)
+        self._isolation = Isolation(self._environment.keep)
         self._coordinator = Coordinator(self._new_state())
         self._context = ProcessContext(options.blobs)
         self._jobs = MainJobs(
-            options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation, self._start_bare
+            options.blobs, self._capture, self._gate, self._environment, self._context, self._sources, self._isolation, self._start_bare
         )
         self._io = IoThread(
             coordinator=self._coordinator,
@@ -106,9 +106,9 @@ class Worker:
             gate=self._gate,
             sources=self._sources,
             signal_fd=self._signal_fds[0],
-            on_who=self._greeted,
+            on_who=self._on_who,
             on_command=self._before_command,
-            on_keep=self._keep,
+            on_keep=self._spill_results,
             on_exit=self._leave,
             logs=options.logs,
             blobs=options.blobs,
@@ -123,7 +123,7 @@ class Worker:
         try:
             self._work()
         except BaseException:
-            self._die_of_our_mistake()
+            self._exit_on_internal_error()
         # What modules left for the end is done; threads that tasks left behind are not waited for.
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
         descendants.end_all(spare=descendants.helpers())
@@ -135,19 +135,19 @@ class Worker:
             return
         with self._coordinator.lock:  # what was said is written, and nothing more is
             self._coordinator.flush()
-            self._keep()
-            self._surroundings.put_own_limits_back()
-            self._surroundings.go_home()
-            bare.start_again(self._options, self._io.connections, self._surroundings.own_environment, self._terminal.out)
+            self._spill_results()
+            self._environment.put_own_limits_back()
+            self._environment.go_home()
+            bare_restart.restart_bare(self._options, self._io.connections, self._environment.own_environment, self._terminal.out)
 
     # -- start -------------------------------------------------------------------------------------
 
     def _preload(self) -> Preloaded:
         options = self._options
-        self._pane.say(f"tmax worker, life {options.life}: importing {', '.join(options.preload) or 'nothing'}")
+        self._pane.show_line(f"tmax worker, life {options.life}: importing {', '.join(options.preload) or 'nothing'}")
         preloaded = preload(options.preload, options.threads)
         for missing in preloaded.missing:
-            self._pane.say(f"not imported: {missing}")
+            self._pane.show_line(f"not imported: {missing}")
         self._sources.note()
         # What is imported by now stays: the collector need not look at it again and again.
         gc.collect()
@@ -224,58 +224,58 @@ class Worker:
     # -- IO thread ---------------------------------------------------------------------------------
 
     def _run_io(self) -> None:
-        masks.take_none()
+        signal_masks.block_all_signals()
         try:
             self._io.run()
         except BaseException:
-            self._die_of_our_mistake()
+            self._exit_on_internal_error()
 
-    def _die_of_our_mistake(self) -> None:
+    def _exit_on_internal_error(self) -> None:
         """Without either of its threads a worker would be deaf or idle for ever.  Die aloud; the controller delivers again."""
         self._pane.write(traceback.format_exc().encode())
-        os._exit(OUR_MISTAKE)
+        os._exit(INTERNAL_ERROR)
 
-    def _greeted(self, who: Who) -> dict[bytes, bytes]:
+    def _on_who(self, who: Who) -> dict[bytes, bytes]:
         """A controller told us our name: say it in the pane; return what shell jobs find in their environment."""
         threads = who.threads or self._threads
         # The engine's mark, if it set one: by it everything this worker starts is found and ended after the worker's death.
         mark = os.environb.get(LIFE_VARIABLE) or b"%d" % self._options.life
         marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), LIFE_VARIABLE: mark}
-        self._coordinator.inbox.put(self._chore(marks, threads))
-        self._pane.say(header(who, self._options.life, self._preloaded.modules, threads))
+        self._coordinator.inbox.put(self._adoption(marks, threads))
+        self._pane.show_line(header(who, self._options.life, self._preloaded.modules, threads))
         return marks | {name.encode(): value.encode() for name, value in env_for(threads).items()}
 
-    def _chore(self, marks: dict[bytes, bytes], threads: int) -> Callable[[], None]:
+    def _adoption(self, marks: dict[bytes, bytes], threads: int) -> Callable[[], None]:
         def adopt() -> None:
-            self._surroundings.adopt(marks)
+            self._environment.adopt(marks)
             if threads != self._threads:
                 # On the main thread: OpenMP keeps the figure by thread.
                 self._threads = threads
                 enforce(threads)
-                self._surroundings.adopt({name.encode(): value.encode() for name, value in env_for(threads).items()})
+                self._environment.adopt({name.encode(): value.encode() for name, value in env_for(threads).items()})
             self._isolation.rebase()
 
         return adopt
 
     def _before_command(self) -> Mapping[bytes, bytes]:
         """On the IO thread, while no task runs: a command and its log have this worker's limits; return this worker's variables."""
-        self._surroundings.put_own_limits_back()
-        return self._surroundings.own_environment
+        self._environment.put_own_limits_back()
+        return self._environment.own_environment
 
-    def _keep(self) -> None:
+    def _spill_results(self) -> None:
         """Write down what nobody has stored yet."""
-        results = [one for one in self._coordinator.state.link.again() if isinstance(one, (Done, Failed))]
+        results = [one for one in self._coordinator.state.link.to_resend() if isinstance(one, (Done, Failed))]
         if results:
-            self._surroundings.put_own_limits_back()  # the last task's may let no file become as large
+            self._environment.put_own_limits_back()  # the last task's may let no file become as large
             try:
                 spill.write(self._options.state, self._options.life, results)
             except OSError as error:
-                self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
+                self._pane.show_line(f"{len(results)} results nobody stored are lost: {error}")
 
     def _leave(self, order: ExitWorker) -> None:
-        self._keep()
+        self._spill_results()
         if order.kill:
-            _end_with_all_of_it()
+            _kill_process_group()
         if order.signal:
             _end_by(order.signal)
         self._coordinator.inbox.put(None)
@@ -293,11 +293,11 @@ class Worker:
         try:
             if not self._is_forked:  # by then a child's own children have these numbers for files of their own
                 self._is_forked = True
-                self._let_go_of_worker()
+                self._release_worker()
         finally:
             self._after_fork()
 
-    def _let_go_of_worker(self) -> None:
+    def _release_worker(self) -> None:
         signal.set_wakeup_fd(-1)
         ours = (_noted, self._gate.on_signal)
         for number in (signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1, signal.SIGINT):
@@ -312,7 +312,7 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
     """The wakeup descriptor has told the IO thread already."""
 
 
-def _keep_descriptors_to_ourselves() -> None:
+def _close_descriptors_on_exec() -> None:
     """Whatever we were started with besides 0, 1 and 2 is not for the programs that tasks start."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
@@ -333,10 +333,10 @@ def _end_by(number: int) -> None:
     ctypes.CDLL(None).signal(number, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
-    os._exit(OUR_MISTAKE)
+    os._exit(INTERNAL_ERROR)
 
 
-def _end_with_all_of_it() -> None:
+def _kill_process_group() -> None:
     """A task in this process does not end: end the process and what the task started, all at once."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)

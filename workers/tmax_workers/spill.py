@@ -38,10 +38,10 @@ def read(state: str, life: int) -> list[Done | Failed]:
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             return []
         try:
-            heard = Decoder("from_worker").feed(file.read())
+            decoded = Decoder("from_worker").feed(file.read())
         except FrameError:
             return []
-    return [message for _, message in heard if isinstance(message, (Done, Failed))]
+    return [message for _, message in decoded if isinstance(message, (Done, Failed))]
 
 
 def forget_others(state: str, lives: Collection[int]) -> None:

@@ -26,14 +26,14 @@ _BEGAN_NS = time_ns()
 """Before this process has imported anything of its user's."""
 
 
-class Sources:
+class SourceFiles:
     """The source files behind the user modules of this process."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._count = -1
         self._noted_ns = _BEGAN_NS
-        self._marks: dict[str, tuple[int, int]] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
         self._others = _folders_of_others()
 
     def note(self) -> None:
@@ -51,9 +51,9 @@ class Sources:
     def changed(self) -> list[str]:
         """Return the files that are no longer what was imported.  One that is missing counts as unchanged: editors replace by rename."""
         found = []
-        for path, mark in list(self._marks.items()):
-            now = _mark_of(path)
-            if now is not None and now != mark:
+        for path, version in list(self._versions.items()):
+            now = _version_of(path)
+            if now is not None and now != version:
                 found.append(path)
         return found
 
@@ -67,20 +67,20 @@ class Sources:
             or "/dist-packages/" in path
         ):
             return
-        mark = _mark_of(path)
-        if mark is not None:
-            self._marks[path] = mark if _is_as_imported(module, path, since_ns) else _ALWAYS
+        version = _version_of(path)
+        if version is not None:
+            self._versions[path] = version if _is_as_imported(module, path, since_ns) else _ALWAYS
 
 
 @functools.cache
-def sources() -> Sources:
+def sources() -> SourceFiles:
     """Return the one of this process.  A forked worker goes on with its parent's: to look at two thousand modules again would
     copy the pages of all of them, 9 MB a worker.
     """
-    return Sources()
+    return SourceFiles()
 
 
-def _mark_of(path: str) -> tuple[int, int] | None:
+def _version_of(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

@@ -31,9 +31,9 @@ _GONE = 75
 def main(args: list[str]) -> None:
     """Bring the worker into this pane; does not return."""
     where, cut = args[0], args.index("--")
-    command = [_bytes(word) for word in args[cut + 1 :]]
+    command = [_bytes(verb) for verb in args[cut + 1 :]]
     env = {name: value for name, value in posix.environ.items() if name not in (b"TMUX", b"TMUX_PANE")}
-    env.update((name, value) for name, _, value in (_bytes(word).partition(b"=") for word in args[1:cut]))
+    env.update((name, value) for name, _, value in (_bytes(verb).partition(b"=") for verb in args[1:cut]))
     zygote = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         zygote.connect(where)
@@ -41,13 +41,13 @@ def main(args: list[str]) -> None:
         _exec(command, env, f"no process forks workers here ({error.strerror})")
     _give_terminal_up()
     try:
-        _ask(zygote, command, env)
+        _send_request(zygote, command, env)
     except OSError:
         pass  # it closed the connection; what it said before is read below
     _follow(zygote, command, env)
 
 
-def _ask(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
+def _send_request(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
     parts = [b"%d" % len(command), *command, *(name + b"=" + value for name, value in env.items())]
     body = b"\0".join(parts)
     data = b"S" + len(body).to_bytes(4, "big") + body
@@ -70,18 +70,18 @@ def _follow(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes
             rest += data
             continue
         rest = after
-        word, _, told = line.decode("utf-8", "replace").partition(" ")
-        if word == "hello":
+        verb, _, detail = line.decode("utf-8", "replace").partition(" ")
+        if verb == "hello":
             greeted = True
-        elif word == "forked":
-            pid = int(told)
+        elif verb == "forked":
+            pid = int(detail)
             watch = _watch(pid)
             posix.close(0)
             posix.close(1)
-        elif word == "refused":
-            _exec(command, env, told)
+        elif verb == "refused":
+            _exec(command, env, detail)
         else:
-            _end(word, told)
+            _end(verb, detail)
     if pid:
         _wait_for(watch)
     elif not greeted:
@@ -124,7 +124,7 @@ def _give_terminal_up() -> None:
 
 def _exec(command: list[bytes], env: dict[bytes, bytes], why: str) -> None:
     """Become the worker after all.  Only where it is certain that no other process is this worker."""
-    _say(f"{why}; this worker starts by itself")
+    _print(f"{why}; this worker starts by itself")
     try:
         fcntl.ioctl(0, _TIOCSCTTY, 0)
     except OSError:
@@ -136,14 +136,14 @@ def _exec(command: list[bytes], env: dict[bytes, bytes], why: str) -> None:
         _end("lost", f"cannot start {command[0].decode('utf-8', 'replace')}: {error.strerror}")
 
 
-def _end(word: str, told: str) -> None:
+def _end(verb: str, detail: str) -> None:
     """End as the worker ended."""
-    if word == "exit":
-        _exit(int(told))
-    if word == "signal":
-        _die_by(int(told))
-    _say(told)
-    _exit(_GONE if word == "gone" else LOST)
+    if verb == "exit":
+        _exit(int(detail))
+    if verb == "signal":
+        _die_by(int(detail))
+    _print(detail)
+    _exit(_GONE if verb == "gone" else LOST)
 
 
 def _die_by(number: int) -> None:
@@ -158,15 +158,15 @@ def _die_by(number: int) -> None:
     _exit(128 + number)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     try:
         posix.write(2, f"tmax: {text}\r\n".encode())
     except OSError:
         pass  # the pane is gone
 
 
-def _bytes(word: str) -> bytes:
-    return word.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+def _bytes(verb: str) -> bytes:
+    return verb.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 if __name__ == "__main__":

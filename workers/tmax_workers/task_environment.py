@@ -20,10 +20,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from tmax_pipes import blobs
-from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
+from tmax_pipes.jobs import Body, Job, Limits, PythonJob, SubmitterEnvironment, decode_submitter_environment
 from tmax_pipes.resource_limits import LIMITS, NUMBERS, getrlimit, setrlimit
-from tmax_workers.masks import SELDOM, SYNCHRONOUS, discard_pending
 from tmax_workers.memory import own_size_bytes
+from tmax_workers.signal_masks import RARE, SYNCHRONOUS, discard_pending
 from tmax_workers.threads import VARIABLES
 from tmax_workers.worker_errors import Refused
 
@@ -33,13 +33,13 @@ USUAL_UMASK = 0o022
 LEAST_FILES = 128
 """Open files that a Python task is left whatever its submitter's limit: its worker holds some thirty."""
 
-ROOM_BYTES = 256 * 1024 * 1024
+SPARE_BYTES = 256 * 1024 * 1024
 """Memory that a Python task is left above what its worker has mapped, whatever its submitter's limit."""
 
 DELETED = b" (deleted)"
 """Ends the path of a folder that was removed under its process, as /proc shows it."""
 
-_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - SELDOM))
+_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - RARE))
 
 
 class TaskEnvironment:
@@ -57,8 +57,8 @@ class TaskEnvironment:
         self._ours: dict[bytes, bytes] = {}
         """Variables that every task finds, whoever submitted it."""
         self._body: Body = b""
-        self._shared = Surroundings()
-        self._applied: Surroundings | None = None
+        self._shared = SubmitterEnvironment()
+        self._applied: SubmitterEnvironment | None = None
         self._has_own_limits = True
         self._is_file_limited = False
         self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
@@ -91,11 +91,15 @@ class TaskEnvironment:
             change_folder(wanted.cwd)
         return changed
 
-    def _wanted(self, job: Job) -> Surroundings:
+    def _wanted(self, job: Job) -> SubmitterEnvironment:
         """What its submitter sent once for many tasks, with what the job says of itself in front."""
-        if job.surroundings != self._body:
-            self._shared = decode_surroundings(blobs.load(self._blobs, job.surroundings)) if job.surroundings else Surroundings()
-            self._body = job.surroundings
+        if job.submitter_environment != self._body:
+            self._shared = (
+                decode_submitter_environment(blobs.load(self._blobs, job.submitter_environment))
+                if job.submitter_environment
+                else SubmitterEnvironment()
+            )
+            self._body = job.submitter_environment
         cwd, env = (job.cwd, job.env) if isinstance(job, PythonJob) else (b"", {})
         if not (cwd or env or job.limits or job.umask is not None):
             return self._shared
@@ -108,7 +112,7 @@ class TaskEnvironment:
             limits=job.limits or shared.limits,
         )
 
-    def _apply(self, wanted: Surroundings) -> None:
+    def _apply(self, wanted: SubmitterEnvironment) -> None:
         self._env = self._environment(wanted.env)
         self._restore_env()
         if b"TZ" in self._env or b"TZ" in self._own.env:
@@ -206,7 +210,7 @@ class _OwnState:
         self._locale = locale.setlocale(locale.LC_ALL, None)
         self._limits = {which: getrlimit(which) for which in NUMBERS}
 
-    def set_locale(self, wanted: Surroundings) -> None:
+    def set_locale(self, wanted: SubmitterEnvironment) -> None:
         """As the submitter had it; as a program that has just started with its environment; or as here."""
         try:
             if wanted.locale or not wanted.env:
@@ -242,11 +246,11 @@ class _OwnState:
         if which == LIMITS["RLIMIT_NOFILE"]:
             return LEAST_FILES
         if which in (LIMITS["RLIMIT_AS"], LIMITS.get("RLIMIT_DATA", -1)):
-            return own_size_bytes() + ROOM_BYTES
+            return own_size_bytes() + SPARE_BYTES
         return 0
 
 
-def _same_but_folder(one: Surroundings, other: Surroundings) -> bool:
+def _same_but_folder(one: SubmitterEnvironment, other: SubmitterEnvironment) -> bool:
     return replace(one, cwd=b"") == replace(other, cwd=b"")
 
 

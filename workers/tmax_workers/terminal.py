@@ -17,7 +17,7 @@ import struct
 import termios
 from fcntl import ioctl
 
-OFFER_S = 3.0
+CONFIRM_S = 3.0
 """A second Ctrl-C within this time cancels."""
 
 _LFLAG, _IFLAG, _CC = 3, 0, 6
@@ -35,7 +35,7 @@ class CancelConfirmation:
     def press(self, task: int, now: float) -> bool:
         """Return whether this press cancels ``task``; the first one only offers to."""
         meant = bool(task) and task == self._task and now <= self._until
-        self._task, self._until = (0, 0.0) if meant else (task, now + OFFER_S)
+        self._task, self._until = (0, 0.0) if meant else (task, now + CONFIRM_S)
         return meant
 
 
@@ -48,7 +48,7 @@ class Terminal:
         self._keys = False
         try:
             self.fd = self.out = os.open(os.ttyname(0), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._base = _ours(termios.tcgetattr(self.fd))
+            self._base = _worker_modes(termios.tcgetattr(self.fd))
         except (OSError, termios.error):
             self.out = _open_output()
         self.settle()
@@ -107,7 +107,7 @@ class Terminal:
             pass  # the pane was closed; writing to it notices
 
 
-def _ours(modes: list[object]) -> list[object]:
+def _worker_modes(modes: list[object]) -> list[object]:
     modes = _copy(modes)
     iflag, lflag, keys = modes[_IFLAG], modes[_LFLAG], modes[_CC]
     assert isinstance(iflag, int)

@@ -12,7 +12,7 @@ import os
 import sys
 
 from tmax_workers import cgroup
-from tmax_workers.masks import threads_take_none
+from tmax_workers.signal_masks import threads_without_signals
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -57,7 +57,7 @@ def enforce(threads: int) -> dict[str, int]:
 
     pools = threadpoolctl.ThreadpoolController()
     torch = sys.modules.get("torch")
-    with threads_take_none():
+    with threads_without_signals():
         pools.limit(limits=threads)
         if torch is not None:
             torch.set_num_threads(threads)

@@ -108,7 +108,7 @@ class Unreported(msgspec.Struct, frozen=True):
     outcome: Done | Failed
 
 
-class Keep(msgspec.Struct, frozen=True):
+class SpillResults(msgspec.Struct, frozen=True):
     """Write down the results that are not ``Stored`` yet: KILL may follow at any moment."""
 
 
@@ -123,4 +123,4 @@ class ExitWorker(msgspec.Struct, frozen=True):
     signal: int = 0
 
 
-Do: TypeAlias = Send | Begin | CancelTask | KillTask | Unreported | Keep | ExitWorker
+Instruction: TypeAlias = Send | Begin | CancelTask | KillTask | Unreported | SpillResults | ExitWorker

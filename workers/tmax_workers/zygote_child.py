@@ -26,7 +26,7 @@ from tmax_workers.zygote_wire import ForkRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class ChildSetup:
     """All that a worker is made of, in the forked process."""
 
     life: int
@@ -36,17 +36,17 @@ class Birth:
     shown: ProcessTitle
 
 
-def live(birth: Birth) -> int:
+def live(setup: ChildSetup) -> int:
     """Be the worker; returns its exit code if it could not even start."""
-    birth.shown.show(birth.request.argv, birth.request.env.get(LIFE_VARIABLE, b""))
-    _name(birth.life)
+    setup.shown.show(setup.request.argv, setup.request.env.get(LIFE_VARIABLE, b""))
+    _name(setup.life)
     _reset_signals()
-    _take_pane(birth.fds)
-    _take_environment(birth.request.env)
+    _take_pane(setup.fds)
+    _take_environment(setup.request.env)
     _reseed()
-    words = [os.fsdecode(word) for word in birth.request.argv]
-    sys.orig_argv = words
-    sys.argv = [worker_main.__file__, *words[words.index("tmax_workers") + 1 :]]
+    arguments = [os.fsdecode(argument) for argument in setup.request.argv]
+    sys.orig_argv = arguments
+    sys.argv = [worker_main.__file__, *arguments[arguments.index("tmax_workers") + 1 :]]
     # What pickles by reference to __main__, or starts it anew (multiprocessing), finds what it would find after an exec.
     sys.modules["__main__"] = worker_main
     return worker_main.run()

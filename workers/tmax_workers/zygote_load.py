@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tmax_workers import threads
-from tmax_workers.own_code import fingerprint
+from tmax_workers.code_fingerprint import fingerprint
 from tmax_workers.preload import preload
 from tmax_workers.proctitle import ProcessTitle, locate
 
@@ -48,7 +48,7 @@ def load(wanted: Sequence[str]) -> LoadedModules:
         one = preload([name], 1)
         found += one.modules
         missing += one.missing
-        broken = broken or crowd(f"importing {name} started") or opened_gpu(name)
+        broken = broken or other_threads(f"importing {name} started") or opened_gpu(name)
     shown = locate()
     if not shown.mark[1]:
         broken = broken or "its environment has no room for the mark of a worker"
@@ -56,7 +56,7 @@ def load(wanted: Sequence[str]) -> LoadedModules:
     return LoadedModules(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
 
 
-def crowd(what: str) -> str:
+def other_threads(what: str) -> str:
     """Return what is wrong when there is a second thread; empty when there is none."""
     others = [number for number in os.listdir("/proc/self/task") if int(number) != os.getpid()]
     if not others:

@@ -58,7 +58,7 @@ class ZygotePeer:
         self._unread += data
         if not self.is_stub and self._unread[:1] == b"S":
             self.is_stub = True
-            self.say(b"hello\n")
+            self.send(b"hello\n")
         return bool(data)
 
     def request(self) -> ForkRequest | None:
@@ -78,7 +78,7 @@ class ZygotePeer:
         self._unread = bytearray(rest)
         return [bytes(line) for line in lines]
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Send this, now or when there is room; to an end that has gone it is dropped, which reading notices."""
         self._unsent += data
         self.flush()

@@ -26,7 +26,7 @@ _HEAD = struct.Struct(">cI")
 # -- controller to zygote -------------------------------------------------------------------------
 
 
-class Greet(msgspec.Struct, frozen=True, tag="greet"):
+class RequestStatus(msgspec.Struct, frozen=True, tag="greet"):
     """Say who you are (``Ready``), and what you have kept."""
 
 
@@ -50,11 +50,11 @@ class End(msgspec.Struct, frozen=True, tag="end"):
     """End now.  Children live on."""
 
 
-class Listen(msgspec.Struct, frozen=True, tag="listen"):
+class RenewSocket(msgspec.Struct, frozen=True, tag="listen"):
     """Your socket was removed: make it again.  SIGUSR1 says the same, as to tmux, when nobody can connect any more."""
 
 
-ToZygote: TypeAlias = Greet | CancelFork | Acknowledge | Retire | End | Listen
+ToZygote: TypeAlias = RequestStatus | CancelFork | Acknowledge | Retire | End | RenewSocket
 
 # -- zygote to controller -------------------------------------------------------------------------
 
@@ -166,8 +166,8 @@ def request_in(data: bytes | bytearray) -> ForkRequest | None:
         raise BadRequest(f"kind {kind!r}, {size} bytes")
     if len(data) < _HEAD.size + size:
         return None
-    count, *words = bytes(data[_HEAD.size : _HEAD.size + size]).split(b"\0")
-    if not count.isdigit() or not 0 < int(count) <= len(words):
-        raise BadRequest(f"{count!r} words of {len(words)}")
-    env = dict(word.split(b"=", 1) for word in words[int(count) :] if b"=" in word)
-    return ForkRequest(tuple(words[: int(count)]), env)
+    count, *arguments = bytes(data[_HEAD.size : _HEAD.size + size]).split(b"\0")
+    if not count.isdigit() or not 0 < int(count) <= len(arguments):
+        raise BadRequest(f"{count!r} words of {len(arguments)}")
+    env = dict(argument.split(b"=", 1) for argument in arguments[int(count) :] if b"=" in argument)
+    return ForkRequest(tuple(arguments[: int(count)]), env)

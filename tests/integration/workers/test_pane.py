@@ -163,11 +163,11 @@ def test_it_works_without_any_terminal(bench: Bench):
 
 
 def test_input_of_a_python_task_comes_from_the_pane(worker: Bench):
-    def ask() -> str:
+    def question() -> str:
         with open(0, closefd=False) as keyboard:
             return keyboard.readline()
 
-    worker.say(run(1, call(ask)))
+    worker.say(run(1, call(question)))
     worker.wait_screen("▶ 1")
     worker.type(b"answer\r")
     worker.done(1)

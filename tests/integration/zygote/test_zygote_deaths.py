@@ -17,7 +17,7 @@ from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded
 from tmax_pipes.messages import Done, Stored
 from tmax_pipes.proc_stat import start_ticks
-from tmax_workers.zygote_wire import Greet, ZygoteReady, from_zygote, line_of
+from tmax_workers.zygote_wire import RequestStatus, ZygoteReady, from_zygote, line_of
 
 MakeRig = Callable[..., ZygoteRig]
 
@@ -232,7 +232,7 @@ def kept_by(rig: ZygoteRig) -> set[int]:
     """Return the lives whose ends the zygote still keeps."""
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(rig.layout.zygote)
-        peer.sendall(line_of(Greet()))
+        peer.sendall(line_of(RequestStatus()))
         with peer.makefile("rb") as lines:
             ready = from_zygote(lines.readline())
     assert isinstance(ready, ZygoteReady)

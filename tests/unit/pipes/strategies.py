@@ -32,7 +32,7 @@ bodies = st.one_of(raw, st.builds(Blob, digest=st.text("0123456789abcdef", min_s
 environments = st.dictionaries(st.binary(max_size=10), st.binary(max_size=20), max_size=3)
 
 options = {
-    "surroundings": bodies,
+    "submitter_environment": bodies,
     "umask": st.none() | st.integers(0, 0o777),
     "limits": st.dictionaries(st.integers(0, 20), st.tuples(st.integers(-1, 2**62), st.integers(-1, 2**62)), max_size=3),
     "fresh": st.booleans(),
@@ -73,7 +73,7 @@ holdings = st.builds(Holding, task=ids, attempt=ids, state=st.sampled_from(["que
 
 to_worker = st.one_of(
     st.builds(Who, epoch=counts, swarm=words, worker=words, threads=counts, beat_s=seconds),
-    st.builds(Run, task=ids, attempt=ids, job=jobs, ask=st.booleans(), timeout_s=seconds, grace_s=seconds),
+    st.builds(Run, task=ids, attempt=ids, job=jobs, needs_go=st.booleans(), timeout_s=seconds, grace_s=seconds),
     st.builds(Go, task=ids, attempt=ids),
     st.builds(Recall, task=ids, attempt=ids),
     st.builds(Stored, keys=st.lists(keys, max_size=5).map(tuple)),

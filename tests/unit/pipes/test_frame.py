@@ -22,7 +22,7 @@ from tmax_pipes.pipe_errors import FrameError
 SPOKEN: list[Message] = [
     Who(epoch=3, swarm="s", worker="w1"),
     Run(task=1, attempt=1, job=PythonJob(call=b"\x00tX\x01\x00" * 5, label="a.b")),
-    Run(task=2, attempt=1, job=ShellJob(argv=(b"echo", b"\xff")), ask=True),
+    Run(task=2, attempt=1, job=ShellJob(argv=(b"echo", b"\xff")), needs_go=True),
     Go(task=2, attempt=1),
     Done(task=1, attempt=1, report=Report(duration_s=0.5, tail=b"out"), result=b"r", form="pickle"),
     Stored(keys=((1, 1), (2, 1))),

@@ -16,7 +16,7 @@ _KEPT_BYTES = 512 * 1024 * 1024
 _BY_VALUE = rebuild.__name__.encode()
 
 
-class _Named:
+class _NamedFunction:
     """A global of a module that was imported here: good as long as a look by its name would find the same one."""
 
     __slots__ = ("_module", "_module_name", "_name", "function")
@@ -28,7 +28,7 @@ class _Named:
         self._module = module
 
     @classmethod
-    def of(cls, function: Any) -> _Named | None:
+    def of(cls, function: Any) -> _NamedFunction | None:
         """Return None for what is no function, or no longer found by its name."""
         if not isinstance(function, FunctionType):
             return None
@@ -44,10 +44,10 @@ class FunctionCache:
     """Those of this process.  Main thread alone."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, rebuild.Shipped, int]] = OrderedDict()
-        self._named: dict[Body, _Named] = {}
+        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.ClientModule | None, rebuild.Shipped, int]] = OrderedDict()
+        self._named: dict[Body, _NamedFunction] = {}
         self._bytes = 0
-        rebuild.host()
+        rebuild.act_as_worker()
 
     def load(self, body: Body, blob_folder: str) -> Callable[..., Any]:
         """Return the function of this body; its program's main module is ``__main__`` from now on.  Raises what unpickling raises."""
@@ -68,7 +68,7 @@ class FunctionCache:
         return cast("Callable[..., Any]", function)
 
     def _note_name(self, body: Body, function: Any) -> None:
-        named = _Named.of(function)
+        named = _NamedFunction.of(function)
         if named is not None:
             if len(self._named) >= _KEPT:
                 self._named.clear()

@@ -34,15 +34,15 @@ from tmax_pipes.jobs import ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers import descendants
 from tmax_workers.capture import log_of
-from tmax_workers.epoll_loop import Loop
-from tmax_workers.group import living, signal_group
+from tmax_workers.epoll_loop import EpollLoop
 from tmax_workers.kinds.shell_log import ShellLog
 from tmax_workers.kinds.spawning import Command, NotStarted, command_of, start
 from tmax_workers.kinds.stdin import NOTHING, Stdin
 from tmax_workers.memory import own_usage, peak_of
+from tmax_workers.process_group import running_in_group, signal_group
 from tmax_workers.worker_errors import Refused
 
-__all__ = ["NotStarted", "ShellPlace", "ShellRun"]
+__all__ = ["NotStarted", "ShellRun", "ShellSettings"]
 
 READ_BYTES = 64 * 1024
 READS_A_TURN = 32
@@ -52,7 +52,7 @@ KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (dmesg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShellPlace:
+class ShellSettings:
     """Where and how a shell job runs in this worker."""
 
     logs: str
@@ -78,8 +78,8 @@ class ShellRun:
     def __init__(
         self,
         run: Run,
-        place: ShellPlace,
-        loop: Loop,
+        place: ShellSettings,
+        loop: EpollLoop,
         show: Callable[[bytes], None],
         on_start: Callable[[], None],
         on_end: Callable[[Done | Failed], None],
@@ -98,14 +98,14 @@ class ShellRun:
         self._started_at, self._began = time.time(), time.monotonic()
         self._stdin = Stdin(self._job.stdin, loop, self._has_stdin) if self._job.stdin else None
         self._reading: dict[int, bool] = {}  # descriptor -> whether it is stderr alone
-        self._keys = self._held = self._pidfd = -1
+        self._keys = self._terminal_fd = self._pidfd = -1
         self._cancelled = False
         self._look_at: float | None = None
         self._ending: descendants.TreeEnding | None = None
         self._outcome: Done | Failed | None = None
         self._sampled_bytes = 0
         # The kernel counts what the child was before its exec as well: the worker itself.
-        self._floor_bytes = own_usage().peak_rss_bytes
+        self._inherited_peak_bytes = own_usage().peak_rss_bytes
 
     @property
     def takes_keys(self) -> bool:
@@ -195,7 +195,7 @@ class ShellRun:
             self._not_begun(error.failure)
 
     def _not_begun(self, failure: Failure) -> None:
-        self._let_go()
+        self._release()
         report = Report(started_at=self._started_at, duration_s=time.monotonic() - self._began)
         self._on_end(Failed(self.run.task, self.run.attempt, report, failure))
 
@@ -204,7 +204,7 @@ class ShellRun:
         try:
             command = command_of(self.run, self._place.env, self._place.own_env, self._place.blobs)
         except Refused as refused:
-            self._let_go()
+            self._release()
             raise NotStarted(Failure("refused", refused.message, hint=refused.hint)) from refused
         if self._job.keep_background and self._place.alone:
             descendants.adopt_orphans(wanted=False)
@@ -222,7 +222,7 @@ class ShellRun:
         try:
             return start(command, theirs)
         except NotStarted:
-            self._let_go()
+            self._release()
             raise
         finally:
             for fd in {fd for fd in theirs.values() if isinstance(fd, int)}:
@@ -244,7 +244,7 @@ class ShellRun:
         termios.tcsetattr(theirs, termios.TCSANOW, modes)
         _set_size(ours, size)
         os.set_blocking(ours, False)
-        self._reading, self._keys, self._held = {ours: False}, ours, theirs
+        self._reading, self._keys, self._terminal_fd = {ours: False}, ours, theirs
         return {0: name, 1: name, 2: name}
 
     def _open_pipes(self) -> dict[int, int | str]:
@@ -255,16 +255,16 @@ class ShellRun:
         self._reading = {out: False, err: True}
         return {0: NOTHING, 1: out_end, 2: err_end}
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """Close everything; nothing runs (any more)."""
         self._log.close()
         for fd in self._reading:
             self._loop.remove(fd)
-        for fd in (*self._reading, self._held, self._pidfd):
+        for fd in (*self._reading, self._terminal_fd, self._pidfd):
             if fd >= 0:
                 os.close(fd)
         self._reading = {}
-        self._keys = self._held = self._pidfd = -1
+        self._keys = self._terminal_fd = self._pidfd = -1
         if self._stdin is not None:
             self._stdin.close()
         if self._job.keep_background and self._place.alone:
@@ -301,7 +301,7 @@ class ShellRun:
 
     def _finish_when_alone(self) -> None:
         """End once nobody of the cancelled group is left.  The leader stays unreaped until then, so its number stays ours."""
-        if living(self.group):
+        if running_in_group(self.group):
             self._look_at = time.monotonic() + LOOK_S
         else:
             self._look_at = None
@@ -317,13 +317,13 @@ class ShellRun:
             started_at=self._started_at,
             duration_s=time.monotonic() - self._began,
             cpu_s=usage.ru_utime + usage.ru_stime,
-            peak_rss_bytes=max(self._sampled_bytes, peak_bytes if peak_bytes > self._floor_bytes else 0),
+            peak_rss_bytes=max(self._sampled_bytes, peak_bytes if peak_bytes > self._inherited_peak_bytes else 0),
         )
         self._outcome = self._outcome_of(report, os.waitstatus_to_exitcode(status))
         if self._ends_rest and descendants.has_children():
             # Cancelled, they have what is left of the task's grace, whose end is told by ``kill``.
             grace_s = None if self._cancelled else min(descendants.GRACE_S, self.run.grace_s)
-            self._ending = descendants.TreeEnding(grace_s, descendants.helpers(), asked_group=self.group if self._cancelled else 0)
+            self._ending = descendants.TreeEnding(grace_s, descendants.helpers(), terminated_group=self.group if self._cancelled else 0)
             self.group = 0
             self._end_rest()
         else:
@@ -354,7 +354,7 @@ class ShellRun:
         outcome = self._outcome
         assert outcome is not None
         size_bytes, tail, parts = self._log.finish()
-        self._let_go()
+        self._release()
         report = msgspec.structs.replace(outcome.report, output_bytes=size_bytes, tail=tail, stderr=parts, lost_bytes=self._log.lost_bytes)
         if self._cancelled:
             report = msgspec.structs.replace(

@@ -21,7 +21,7 @@ from tmax_pipes.private import open_private
 PART = struct.Struct("<QQ")  # little-endian, whatever the machine
 """Offset and length of a part of the log that is stderr."""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class ShellLog:
@@ -57,7 +57,7 @@ class ShellLog:
             else:
                 self._write(data)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _NO_SPACE:
                 raise
             self.lost_bytes += len(data) - (self._at - before)
 

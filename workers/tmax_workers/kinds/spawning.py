@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tmax_pipes import blobs
-from tmax_pipes.jobs import Body, Limits, ShellJob, Surroundings, decode_surroundings
+from tmax_pipes.jobs import Body, Limits, ShellJob, SubmitterEnvironment, decode_submitter_environment
 from tmax_pipes.messages import Failure, Run
 from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.resource_limits import LIMITS, getrlimit, prlimit, setrlimit
@@ -31,8 +31,8 @@ from tmax_workers.worker_errors import Refused
 _PAGERS = (b"PAGER", b"GIT_PAGER", b"MANPAGER", b"SYSTEMD_PAGER")
 _LONGEST_ARGUMENT = 128 * 1024
 """Of the kernel (MAX_ARG_STRLEN)."""
-_GATE_FD = 3
-_GATE = b'read -r _ <&3; exec 3<&-; unset _; exec "$@"'
+_WAIT_FD = 3
+_WAIT_SCRIPT = b'read -r _ <&3; exec 3<&-; unset _; exec "$@"'
 
 # Python ignores the first two; the third we ignore for ourselves.  SIGHUP stays ignored on purpose: otherwise the end of
 # the session's leader would kill what it left in the background.
@@ -41,7 +41,7 @@ _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU)
 # Lowered for a moment in this very process they would end it, or keep it from starting anything.
 _OWN_DANGER = frozenset({LIMITS["RLIMIT_CPU"], LIMITS["RLIMIT_AS"], LIMITS["RLIMIT_DATA"], LIMITS["RLIMIT_NPROC"], LIMITS["RLIMIT_STACK"]})
 
-Ends = Mapping[int, int | str]
+DescriptorMap = Mapping[int, int | str]
 """Descriptors of the program: one of ours, or a path it opens itself."""
 
 
@@ -68,7 +68,7 @@ def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes]
     """Return what to start: fields of the job go before the surroundings it shares, those before ``own``, this worker's variables.  Raises Refused when those are gone."""
     job = run.job
     assert isinstance(job, ShellJob)
-    shared = _shared(job.surroundings, blob_folder)
+    shared = _shared(job.submitter_environment, blob_folder)
     umask = next((one for one in (job.umask, shared.umask) if one is not None), USUAL_UMASK)
     return Command(
         argv=job.argv,
@@ -79,19 +79,19 @@ def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes]
     )
 
 
-def _shared(body: Body, blob_folder: str) -> Surroundings:
+def _shared(body: Body, blob_folder: str) -> SubmitterEnvironment:
     return _loaded(body, blob_folder) if body else _NONE
 
 
 @lru_cache(maxsize=16)
-def _loaded(body: Body, blob_folder: str) -> Surroundings:
+def _loaded(body: Body, blob_folder: str) -> SubmitterEnvironment:
     try:
-        return decode_surroundings(blobs.load(blob_folder, body))
+        return decode_submitter_environment(blobs.load(blob_folder, body))
     except (BlobError, ValueError) as error:
         raise Refused(f"what its submitter had around it cannot be read: {error}", "submit it again") from error
 
 
-_NONE = Surroundings()
+_NONE = SubmitterEnvironment()
 
 
 def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -113,13 +113,13 @@ def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, by
 # -- start -----------------------------------------------------------------------------------------
 
 
-def start(command: Command, ends: Ends) -> int:
+def start(command: Command, descriptors: DescriptorMap) -> int:
     """Start it in a session of its own and return its process id.  Raises NotStarted."""
     home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if command.cwd:
             change_folder(command.cwd)
-        return _start(command, _found(command.argv[0], command.env), ends)
+        return _start(command, _found(command.argv[0], command.env), descriptors)
     except Refused as refused:
         raise NotStarted(Failure("refused", refused.message, hint=refused.hint)) from refused
     except OSError as error:
@@ -132,17 +132,17 @@ def start(command: Command, ends: Ends) -> int:
         os.close(home)
 
 
-def _start(command: Command, path: bytes, ends: Ends) -> int:
+def _start(command: Command, path: bytes, descriptors: DescriptorMap) -> int:
     before = os.umask(command.umask)
     lowered: Limits = {}
     try:
         soft, others = _differing(command.limits) if command.limits else ({}, {})
         if others:
-            return _start_limited(command, path, ends, {**soft, **others})
+            return _start_limited(command, path, descriptors, {**soft, **others})
         for number, (wanted, hard) in soft.items():
             lowered[number] = getrlimit(number)
             setrlimit(number, (wanted, hard))
-        return _spawn_or_sh(path, command.argv, command.env, ends)
+        return _spawn_or_sh(path, command.argv, command.env, descriptors)
     finally:
         for number, limit in lowered.items():
             setrlimit(number, limit)
@@ -172,15 +172,15 @@ def _least(one: int, other: int) -> int:
     return max(one, other) if -1 in (one, other) else min(one, other)
 
 
-def _start_limited(command: Command, path: bytes, ends: Ends, limits: Limits) -> int:
+def _start_limited(command: Command, path: bytes, descriptors: DescriptorMap, limits: Limits) -> int:
     """Start it behind a shell that waits until it has its limits."""
     _check_executable(path)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         # The shell's own search would do the same, and keep the program's name for itself.
         target = command.argv[0] if b"/" not in command.argv[0] else path
-        argv = (b"sh", b"-c", _GATE, b"sh", target, *command.argv[1:])
-        pid = _spawn(b"/bin/sh", argv, command.env, {**ends, _GATE_FD: read_end})
+        argv = (b"sh", b"-c", _WAIT_SCRIPT, b"sh", target, *command.argv[1:])
+        pid = _spawn(b"/bin/sh", argv, command.env, {**descriptors, _WAIT_FD: read_end})
         try:
             _limit(pid, limits)
         except BaseException:
@@ -211,19 +211,19 @@ def _check_executable(path: bytes) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
 
-def _spawn_or_sh(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], ends: Ends) -> int:
+def _spawn_or_sh(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], descriptors: DescriptorMap) -> int:
     try:
-        return _spawn(path, argv, env, ends)
+        return _spawn(path, argv, env, descriptors)
     except OSError as error:
         if error.errno != errno.ENOEXEC or _is_binary(path):
             raise
         # A script without a #! line: as every shell does, give it to sh.
-        return _spawn(b"/bin/sh", (b"/bin/sh", path, *argv[1:]), env, ends)
+        return _spawn(b"/bin/sh", (b"/bin/sh", path, *argv[1:]), env, descriptors)
 
 
-def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], ends: Ends) -> int:
+def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], descriptors: DescriptorMap) -> int:
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-    for fd, end in ends.items():
+    for fd, end in descriptors.items():
         if isinstance(end, str):
             actions.append((os.POSIX_SPAWN_OPEN, fd, end, os.O_RDWR, 0))
         else:
@@ -283,12 +283,12 @@ def _missing(command: Command, shown: str) -> Failure:
         what = f"its interpreter {interpreter} is not there" if interpreter else "a file that it needs to start is not there"
         return Failure("notfound", f"cannot run {shown}: {what}", exit_code=127, hint=f"check the first line of {shown}")
     hint = "check the spelling, or give its whole path; the PATH is that of the shell that submitted"
-    if len(command.argv) == 1 and (found := _shell_words(shown)):
+    if len(command.argv) == 1 and (found := _shell_syntax(shown)):
         hint = f"{found} is for a shell to read: tmax run -- sh -c {_quoted(shown)}"
     return Failure("notfound", f"command not found: {shown}", exit_code=127, hint=hint)
 
 
-def _shell_words(text: str) -> str:
+def _shell_syntax(text: str) -> str:
     """Return what in ``text`` only a shell understands; empty: nothing."""
     for mark in ("&&", "||", "|", ";", ">", "<", "&", "$", "`", "*", "?", "~", "("):
         if mark in text:
@@ -308,8 +308,8 @@ def _interpreter(path: bytes) -> str:
             first = file.read(256).split(b"\n", 1)[0]
     except OSError:
         return ""
-    words = first[2:].split() if first.startswith(b"#!") else []
-    return words[0].decode("utf-8", "backslashreplace") if words else ""
+    parts = first[2:].split() if first.startswith(b"#!") else []
+    return parts[0].decode("utf-8", "backslashreplace") if parts else ""
 
 
 def _is_binary(path: bytes) -> bool:

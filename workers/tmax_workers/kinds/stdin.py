@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 
 from tmax_pipes.peer_credentials import peer_credentials
-from tmax_workers.epoll_loop import Loop
+from tmax_workers.epoll_loop import EpollLoop
 
 NOTHING = "/dev/null"
 
@@ -27,7 +27,7 @@ class Stdin:
     ``refused`` says why the submitter does not give it; empty: it does.
     """
 
-    def __init__(self, path: bytes, loop: Loop, on_ready: Callable[[], None]) -> None:
+    def __init__(self, path: bytes, loop: EpollLoop, on_ready: Callable[[], None]) -> None:
         self.fd = -1
         self.refused = ""
         self._path = path
@@ -64,17 +64,17 @@ class Stdin:
     def _received(self) -> None:
         assert self._sock is not None
         try:
-            said, fds, _, _ = socket.recv_fds(self._sock, 1024, 1)
+            message, fds, _, _ = socket.recv_fds(self._sock, 1024, 1)
         except BlockingIOError:
             return
         except OSError:
-            said, fds = b"", []
-        self._hang_up()
+            message, fds = b"", []
+        self._disconnect()
         if fds:
             self.fd = fds[0]
             os.set_inheritable(self.fd, False)
         else:
-            self.refused = said.decode("utf-8", "replace")  # empty: it ended meanwhile
+            self.refused = message.decode("utf-8", "replace")  # empty: it ended meanwhile
         self._on_ready()
 
     def taken(self) -> int | str:
@@ -82,7 +82,7 @@ class Stdin:
         fd, self.fd = self.fd, -1
         return fd if fd >= 0 else NOTHING
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self._sock is not None:
             self._loop.remove(self._sock.fileno())
             self._sock.close()
@@ -90,7 +90,7 @@ class Stdin:
 
     def close(self) -> None:
         """Let go of it; twice is harmless."""
-        self._hang_up()
+        self._disconnect()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -12,18 +12,18 @@ from contextlib import contextmanager
 
 SYNCHRONOUS = frozenset({signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS})
 """A fault of the thread that gets it."""
-SELDOM = frozenset({signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16})
+RARE = frozenset({signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16})
 """Seldom handled by anybody; 16 has no name."""
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
-def take_none() -> None:
+def block_all_signals() -> None:
     """This thread takes no signals from now on, nor do those it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - SYNCHRONOUS)
 
 
 @contextmanager
-def threads_take_none(but: frozenset[signal.Signals] = frozenset()) -> Iterator[None]:
+def threads_without_signals(but: frozenset[signal.Signals] = frozenset()) -> Iterator[None]:
     """Threads that are started meanwhile take no signals, or only those in ``but``."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - SYNCHRONOUS - but)
     try:

@@ -18,12 +18,12 @@ from tmax_workers.options import Options
 
 def arguments(options: Options, connections: int) -> list[str]:
     """Return the command line of the same worker with nothing to preload."""
-    words = [sys.executable, "-P", "-m", "tmax_workers", "--life", str(options.life), "--rt", options.rt, "--state", options.state]
-    words += ["--control", options.control, "--preload", "", "--threads", str(options.threads)]
-    return [*words, "--orphan-ttl-s", str(options.orphan_ttl_s), "--connections", str(connections)]
+    arguments = [sys.executable, "-P", "-m", "tmax_workers", "--life", str(options.life), "--rt", options.rt, "--state", options.state]
+    arguments += ["--control", options.control, "--preload", "", "--threads", str(options.threads)]
+    return [*arguments, "--orphan-ttl-s", str(options.orphan_ttl_s), "--connections", str(connections)]
 
 
-def start_again(options: Options, connections: int, env: Mapping[bytes, bytes], terminal: int) -> NoReturn:
+def restart_bare(options: Options, connections: int, env: Mapping[bytes, bytes], terminal: int) -> NoReturn:
     """Become that worker.  ``env``: this worker's own; ``terminal``: where its output went before it was taken for the tasks' logs.
 
     Raises OSError when it cannot be executed.

@@ -21,7 +21,7 @@ _TEXT = b"tmax store, generation %020d\n"
 _LENGTH = len(_TEXT % 0)
 
 
-class Marker:
+class GenerationMarker:
     """The claim of one store."""
 
     def __init__(self, path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tmax_pipes.resource_limits import LIMITS, NUMBERS, getrlimit, limits_now, may_change, setrlimit
 
 
-class KnownLimits:
+class LimitBaseline:
     """What they were, to be compared and put back."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from tmax_pipes.messages import Key, Recall, Run, Stop
 EARLY_COUNT = 256
 
 
-class Taken:
+class AcceptedTasks:
     """What was taken in, and so what else may run in this process; the controller knows this too, unless it was replaced."""
 
     def __init__(self) -> None:
@@ -30,30 +30,30 @@ class Taken:
         return True
 
 
-class Early:
+class EarlyRequests:
     """Wishes about tasks that are still on their way: between the two lanes there is no order."""
 
     def __init__(self) -> None:
-        self._wishes: dict[Key, Recall | Stop] = {}
+        self._requests: dict[Key, Recall | Stop] = {}
 
     def __len__(self) -> int:
-        return len(self._wishes)
+        return len(self._requests)
 
     def remember(self, key: Key, message: Recall | Stop) -> None:
         """Keep a wish; the oldest one is forgotten when there are too many."""
-        self._wishes[key] = message
-        if len(self._wishes) > EARLY_COUNT:
-            del self._wishes[next(iter(self._wishes))]
+        self._requests[key] = message
+        if len(self._requests) > EARLY_COUNT:
+            del self._requests[next(iter(self._requests))]
 
     def take(self, key: Key) -> Recall | Stop | None:
         """Return the wish about this attempt, if there is one, and forget it."""
-        return self._wishes.pop(key, None)
+        return self._requests.pop(key, None)
 
     def clear(self) -> None:
         """Forget all."""
-        self._wishes.clear()
+        self._requests.clear()
 
 
-def is_meant(run: Run, task: int, attempt: int) -> bool:
+def is_about(run: Run, task: int, attempt: int) -> bool:
     """Return whether a message about this task and attempt is about ``run``; ``attempt`` 0 fits any."""
     return run.task == task and attempt in {0, run.attempt}

@@ -22,7 +22,7 @@ _HARMLESS = frozenset(
 """By name; one that is not here, as of a later interpreter, is taken for one that does something."""
 
 
-def calls_nothing(function: Any) -> bool:
+def has_no_side_effects(function: Any) -> bool:
     """Return whether a call of this object with arguments of the types in PLAIN runs no code but its own, and that changes nothing."""
     if type(function) is not FunctionType or function.__defaults__ or function.__kwdefaults__:
         return False

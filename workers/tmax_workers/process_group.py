@@ -7,7 +7,7 @@ import os
 from tmax_pipes.proc_stat import ENDED_STATES, stat_fields
 
 
-def living(group: int) -> list[int]:
+def running_in_group(group: int) -> list[int]:
     """Return the processes of ``group`` that have not ended; one that waits to be reaped counts as ended."""
     found = []
     for name in os.listdir("/proc"):
