@@ -1,13 +1,13 @@
-"""What a pickled function names, to be made again where it is unpickled: the module it lives in, and objects no pickle has a form for.
+"""Functions that pickles name, to rebuild on the other side: the module of a function, and objects that pickle does not support.
 
 ::
 
     client: pickle of f --> names rebuild.space(TOKEN, "__main__", ...) and the globals of f, each with a digest
     worker: one module for each (client, module name); f gets its dictionary as globals
-            a shipped global is set when its digest is not the one that was set last: what a task set stays, what the client changed is heard
+            a shipped global is set only when its digest differs from the one set last: a task's change stays, a client's change arrives
 
-``TOKEN`` is one process's own: unpickled there again, a function gets the real module's globals and changes nothing.
-This file holds what both ends need; it knows the standard library only.
+``TOKEN`` identifies a process: unpickled in the same process, a function gets the real module's globals and changes nothing.
+Both ends use this module; it imports the standard library only.  Pickles in the store name its functions: do not rename them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _CODE_BYTES = 64 * 1024
 
 
 class ModuleDescription(NamedTuple):
-    """What a module says of itself."""
+    """Metadata of a client's module."""
 
     file: str = ""
     package: str | None = None
     importable: tuple[str, str] = ("", "")
     """File and ``-m`` name under which it may be imported again; both empty: it may not."""
     argv: tuple[str, ...] = ()
-    """Of a main module: the words the program was started with."""
+    """Of a main module: ``sys.argv`` of its program."""
 
 
 class Shipped:
@@ -50,11 +50,11 @@ class Shipped:
 
     def __init__(self, parts: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]]) -> None:
         self.parts = parts
-        """What is set in a module of this process, and what the pickle sets there."""
+        """Pairs: the digests set in a module of this process, and those that the pickle sets there."""
         self._changes = _registry.changes
 
     def is_current(self) -> bool:
-        """Return whether all of them are still set: no other pickle has set another value since."""
+        """Return whether all of them are still set, so that no other pickle has replaced one."""
         if self._changes != _registry.changes:
             if any(there.get(name) != digest for there, wanted in self.parts for name, digest in wanted.items()):
                 return False
@@ -63,7 +63,7 @@ class Shipped:
 
 
 class ClientModule:
-    """The module of one client's functions in this process."""
+    """A client's module as it exists in this process."""
 
     def __init__(self, module: types.ModuleType, about: ModuleDescription, *, is_home: bool) -> None:
         self.module = module
@@ -74,10 +74,10 @@ class ClientModule:
         self.has_surrogate_argv = not "".join(about.argv).isascii() and any(
             "\ud800" <= letter <= "\udfff" for letter in "".join(about.argv)
         )
-        """A task's surroundings carry the words as they are at its submit, but only text."""
+        """The submitter environment carries valid text only, so such an ``argv`` is set from the module's metadata."""
 
     def apply(self, shipped: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
-        """Set what the client changed since it was set here."""
+        """Set the globals that the client has changed since they were set here."""
         if self.is_home:
             return
         names = self.module.__dict__
@@ -89,11 +89,11 @@ class ClientModule:
                 names[name] = value
 
     def imported(self, name: str) -> Any:
-        """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
+        """Return a global of the client's main module, imported under another name as ``multiprocessing`` does to start a process."""
         if self.is_home:
             return self.module.__dict__[name]
         if self._again is None:
-            # What the context's import made belongs to the first client; a later run of the same program begins with its own.
+            # The first client uses the import that its context made; a later run of the program imports its own.
             made = _registry.imported_mains.pop(self.about.importable, None)
             self._again = import_main(*self.about.importable, self.about.argv) if made is None else made
             _registry.imported_mains.pop(self.about.importable, None)
@@ -103,7 +103,7 @@ class ClientModule:
 
 
 def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return what a main module defines when it is imported; modules that were here stay what they were."""
+    """Run a main module under the name ``__mp_main__`` and return its globals; ``sys.modules`` keeps its earlier entries."""
     import runpy  # only a worker needs it
 
     before, argv = sys.modules.copy(), sys.argv
@@ -116,12 +116,12 @@ def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, An
         sys.argv = argv
         for name in sys.modules.keys() - before.keys():
             if getattr(sys.modules[name], "__spec__", None) is None:
-                del sys.modules[name]  # made at run time: the client's own travels by value
+                del sys.modules[name]  # made at run time: the client's one is pickled by value
         sys.modules.update(before)
 
 
 class _Registry:
-    """What this process has of other clients' modules."""
+    """State of this process: the modules, classes and functions of its clients."""
 
     def __init__(self) -> None:
         self.token = ""
@@ -129,7 +129,7 @@ class _Registry:
         self.spaces: OrderedDict[tuple[str, str], ClientModule] = OrderedDict()
         self.codes: OrderedDict[bytes, tuple[Any, Shipped]] = OrderedDict()
         self.changes = 0
-        """How often a shipped global or class was set to something else."""
+        """Number of times a shipped global or class was replaced."""
         self.noting: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]] | None = None
         self.by_identity: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
@@ -143,27 +143,27 @@ _registry = _Registry()
 
 
 def _forget_token() -> None:
-    _registry.token = ""  # a forked child is a client of its own: from now on its modules change apart
+    _registry.token = ""  # a forked child is another client: its modules change independently
 
 
 os.register_at_fork(after_in_child=_forget_token)
 
 
 def token() -> str:
-    """Return the word by which functions of this process are known elsewhere."""
+    """Return the identifier of this process as a client."""
     _registry.token = _registry.token or secrets.token_hex(8)
     return _registry.token
 
 
 def act_as_worker() -> None:
-    """From now on a client's main module stands at ``sys.modules["__main__"]`` while its functions run: this process is a worker."""
+    """Mark this process as a worker: a client's main module is ``sys.modules["__main__"]`` while its functions run."""
     _registry.is_worker = True
 
 
 def import_main(file: str, module: str, argv: Sequence[str]) -> dict[str, Any]:
-    """Return what a client's main module defines when it is imported under another name, as ``multiprocessing`` does to start a process.
+    """Import a client's main module under another name, as ``multiprocessing`` does to start a process, and return its globals.
 
-    Once for each; raises what it raises.
+    Each module is imported once.  Raises what the module raises.
     """
     found = _registry.imported_mains.get((file, module))
     if found is None:
@@ -176,17 +176,17 @@ def import_main(file: str, module: str, argv: Sequence[str]) -> dict[str, Any]:
 
 
 def is_importing_main() -> bool:
-    """Return whether a client's main module is being imported here: what it starts outside of its guard is not to be started again."""
+    """Return whether a client's main module is being imported: code outside of its main guard must not start things again."""
     return _registry.is_importing
 
 
 def main() -> ClientModule | None:
-    """Return the main module that was last entered, if any."""
+    """Return the main module entered last, if any."""
     return _registry.main
 
 
 def enter(entered: ClientModule | None) -> None:
-    """Make it ``__main__`` of this process, if this is a worker."""
+    """Make ``entered`` the ``__main__`` of this process, if this is a worker."""
     if entered is not None and _registry.is_worker and not entered.is_home:
         _registry.main = entered
         sys.modules["__main__"] = entered.module
@@ -198,7 +198,7 @@ def enter(entered: ClientModule | None) -> None:
 
 
 def space(owner: str, name: str, about: tuple[Any, ...]) -> ClientModule:
-    """Return the module ``name`` of that client; made, empty, when this is the first word of it."""
+    """Return the module ``name`` of that client, created empty on first use."""
     found = _registry.spaces.get((owner, name))
     if found is None:
         found = _registry.spaces[owner, name] = _new_space(owner, name, ModuleDescription(*about))
@@ -218,7 +218,7 @@ def _new_space(owner: str, name: str, about: ModuleDescription) -> ClientModule:
     if about.file:
         module.__file__ = about.file
     module.__package__ = about.package
-    if about.importable[1]:  # ``multiprocessing`` asks it what a process it starts is to import
+    if about.importable[1]:  # ``multiprocessing`` reads from it what a started process imports
         module.__spec__ = importlib.util.spec_from_file_location(about.importable[1], about.file or about.importable[0])
     if _registry.is_worker and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
         module.__dict__["__tmax_shipped__"] = True
@@ -227,7 +227,7 @@ def _new_space(owner: str, name: str, about: ModuleDescription) -> ClientModule:
 
 
 def globals_of(of: ClientModule) -> dict[str, Any]:
-    """Return the dictionary its functions have as globals."""
+    """Return the dictionary that is the globals of its functions."""
     return of.module.__dict__
 
 
@@ -237,7 +237,7 @@ def module_of(of: ClientModule) -> types.ModuleType:
 
 
 def set_module(_module: types.ModuleType, state: tuple[ClientModule, Mapping[str, Any], Mapping[str, bytes]]) -> None:
-    """Give it what was shipped of it."""
+    """Set the globals that were shipped for a module."""
     of, shipped, digests = state
     of.apply(shipped, digests)
 
@@ -248,12 +248,12 @@ def module_globals(name: str) -> dict[str, Any]:
 
 
 def imported(of: ClientModule, name: str) -> Any:
-    """Return a global of a main module by importing that."""
+    """Return a global of a main module by importing that module."""
     return of.imported(name)
 
 
 def code(data: bytes) -> Any:
-    """Return the function or class of this pickle; one that was made before is found again."""
+    """Return the function or class of this pickle, from the cache where it is current."""
     kept = _registry.codes.get(data)
     if kept is not None and kept[1].is_current():
         for part in kept[1].parts if _registry.noting is not None else ():
@@ -269,7 +269,7 @@ def code(data: bytes) -> Any:
 
 
 def load(data: bytes) -> tuple[Any, Shipped]:
-    """Unpickle; return also what was shipped with it, so that whoever keeps the object can find out when it has to be unpickled again."""
+    """Unpickle, and return also what was shipped with the object, so that a cache can detect when to unpickle again."""
     outer, parts = _registry.noting, []  # type: ignore[var-annotated]
     _registry.noting = parts
     try:
@@ -287,7 +287,7 @@ def _note(there: Mapping[Any, bytes], wanted: Mapping[Any, bytes]) -> None:
 
 
 def _its_global(found: Any) -> Any:
-    """Return the global of its module that this function is, if it is one: given as an argument it is the same object there as here."""
+    """Return the global of its module that equals this function, if there is one: as an argument it is then the same object as on the client."""
     if isinstance(found, types.FunctionType) and found.__closure__ is None:
         there = found.__globals__.get(found.__qualname__)
         if isinstance(there, types.FunctionType) and there.__globals__ is found.__globals__ and there.__code__ == found.__code__:
@@ -296,7 +296,7 @@ def _its_global(found: Any) -> Any:
 
 
 def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
-    """Complete a function that was made without globals, attributes and contents of its closure."""
+    """Set globals, attributes and closure of a function that was created without them."""
     attributes, slots, of, shipped, digests = state
     function.__dict__.update(attributes)
     if of is not None:
@@ -305,23 +305,23 @@ def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         try:
             content = cell.cell_contents
         except ValueError:
-            continue  # it is empty there, too
+            continue  # it is empty on the client, too
         assert function.__closure__ is not None
         function.__closure__[i].cell_contents = content
-    del slots["_cloudpickle_submodules"]  # they were imported by being read
+    del slots["_cloudpickle_submodules"]  # unpickling them has imported them
     for name, value in slots.items():
         setattr(function, name, value)
 
 
 def know_class(identity: str, cls: type) -> None:
-    """Note that this is the class of this identity: unpickled here, it is found again."""
+    """Register a class under its identity, so that unpickling returns it."""
     _registry.by_identity[identity] = cls
 
 
 def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, plain: type | None, announcing: list[type]) -> type:
-    """Return the class of this identity, made (without its contents) when this is the first word of it.
+    """Return the class of this identity, created (without its contents) on first use.
 
-    ``plain``: the metaclass that makes it, None: its own.  ``announcing``: bases whose ``__init_subclass__`` is not to be called.
+    ``plain``: the metaclass that creates it; None: its own.  ``announcing``: bases whose ``__init_subclass__`` must not be called.
     """
     found = _registry.by_identity.get(identity)
     if found is not None:
@@ -335,13 +335,13 @@ def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, 
         made = make(*args)
     finally:
         for base, hook in hooks:
-            setattr(base, "__init_subclass__", hook)  # noqa: B010  # to a type checker it is a method
+            setattr(base, "__init_subclass__", hook)  # noqa: B010  # a type checker takes it for a method
     know_class(identity, made)
     return made
 
 
 def set_class(cls: type, state: tuple[Any, ...]) -> None:
-    """Complete a class, unless it has this state already: what a task changed in it stays."""
+    """Set the contents of a class, unless it has this state already: a task's changes stay."""
     setter, inner, digest, of, shipped, digests = state
     if of is not None and of.is_home:
         return
@@ -355,7 +355,7 @@ def set_class(cls: type, state: tuple[Any, ...]) -> None:
 
 
 def lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    """Return a cache, empty, around this function."""
+    """Return an empty cache around this function."""
     return functools.lru_cache(maxsize, typed)(function)
 
 
@@ -378,17 +378,17 @@ def local(cls: type[threading.local]) -> Any:
 
 
 def set_local(made: Any, state: dict[str, Any]) -> None:
-    """Give it what the submitting thread had in it."""
+    """Set the values of the submitting thread."""
     made.__dict__.update(state)
 
 
 def weak_dict(cls: type, items: list[tuple[Any, Any]]) -> Any:
-    """Return a weak dictionary; what nothing else refers to is gone from it again."""
+    """Return a weak dictionary; items without another reference disappear from it."""
     return cls(items)
 
 
 def context_var(identity: str, name: str, default: tuple[Any, ...], value: tuple[Any, ...]) -> contextvars.ContextVar[Any]:
-    """Return the variable of this identity, made and set when this is the first word of it."""
+    """Return the context variable of this identity, created and set on first use."""
     found = _registry.variables.get(identity)
     if found is None:
         found = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
@@ -404,14 +404,14 @@ def library(kind: Callable[[str | None], Any], name: str | None) -> Any:
 
 
 def lock() -> Any:
-    """Return a lock nobody holds."""
+    """Return an unlocked lock."""
     return threading.Lock()
 
 
 def rlock() -> Any:
-    """Return a reentrant lock nobody holds."""
+    """Return an unlocked reentrant lock."""
     return threading.RLock()
 
 
 def nothing(*_given: Any, **_named: Any) -> None:
-    """Stand in a digest for what has a digest of its own."""
+    """Replace, in a digest, an object that has a digest of its own."""

@@ -1,11 +1,11 @@
-"""The same three lanes over one connected Unix stream socket, where FIFOs cannot be awaited.
+"""The three lanes over one connected Unix stream socket, for systems on which FIFOs cannot be polled.
 
 ::
 
     write(lane) --> queue of the lane --flush()--> [lane u8 | length u32 | bytes] ... --> socket
     read()      <-- bytes of each lane <-- pieces put together again <-- socket
 
-Pieces are at most 64 KiB, and ``control`` goes before ``tasks``: what is urgent waits for one piece, not for a backlog.
+Pieces are at most 64 KiB and ``control`` precedes ``tasks``, so an urgent message waits for one piece and not for a backlog.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _READ_BYTES = 256 * 1024
 
 
 class SocketTransport:
-    """One end of a connected ``AF_UNIX`` stream socket, which it owns from now on.
+    """One end of a connected ``AF_UNIX`` stream socket, which this object owns and closes.
 
     Raises PipeError, and closes the socket, when the process at the other end belongs to another user.
     """
@@ -104,7 +104,7 @@ class SocketTransport:
         return False
 
     def open_results(self) -> None:
-        """Nothing to do: the way back is open from the start."""
+        """Nothing to do: both directions are open from the start."""
 
     @property
     def wants_write(self) -> bool:
@@ -113,7 +113,7 @@ class SocketTransport:
 
     @property
     def backlog_bytes(self) -> int:
-        """How much is queued."""
+        """Number of queued bytes."""
         return len(self._piece) + sum(map(len, self._unsent.values()))
 
     def read_fds(self) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class SocketTransport:
         return () if fd < 0 else (fd,)
 
     def close(self) -> None:
-        """Close the socket; twice is harmless."""
+        """Close the socket; a second call is harmless."""
         self._socket.close()
         self._piece.clear()
         for unsent in self._unsent.values():

@@ -2,8 +2,8 @@
 
 ::
 
-    say(m) --> frame, in the lane's list --flush()--> transport.write(lane)        one write for each lane and turn
-    hear() <-- Decoder of the lane <-- transport.read()
+    send(m) --> frame, in the lane's list --flush()--> transport.write(lane)        one write for each lane and turn
+    receive() <-- Decoder of the lane <-- transport.read()
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _RECEIVED: dict[Role, Kind] = {"controller": "from_worker", "worker": "to_worker
 
 
 class Wire:
-    """One end of a conversation.
+    """One end of a connection.
 
-    ``epoch`` marks what is said; a controller gives its own, a worker takes over that of the ``Who`` it reads.
+    ``epoch`` marks sent frames: the controller's own; a worker uses that of the ``Who`` it reads.
     The wire owns its transport: closing one closes the other.
     """
 
@@ -30,16 +30,16 @@ class Wire:
         self._unsent: dict[Lane, list[bytes]] = {}
 
     def send(self, *messages: Message) -> None:
-        """Keep these messages for the next ``flush``: many small frames then share one write.
+        """Queue these messages for the next ``flush``, so that many small frames share one write.
 
-        Raises FrameError(``length``) for a message that fits no frame.  It is framed here and not in ``flush``, so that
-        the error meets who said it: ending the connection would not help, it would be said again on the next one.
+        Raises FrameError(``length``) for a message that fits no frame.  Framing happens here and not in ``flush``, so that
+        the sender gets the error: closing the connection would not help, as the message would be sent again on the next one.
         """
         for message in messages:
             self._unsent.setdefault(lane_of(message), []).append(encode(message, self.epoch))
 
     def flush(self) -> None:
-        """Write what was said, control before tasks; what does not fit stays queued (``transport.wants_write``).
+        """Write the queued frames, control before tasks; what does not fit stays in the transport (``transport.wants_write``).
 
         Raises ConnectionEnded as the transport does.
         """
@@ -50,7 +50,7 @@ class Wire:
     def receive(self) -> list[tuple[int, Message]]:
         """Return the (epoch, message) of every whole frame that has arrived; an empty list: nothing now.
 
-        Raises ConnectionEnded, or FrameError; after either the connection is over.
+        Raises ConnectionEnded, or FrameError; the connection is unusable after either.
         """
         received: list[tuple[int, Message]] = []
         for lane, data in self.transport.read():
@@ -61,5 +61,5 @@ class Wire:
         return received
 
     def close(self) -> None:
-        """Close the transport; twice is harmless."""
+        """Close the transport; a second call is harmless."""
         self.transport.close()

@@ -1,4 +1,4 @@
-"""Is a process that has run for long still running the code that is installed?  Both ends compare one word."""
+"""A fingerprint of the installed code, by which a controller detects a zygote that runs an older version."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import tmax_workers
 
 
 def fingerprint() -> str:
-    """Return a word that changes whenever a module of tmax_workers or tmax_pipes is edited, replaced, added or removed."""
+    """Return a text that changes whenever a module of tmax_workers or tmax_pipes is edited, replaced, added or removed."""
     versions = sorted(version for package in (tmax_workers, tmax_pipes) for folder in package.__path__ for version in _versions(folder))
-    return f"{len(versions)}-{hash(tuple(versions)) & 0xFFFFFFFFFFFFFFFF:x}"  # of numbers: the same in every process
+    return f"{len(versions)}-{hash(tuple(versions)) & 0xFFFFFFFFFFFFFFFF:x}"  # the hash of numbers is the same in every process
 
 
 def _versions(folder: str) -> list[tuple[int, int]]:

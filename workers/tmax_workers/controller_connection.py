@@ -1,14 +1,14 @@
-"""The worker's side of finding and losing its controller.
+"""The worker's connection to its controller: FIFOs, announcement and reconnection.
 
 ::
 
     make FIFOs n, publish --> announce on the control socket (stay connected) --> Who on the FIFOs: there is a controller
-         ^                          | nobody listens: wait until the socket is made anew (inotify), with a few tries
+         ^                          | no listener: wait until the socket is made again (inotify), with a few retries
          |                          |                 (without inotify: every 2 s)
-         +---- nobody has answered, and the FIFOs were removed (a logout, a cleaner of old files)
-         +---- the connection ended: end-of-file after the first byte, EPIPE, a frame that is not one
+         +---- no answer yet, and the FIFOs were removed (a logout, a cleaner of old files)
+         +---- the connection ended: end-of-file after the first byte, EPIPE, a bad frame
 
-A controller that starts later scans the folder and finds the place even if no announcement reaches it.
+A controller that starts later scans the folder and finds the FIFOs even if no announcement reaches it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tmax_workers.epoll_loop import WRITE, EpollLoop
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 2.0
 RETRIES = 6
-"""Tries after each sign of a controller; then only the next sign counts."""
+"""Retries after each event that may mean a controller; then only the next event counts."""
 
 
 class ControllerConnection:
-    """The FIFOs of this life, one after another, and the announcement.  IO thread alone (but see ``Desk.flush``).
+    """The FIFOs of this life, one after another, and the announcement.  IO thread only (but see ``Coordinator.flush``).
 
-    ``on_ready``: something may be heard, or what did not fit may be flushed.  ``is_woken``: someone calls ``socket_folder_changed`` when
+    ``on_ready``: bytes may have arrived, or queued bytes may be flushed.  ``is_woken``: the owner calls ``socket_folder_changed`` when
     the control socket may have been made, or its folder removed or made again.
     """
 
@@ -49,7 +49,7 @@ class ControllerConnection:
         is_woken: bool,
         made: int = 0,
     ) -> None:
-        """``made``: connections of this life before this object."""
+        """``made``: number of connections of this life before this object."""
         self._loop = loop
         self._rt = rt
         self._life = life
@@ -66,20 +66,20 @@ class ControllerConnection:
 
     @property
     def made(self) -> int:
-        """How many connections this life has made."""
+        """Number of connections that this life has made."""
         return self._n
 
     # -- FIFOs -------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make and publish the next FIFOs, then announce them.  What is not possible now is tried again later."""
+        """Make and publish the next FIFOs, then announce them; on failure, retry later."""
         self.close()
         self._accepted = False
         self._n += 1
         try:
             self._fifos = WorkerFifos.create(self._rt, self._life, self._n)
         except OSError:
-            # No room, or the folder is gone (a logout): without a place there is nothing to announce.
+            # Full disk, or the folder is gone (a logout): without FIFOs there is nothing to announce.
             self._schedule_retry()
             return
         self.wire = Wire(self._fifos, "worker")
@@ -88,7 +88,7 @@ class ControllerConnection:
         self.announce()
 
     def receive(self) -> list[tuple[int, Message]]:
-        """Return what has arrived; raises ConnectionEnded when this connection is over, for whatever reason."""
+        """Return the messages that have arrived.  Raises ConnectionEnded when the connection has ended, for whatever reason."""
         if self.wire is None:
             return []
         try:
@@ -97,7 +97,7 @@ class ControllerConnection:
             raise ConnectionEnded(str(error)) from error
 
     def accept(self, epoch: int) -> Wire:
-        """``Who`` was read: open the way back.  Raises ConnectionEnded when the controller has gone already."""
+        """Open ``results``, because ``Who`` was read.  Raises ConnectionEnded when the controller has ended already."""
         assert self._fifos is not None
         assert self.wire is not None
         self._fifos.open_results()
@@ -106,7 +106,7 @@ class ControllerConnection:
         return self.wire
 
     def watch_writes(self) -> None:
-        """Be woken when there is room again for what did not fit."""
+        """Watch the FIFOs that could not take everything, until they are writable."""
         for fd in self._fifos.write_fds() if self._fifos else ():
             if not self._loop.knows(fd):
                 self._loop.add(fd, lambda _events, fd=fd: self._writable(fd), WRITE)  # type: ignore[misc]  # the default binds this turn's fd
@@ -116,7 +116,7 @@ class ControllerConnection:
         self._on_ready()
 
     def close(self) -> None:
-        """Close and remove what there is; twice is harmless."""
+        """Close and remove the current connection; a second call is harmless."""
         if self._fifos is not None:
             for fd in self._fifos.fds():
                 self._loop.remove(fd)
@@ -135,12 +135,12 @@ class ControllerConnection:
     # -- announcement ------------------------------------------------------------------------------
 
     def socket_folder_changed(self) -> None:
-        """The folder of the control socket has changed: seek a controller if there is a socket."""
+        """The folder of the control socket has changed: announce this worker if the socket exists."""
         if os.path.lexists(self._control):
             self.announce()
 
     def announce(self) -> None:
-        """There may be a controller now: announce this connection, or the next one when this one cannot be found any more."""
+        """Announce this connection, or a new one when its FIFOs were removed: there may be a controller now."""
         self._attempts = 0
         if self._fifos is None:
             self.open()
@@ -148,11 +148,11 @@ class ControllerConnection:
             self._announce()
 
     def deadline(self) -> float | None:
-        """Return when ``tick`` is due; None: only an event can matter."""
+        """Return when ``tick`` is due; None: wait for an event."""
         return self._retry_at
 
     def tick(self, now: float) -> None:
-        """Try again, if it is time."""
+        """Retry, if it is due."""
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             if self._fifos is None:
@@ -187,10 +187,10 @@ class ControllerConnection:
         except BlockingIOError:
             return
         except OSError:
-            pass  # reset: gone as well
+            pass  # reset: closed as well
         self._close_announcement()
         if not self._accepted:
-            self._schedule_retry()  # it left before it spoke to us; another one may come
+            self._schedule_retry()  # it ended before it connected to us; another controller may start
 
     def _close_announcement(self) -> None:
         if self._announcement is not None:

@@ -1,8 +1,8 @@
-"""Which processor kernels run on: cuda, then mps, then cpu; chosen once in a worker's life and said aloud.
+"""Which device kernels run on: cuda, then mps, then cpu; chosen once in a worker's life, and printed with each kernel.
 
-asked for "auto": torch loaded, or a sign of a GPU on this machine? -> ask torch -> cuda | mps
-                  otherwise cpu, and torch is not imported for the question (it costs seconds and 200 MB)
-asked by name:    that one, or Refused with what is missing and how to get it
+"auto":   torch loaded, or a sign of a GPU on this machine? -> query torch -> cuda | mps
+          otherwise cpu, without importing torch for it (it costs seconds and 200 MB)
+by name:  that device, or Refused with what is missing and how to install it
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GPU_SIGNS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A processor: its kind as torch spells it, its name for people, and one sentence on why it was chosen."""
+    """A device: its kind as torch spells it, its name for people, and the reason why it was chosen."""
 
     kind: DeviceKind
     name: str
@@ -37,12 +37,12 @@ class Device:
 
 @functools.cache
 def choose(wanted: DeviceChoice = "auto") -> Device:
-    """The device to use. Refused when a named one is not there; ``auto`` never fails and ends at ``cpu``.
+    """Return the device to use. Raises Refused when a named one is missing; ``auto`` falls back to ``cpu`` and never fails.
 
-    The answer is kept for the life of the process: a GPU that appears later is not looked for again.
+    The result is cached for the life of the process: a GPU that appears later is not detected.
     """
     if wanted == "cpu":
-        return Device(kind="cpu", name=cpu_name(), note="cpu, as asked")
+        return Device(kind="cpu", name=cpu_name(), note="cpu, as requested")
     if wanted == "cuda":
         return _cuda(import_torch("device cuda"))
     if wanted == "mps":
@@ -51,7 +51,7 @@ def choose(wanted: DeviceChoice = "auto") -> Device:
 
 
 def import_torch(purpose: str) -> Any:
-    """The torch module. Refused when it is not installed, or is and cannot be loaded."""
+    """Return the torch module. Raises Refused when it is not installed or cannot be loaded."""
     if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
         raise Refused(f"{purpose} needs torch, which is not installed", INSTALL_TORCH)
     try:
@@ -62,10 +62,10 @@ def import_torch(purpose: str) -> Any:
 
 
 def available_bytes(device: Device) -> int:
-    """Memory a job may take on this device now, by what the system says (cpu: the cgroup's limit counts too)."""
+    """Return the bytes that a job may allocate on this device now (cpu: the cgroup's limit counts too)."""
     if device.kind == "cuda":
         cuda = import_torch("device cuda").cuda
-        # What torch's allocator holds and does not use is not free to the driver, but is free to us.
+        # The driver counts torch's cached memory as used, but a job can use it.
         return int(cuda.mem_get_info()[0] + cuda.memory_reserved() - cuda.memory_allocated())
     if device.kind == "mps":
         mps = import_torch("device mps").mps
@@ -78,7 +78,7 @@ def available_bytes(device: Device) -> int:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it; its architecture when it does not."""
+    """Return the processor's name from ``/proc/cpuinfo``; its architecture when there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The IO thread: everything a worker does beside computing.
+"""The IO thread: everything a worker does except computing.
 
 ::
 
@@ -6,8 +6,8 @@
             +-- signals: Ctrl-C, size, TERM                +-- inotify: a task printed; a control socket was made
             +-- pane: room to write; keys for a shell job  +-- pidfd, pseudo-terminal of a shell job
 
-It sleeps until one of them has something, or until the nearest of the deadlines its parts name.  An idle worker
-without a deadline uses no CPU at all.
+It sleeps until a descriptor is ready or the nearest deadline of its parts has come.  An idle worker without a deadline
+uses no CPU.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ from tmax_workers.worker_events import (
 )
 
 COPY_INTERVAL_S = 0.02
-"""Output of a task is copied to the pane at most so often."""
+"""Shortest interval between two copies of a task's output to the pane."""
 SHORT_TASK_WAKE_S = 0.02
-"""While tasks follow one another without a word to this thread, it looks so often which one runs."""
+"""While tasks follow one another without waking this thread, it checks at this interval which one runs."""
 REPEAT_CANCEL_S = 0.05
-"""A task that was asked to end is signalled so often until the interpreter has acted on it (``cancel.py`` says why)."""
+"""Interval between the signals of a pending cancellation (``cancel.py`` has the reason for repeating them)."""
 FIRST_BEAT_S = 0.1
-"""A task that ends sooner needs no heartbeat."""
+"""Delay of a task's first heartbeat: a task that ends sooner needs none."""
 
 
 class IoThread:
-    """Owns the loop, the connection, the pane and the shell job.  ``run`` is the thread's whole life."""
+    """Owns the loop, the connection, the pane and the shell job.  ``run`` is the thread's function."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class IoThread:
         self._sources = sources
         self._signal_fd = signal_fd
         self._signals: deque[int] = deque()
-        """Read by the main thread, to be taken in here."""
+        """Signals that the main thread has read, to be handled here."""
         self._on_who = on_who
         self._on_command = on_command
         self._on_keep = on_keep
@@ -113,7 +113,7 @@ class IoThread:
         self._has_left = False
 
     def start(self, rt: str, life: int, control: str, made: int = 0) -> None:
-        """Publish, announce, and begin to listen.  Called before the thread runs.  ``made``: connections of this life until now."""
+        """Publish and announce the first connection.  Called before the thread runs.  ``made``: number of earlier connections of this life."""
         loop = self._loop
         if self._inotify.fd >= 0:
             folder = os.path.dirname(os.path.abspath(control))
@@ -131,11 +131,11 @@ class IoThread:
 
     @property
     def connections(self) -> int:
-        """How many connections this life has made."""
+        """Number of connections that this life has made."""
         return self._connection.made if self._connection is not None else 0
 
     def run(self) -> None:
-        """Turn until the worker leaves."""
+        """Run the loop until the worker leaves."""
         while not self._has_left:
             self._loop.turn(self._wait_s(time.monotonic()))
             self._coordinator.awake()
@@ -144,7 +144,7 @@ class IoThread:
             self._after_turn(time.monotonic())
 
     def close_in_child(self) -> None:
-        """In a forked child: close what must end with this process, above all the FIFOs, or the connection outlives its owner."""
+        """In a forked child: close the FIFOs, or the connection outlives its owner, and the other descriptors of the loop."""
         if self._connection is not None:
             self._connection.close_in_child()
         self._loop.close()
@@ -163,7 +163,7 @@ class IoThread:
         return None if nearest is None else max(0.0, nearest - now)
 
     def _short_task_deadline(self, now: float) -> float | None:
-        """The main thread may go from task to task without waking us; look soon which one it is in, until one lasts."""
+        """The main thread may run several tasks without waking this one: check soon which one runs, until one lasts."""
         state = self._coordinator.state
         since = state.running_since
         return now + SHORT_TASK_WAKE_S if since is not None and state.queue and now - since < SHORT_TASK_WAKE_S else None
@@ -212,15 +212,15 @@ class IoThread:
                 if not self._accept(message):
                     return
             elif self._coordinator.wire is None or epoch != self._coordinator.wire.epoch:
-                # Another controller's life, or one that did not say who it is: not a word more from there.
+                # A frame of another controller life, or of a controller that sent no Who: drop the connection.
                 self._reconnect()
                 return
             else:
-                batch.append(cast("ToWorker", message))  # the decoder lets nothing else through
+                batch.append(cast("ToWorker", message))  # the decoder rejects other messages
         self._coordinator.arrived(*batch)
 
     def _accept(self, who: Who) -> bool:
-        """Take this controller as ours; False when it has gone in the meantime."""
+        """Connect to this controller; False when it has ended meanwhile."""
         assert self._connection is not None
         try:
             wire = self._connection.accept(who.epoch)
@@ -241,7 +241,7 @@ class IoThread:
             self._coordinator.wire, self._coordinator.broken = None, False
             self._connection.open()
         if self._control_watch is not None:
-            self._control_watch.arm()  # a folder that was removed while somebody had it open is watched in vain
+            self._control_watch.arm()  # a folder that was removed while a process held it open is watched in vain
         self._coordinator.arrived(ConnectionDown())
 
     # -- orders ------------------------------------------------------------------------------------
@@ -289,12 +289,12 @@ class IoThread:
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
         if outcome.report.lost_bytes:
-            self._pane.show_line(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no room")
-        self._signalled()  # a TERM that is here already came first, and may be what ended the command too
+            self._pane.show_line(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no space")
+        self._signalled()  # a pending TERM came first, and may have ended the command too
         self._coordinator.arrived(JobEnded(outcome))
 
     def _keep_output(self, outcome: Done | Failed) -> None:
-        """The report that held what the task printed is not sent; its log is what a person reads then."""
+        """Write the task's output to its log, because the report that holds it is not sent."""
         if outcome.report.tail:
             try:
                 append_to_log(self._logs, outcome.task, outcome.report.tail)
@@ -360,7 +360,7 @@ class IoThread:
             self._pane.lost = True
 
     def _pane_was_lost(self) -> None:
-        """Finish what runs, then leave: a new worker in a new pane is better than one nobody can see."""
+        """Finish what runs, then leave: a worker without a pane is replaced by one that people can see."""
         if self._loop.knows(self._pane.fd):
             self._loop.remove(self._pane.fd)
             self._coordinator.arrived(PaneLost())
@@ -370,7 +370,7 @@ class IoThread:
         events = self._inotify.read()
         watch = self._control_watch
         if watch is not None and watch.concerns(events):
-            watch.arm()  # its folder may have been removed, or made again
+            watch.arm()  # its folder may have been removed or made again
             assert self._connection is not None
             self._connection.socket_folder_changed()
         if self._copy_at is None:
@@ -384,9 +384,9 @@ class IoThread:
             self._copy_at = now + COPY_INTERVAL_S
 
     def take_signals(self) -> None:
-        """On the main thread, before the end of a task is taken in: a TERM that came first is taken in first.
+        """On the main thread, before the end of a task is handled: handle a TERM that came first.
 
-        The task's own handler may have ended it upon that very signal.
+        The task's own handler may have ended the task because of that signal.
         """
         numbers = self._read_signals()
         if signal.SIGTERM in numbers:
@@ -452,7 +452,7 @@ def _may_be_python(message: Message) -> bool:
 
 
 def header(who: Who, life: int, preloaded: tuple[str, ...], threads: int) -> str:
-    """Return the line a person sees first."""
+    """Return the first line of a worker's pane."""
     modules = ", ".join(preloaded) or "nothing"
     return printable_label(
         f"tmax {who.worker} in swarm {who.swarm} (life {life}, pid {os.getpid()}): preloaded {modules}; threads {threads}"

@@ -1,4 +1,4 @@
-"""What this process uses, read from the kernel.  No psutil: it would cost a worker 4 MB and 20 ms for two numbers.
+"""Memory and processor time of this process, read from the kernel.  Without psutil, which costs a worker 4 MB and 20 ms.
 
 /proc/self/statm --> resident set now        getrusage --> CPU so far, peak resident set, children included
 """
@@ -13,9 +13,9 @@ from tmax_pipes.resource_limits import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SLACK_BYTES = 4 * 1024 * 1024
-"""The two figures are counted a little apart; less than this between them means nothing."""
+"""The kernel counts the two figures a little apart; a smaller difference means nothing."""
 _inherited: dict[int, int] = {}
-"""By process, so that a forked one does not believe its parent's: the peak it was born with, 0 when its own is larger."""
+"""By pid, so that a forked process does not use its parent's: the inherited peak, 0 when its own is larger."""
 
 
 class Usage(NamedTuple):
@@ -24,7 +24,7 @@ class Usage(NamedTuple):
     cpu_s: float
     peak_rss_bytes: int
     children_cpu_s: float
-    """What of ``cpu_s`` is the ended children's."""
+    """The part of ``cpu_s`` that ended children used."""
 
 
 def own_size_bytes() -> int:

@@ -1,4 +1,4 @@
-"""What a person sees in the pane, and the bytes on their way to it.
+"""The lines that a worker shows in its pane, and the output buffer in front of the terminal.
 
 ::
 
@@ -7,8 +7,8 @@
     ✔ 12 done 3.2 s                      ✘ 12 failed: exit 3 (0.4 s)
     more than 20 tasks in a second:      ⋯ 1873 tasks in 1.0 s: 1873 done, 0 failed
 
-Writes never block: what the terminal does not take waits in a bounded buffer, then is dropped and counted.  A terminal
-that is gone is noticed once (``lost``) and then written to no more; it never raises.
+Writes never block: what the terminal does not take waits in a bounded buffer, beyond which it is dropped; the log has all of it.
+A closed terminal sets ``lost`` once, and nothing more is written to it; no method raises.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LABEL_CHARS = 200
 
 
 class PaneSymbols:
-    """The signs used in the pane, in UTF-8 or in plain ASCII."""
+    """The symbols used in the pane, in UTF-8 or in ASCII."""
 
     def __init__(self, *, unicode: bool) -> None:
         self.begin, self.done, self.failed, self.many = ("▶", "✔", "✘", "⋯") if unicode else (">", "+", "x", "...")
@@ -49,14 +49,14 @@ def printable_label(text: str) -> str:
 
 
 def duration_text(duration_s: float) -> str:
-    """Return a duration as a person reads it."""
+    """Return a duration for people."""
     if duration_s < 0.1:
         return f"{duration_s * 1000:.1f} ms"
     return f"{duration_s:.1f} s" if duration_s < 120 else f"{duration_s / 60:.1f} min"
 
 
 def failure_text(failure: Failure) -> str:
-    """Return in a few words what went wrong."""
+    """Return the reason of a failure on one line."""
     if failure.kind == "exit":
         return f"exit {failure.exit_code}"
     if failure.kind == "signal" and failure.signal:
@@ -73,9 +73,9 @@ def signal_name(number: int) -> str:
 
 
 class Pane:
-    """Lines about tasks, and a buffer in front of the terminal.  Used by the IO thread alone.
+    """Lines about tasks, and a buffer in front of the terminal.  IO thread only.
 
-    ``fd`` is non-blocking, or -1 when there is nothing to write to.
+    ``fd`` is non-blocking, or -1 when there is no output.
     """
 
     def __init__(self, fd: int, *, unicode: bool) -> None:
@@ -95,12 +95,12 @@ class Pane:
     # -- lines -------------------------------------------------------------------------------------
 
     def show_line(self, text: str) -> None:
-        """Show one line of ours; ``text`` is plain already."""
+        """Show one line of the worker; ``text`` is printable."""
         start = "" if self._at_line_start else "\n"
         self.write(f"{start}{text}\n".encode(self._encoding, "replace"))
 
     def begin(self, run: Run, now: float) -> None:
-        """A task begins.  Task 0 is the controller's no-op that proves this worker ready; no person asked for it."""
+        """A task begins.  Task 0, the controller's no-op that proves this worker ready, is not shown."""
         if not run.task:
             return
         self._roll(now)
@@ -114,7 +114,7 @@ class Pane:
         self.show_line(f"{self._symbols.begin} {run.task} {kind_of(run.job)}  {printable_label(label_of(run.job))}{again}")
 
     def end(self, outcome: Done | Failed, now: float) -> None:
-        """A task ended."""
+        """A task has ended."""
         if not outcome.task:
             self.show_line(f"{self._symbols.done} ready")
             return
@@ -138,7 +138,7 @@ class Pane:
         return self._window_since + 1.0 if self._hidden or self._begun else None
 
     def tick(self, now: float) -> None:
-        """Say what was held back, when its second is over."""
+        """Show the lines held back, when their second has passed."""
         self._roll(now)
 
     def _roll(self, now: float) -> None:
@@ -156,7 +156,7 @@ class Pane:
     # -- bytes -------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Show raw bytes: the tasks' own output."""
+        """Show raw bytes: a task's output."""
         if not data or self.lost or self.fd < 0:
             return
         self._at_line_start = data.endswith((b"\n", b"\r"))
@@ -176,7 +176,7 @@ class Pane:
             except BlockingIOError:
                 return
             except OSError:
-                # EIO and its kind: the pane was closed.  The task goes on; the state hears of it from whoever sees `lost`.
+                # EIO and the like: the pane was closed.  The task continues; the IO thread reports it to the state machine.
                 self.lost = True
                 self._buffer.clear()
                 return

@@ -1,4 +1,4 @@
-"""Process groups of shell jobs: who is still alive in one, and signals to all of it."""
+"""Process groups of shell jobs: their running members, and signals to all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tmax_pipes.proc_stat import ENDED_STATES, stat_fields
 
 
 def running_in_group(group: int) -> list[int]:
-    """Return the processes of ``group`` that have not ended; one that waits to be reaped counts as ended."""
+    """Return the processes of ``group`` that have not ended; zombies count as ended."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -23,9 +23,9 @@ def running_in_group(group: int) -> list[int]:
 
 
 def signal_group(group: int, number: int) -> None:
-    """Send a signal to every process of ``group``; one that is gone is no error.
+    """Send a signal to every process of ``group``; a group that has ended is no error.
 
-    The caller still holds the group's leader unreaped, so the number cannot mean another group by now.
+    The caller has not reaped the group's leader, so the number cannot denote another group.
     """
     try:
         os.killpg(group, number)

@@ -1,8 +1,8 @@
-"""Results of a worker that had to leave before anyone had stored them.
+"""Files for the results of a worker that has to leave before they are stored.
 
 worker: STATE/life-17.results (0600, frames) written, synced, renamed  -->  controller: read(STATE, 17) -> [Done | Failed]
 
-In the state folder: the runtime folder may be removed while there is nobody who would make it again.
+They are in the state folder, because the runtime folder may be removed while no controller runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write(state: str, life: int, results: Sequence[Done | Failed]) -> None:
 
 
 def read(state: str, life: int) -> list[Done | Failed]:
-    """Return the results ``life`` spilled; none when it spilled none, or when the file is not whole or not ours alone."""
+    """Return the spilled results of ``life``; an empty list when there is no file, or when it is incomplete or not private."""
     try:
         fd = os.open(path_of(state, life), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def read(state: str, life: int) -> list[Done | Failed]:
 
 
 def forget_others(state: str, lives: Collection[int]) -> None:
-    """Remove what other lives than these spilled: their ends, and so these results, are stored."""
+    """Remove the files of all other lives than these: their ends, and so their results, are stored."""
     for path in Path(state).glob("life-*.results"):
         number = path.stem.removeprefix("life-")
         if not number.isdigit() or int(number) not in lives:

@@ -1,24 +1,24 @@
-r"""What a worker knows and decides: no clock, no file, no process in here.
+r"""A worker's state and decisions; pure: no clock, no file, no process.
 
 ::
 
-    message or local event, now  -->  WorkerState.handle  -->  what to do: Say Begin Cancel KillTask Exit
+    message or local event, now  -->  WorkerStateMachine.handle  -->  instructions: Send Begin CancelTask KillTask ExitWorker
 
-    Idle ----Run----> Running --JobEnded--> Idle            one task at a time, in the order they came
-      \--Run(ask)--> Asking --Go--> Running
-                      Running --command ended by a signal, not by us--> Settling --SETTLE_S--> Idle
+    Idle ------Run------> Running --JobEnded--> Idle        one task at a time, in the order of arrival
+      \--Run(needs_go)--> AwaitingGo --Go--> Running
+                      Running --command ended by a signal from outside--> Settling --SETTLE_S--> Idle
                       Running --grace over, in this process--> Dying --all Stored, or time over--> Gone
-    leaving ("drain", "now", "pane"): nothing begins any more, queued tasks went back; Idle and all Stored --> Gone
-    leaving ("killed": TERM from outside): the same, but Idle --> Gone at once; what is not Stored is left in a file
+    leaving ("drain", "now", "pane"): no task begins, queued tasks are given back; Idle and all Stored --> Gone
+    leaving ("killed": TERM from outside): the same, but Idle --> Gone at once; results that are not Stored go to a file
 
-Results are kept (in the link) until ``Stored``.  What is said without a connection may be dropped: after the next
-``Who`` the ``Hello`` and the link say all that matters again.
+Results are kept (in the link) until ``Stored``.  Messages without a connection may be dropped: after the next ``Who``
+the ``Hello`` and the link repeat all that matters.
 
-A task in this process that ignores its cancellation can only be ended with the process.  Its ``Failed`` is said first,
-then everything waits for ``Stored`` (``Dying``), then the process goes: the controller hears why before it sees the death.
+A task in this process that ignores its cancellation can only be ended with the process.  Its ``Failed`` is sent first,
+then the worker waits for ``Stored`` (``Dying``), then the process ends: the controller gets the reason before the death.
 
-A task that is ended only because its worker has to leave did not end: nobody cancelled it, and nothing is reported.  The
-controller sees the death, and runs it again or calls it interrupted.
+The end of a task that only its worker's leaving caused is not reported.  The controller sees the death, and runs the task
+again or marks it interrupted.
 """
 
 from __future__ import annotations
@@ -106,22 +106,22 @@ class WorkerStateMachine:
         self.phase: Phase = Idle()
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
-        self.stale: tuple[type[JobOptions], ...] = ()  # the kinds of job this process must not run any more
+        self.stale: tuple[type[JobOptions], ...] = ()  # kinds of job that this process must not run any more
         self._taken = AcceptedTasks()
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
         self._last: tuple[float, Done | Failed] | None = None
-        """The last end of a command, and when it was reported."""
+        """The last command's outcome, and when it was reported."""
         self._early_requests = EarlyRequests()
-        self._kept: set[Key] = set()  # the keys of link.results(), which would have to be built for every question
+        self._kept: set[Key] = set()  # the keys of link.results(), kept to avoid building that tuple for each check
         self._past: deque[object] = deque(maxlen=20)
         self._instructions: list[Instruction] = []
         self._now = now
 
-    # -- the door ----------------------------------------------------------------------------------
+    # -- interface ---------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
-        """Take in one event; return what to do, in this order.  Raises UnknownTransition for an event that cannot be."""
+        """Handle one event; return the instructions, in order.  Raises UnknownTransition for an event that this phase does not allow."""
         self._past.append(event)
         rule = _RULES.get((type(self.phase), type(event)))
         if rule is None:
@@ -137,7 +137,7 @@ class WorkerStateMachine:
             self._send(one)
 
     def next_deadline(self) -> float | None:
-        """Return when ``Tick`` is due if nothing else happens before; None: never."""
+        """Return when ``TimeElapsed`` is due without another event; None: never."""
         times = []
         if isinstance(self.phase, Running):
             times.append(due(self.phase))
@@ -148,12 +148,12 @@ class WorkerStateMachine:
         return min((time for time in times if time is not None), default=None)
 
     def is_orphan(self, now: float) -> bool:
-        """Whether no controller was there for so long that this worker finishes what it runs and leaves."""
+        """Whether this worker had no controller for ``orphan_ttl_s``, so that it finishes what it runs and leaves."""
         return self.alone_since is not None and now - self.alone_since >= self._orphan_ttl_s
 
     @property
     def is_gone(self) -> bool:
-        """Whether ``Exit`` was said."""
+        """Whether ``ExitWorker`` was issued."""
         return isinstance(self.phase, Gone)
 
     @property
@@ -200,7 +200,7 @@ class WorkerStateMachine:
             self.queue[run.task] = run
 
     def _is_known(self, run: Run) -> bool:
-        """Whether this attempt, or a later one of the task, is here already.  Says again what answers it."""
+        """Whether this attempt, or a later one of the task, is known already.  Sends its answer again."""
         key = (run.task, run.attempt)
         held = self.phase.run if isinstance(self.phase, (AwaitingGo, Running, Settling)) else None
         if key in self._kept or (held is not None and _key(held) == key):
@@ -258,7 +258,7 @@ class WorkerStateMachine:
                 self._instructions.append(Unreported(outcome))
             return
         if isinstance(outcome, Failed) and (ending is not None or outcome.failure.kind == "cancelled"):
-            # Without an ``ending`` nobody cancelled it: the task raised our exception itself.
+            # Without an ``ending`` it was not cancelled: the task raised TaskCancelled itself.
             kind, message = (ending.kind, ending.message) if ending is not None else ("exception", "TaskCancelled")
             outcome = msgspec.structs.replace(outcome, failure=msgspec.structs.replace(outcome.failure, kind=kind, message=message))
         elif isinstance(phase.run.job, ShellJob):
@@ -280,7 +280,7 @@ class WorkerStateMachine:
             self._send(Started(child.task, child.attempt, at=self.phase.since + self.offset_s, group=child.group))
 
     def _connection_down(self, _: ConnectionDown) -> None:
-        self._early_requests.clear()  # the next controller says again what it still wants
+        self._early_requests.clear()  # the next controller repeats what it still wants
         if self.alone_since is None:
             self.alone_since = self._now
 
@@ -295,7 +295,7 @@ class WorkerStateMachine:
         self._leave("pane")
 
     def _terminated(self, _: Terminated) -> None:
-        """TERM from outside is a death, with time to give back what did not start: nobody's wish to cancel anything."""
+        """TERM from outside counts as a death, with time to give back what has not started; it cancels no task."""
         self._take_back()
         self._leave("killed")
         if isinstance(self.phase, Settling):
@@ -309,20 +309,20 @@ class WorkerStateMachine:
             self._exit("a task in this process had to be killed", kill=True)
 
     def _take_back(self) -> None:
-        """A command that ended a moment ago, by whatever status, may have had the same TERM: unless it is stored, forget that."""
+        """Withdraw the unstored end of a command that ended just before, with any status: it may have received the same TERM."""
         at, outcome = self._last or (0.0, None)
         if outcome is not None and _key(outcome) in self._kept and self._now - at < SETTLE_S:
             self._stored(Stored((_key(outcome),)))
             self._instructions.append(Unreported(outcome))
 
     def _nothing(self, _: object) -> None:
-        """For a tick (``_settle`` looks at the time anyway), and for what comes too late to matter."""
+        """For ``TimeElapsed`` (``_settle`` checks the time anyway), and for events that arrive too late to matter."""
 
     # -- steps -------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """After every event: what is overdue, whose turn it is, whether this was the end."""
-        for _ in ("asked to end", "killed"):  # with a grace of 0 both at once
+        """After every event: apply limits, begin the next task, leave if nothing is left."""
+        for _ in ("asked to end", "killed"):  # with a grace of 0 both apply at once
             if isinstance(self.phase, Running):
                 self._look_at_limits(self.phase)
         if isinstance(self.phase, Settling) and self._now >= self.phase.until:
@@ -374,7 +374,7 @@ class WorkerStateMachine:
             return
         kill_at = self._now + grace_s
         if phase.ending is not None:
-            # Asked again: the sooner end counts, the first reason stays; but what somebody cancels is cancelled.
+            # A repeated request: the earlier kill counts and the first reason stays, except that a cancellation replaces "leaving".
             first = phase.ending if phase.ending.kind != "leaving" else Ending(kind=kind, message=message, kill_at=kill_at)
             phase.ending = Ending(kind=first.kind, message=first.message, kill_at=min(kill_at, phase.ending.kill_at))
             return
@@ -419,7 +419,7 @@ class WorkerStateMachine:
         self._send(Failed(run.task, run.attempt, Report(), Failure(kind, message)))
 
     def _take_unstarted(self, task: int, attempt: int) -> Run | None:
-        """Take out and return a task that is queued or asked for; ``attempt`` 0 fits any."""
+        """Remove and return a task that is queued or awaits ``Go``; ``attempt`` 0 matches any."""
         if isinstance(self.phase, AwaitingGo) and is_about(self.phase.run, task, attempt):
             run, self.phase = self.phase.run, Idle()
             return run
@@ -442,7 +442,7 @@ class WorkerStateMachine:
             held.insert(0, Holding(run.task, run.attempt, "asked" if isinstance(self.phase, AwaitingGo) else "running"))
         return held
 
-    # -- proof -------------------------------------------------------------------------------------
+    # -- checks ------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
         """Raise AssertionError when what must always hold between two events does not."""
@@ -456,11 +456,11 @@ class WorkerStateMachine:
         orphan = self.is_orphan(self._now)
         if isinstance(self.phase, Idle):
             assert not self.queue or self.leaving or orphan, f"{len(self.queue)} tasks wait and nothing runs"
-            assert not self.leaving or self.link.results(), "nothing is left to do, and the worker is still here"
-        assert not (isinstance(self.phase, (Idle, AwaitingGo)) and orphan), "an orphan that runs nothing is still here"
-        assert not (isinstance(self.phase, (Idle, AwaitingGo, Settling)) and self.leaving == "killed"), "killed, and still here"
+            assert not self.leaving or self.link.results(), "nothing is left to do, and the worker is still alive"
+        assert not (isinstance(self.phase, (Idle, AwaitingGo)) and orphan), "an orphan that runs nothing is still alive"
+        assert not (isinstance(self.phase, (Idle, AwaitingGo, Settling)) and self.leaving == "killed"), "killed, and still alive"
         if isinstance(self.phase, Settling):
-            assert self.phase.until > self._now, "the end of a command is kept back for too long"
+            assert self.phase.until > self._now, "the end of a command is withheld for too long"
         if self.leaving or isinstance(self.phase, Dying):
             assert not self.queue, "a leaving worker holds tasks it will not run"
             assert not isinstance(self.phase, AwaitingGo)
@@ -476,7 +476,7 @@ def _key(one: Any) -> Key:
 
 _ALIVE: tuple[type[Phase], ...] = (Idle, AwaitingGo, Running, Settling, Dying)
 _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
-    # what happens, what is done, in which phases it may come
+    # event, rule, phases in which it may arrive
     (Who, "_who", _ALIVE),
     (Run, "_run", _ALIVE),
     (Go, "_go", _ALIVE),
@@ -484,7 +484,7 @@ _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
     (Stored, "_stored", _ALIVE),
     (Stop, "_stop", _ALIVE),
     (JobEnded, "_job_ended", (Running,)),
-    (JobEnded, "_nothing", (Dying,)),  # it ended after all, just after its Failed was said
+    (JobEnded, "_nothing", (Dying,)),  # it ended just after its Failed was sent
     (StaleFound, "_stale_found", _ALIVE),
     (UsedUp, "_stale_found", (Running, Dying)),
     (ChildGroup, "_child_group", (Running,)),

@@ -1,4 +1,4 @@
-"""What a worker's state remembers of messages: which tasks it has taken in, and wishes about tasks that have not come yet."""
+"""Which tasks a worker process may accept, and requests about tasks that have not arrived yet."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ EARLY_COUNT = 256
 
 
 class AcceptedTasks:
-    """What was taken in, and so what else may run in this process; the controller knows this too, unless it was replaced."""
+    """The tasks accepted so far, which restrict what else may run in this process.  A controller keeps the same record until it is replaced."""
 
     def __init__(self) -> None:
         self.context = ""
-        """Of the Python tasks that run here (``tmax_pipes.jobs.context_key``); empty: none was taken in yet."""
+        """Context of the Python tasks of this process (``tmax_pipes.jobs.context_key``); empty: none was accepted yet."""
         self._has_taken = False
         self._exclusive = False
-        """A task that wanted a process of its own was taken in: nothing may run here after it."""
+        """A task with ``fresh`` was accepted: nothing may run here after it."""
 
     def fits(self, run: Run) -> bool:
-        """Return whether this process may run a task after those it has taken in, and take it in."""
+        """Return whether this process may run the task after those it has accepted; if so, record it as accepted."""
         if not run.task:
             return True
         key = context_key(run.job)
@@ -31,7 +31,7 @@ class AcceptedTasks:
 
 
 class EarlyRequests:
-    """Wishes about tasks that are still on their way: between the two lanes there is no order."""
+    """Recall and Stop of tasks that have not arrived: there is no order between the two lanes."""
 
     def __init__(self) -> None:
         self._requests: dict[Key, Recall | Stop] = {}
@@ -40,20 +40,20 @@ class EarlyRequests:
         return len(self._requests)
 
     def remember(self, key: Key, message: Recall | Stop) -> None:
-        """Keep a wish; the oldest one is forgotten when there are too many."""
+        """Keep a request; beyond EARLY_COUNT the oldest one is dropped."""
         self._requests[key] = message
         if len(self._requests) > EARLY_COUNT:
             del self._requests[next(iter(self._requests))]
 
     def take(self, key: Key) -> Recall | Stop | None:
-        """Return the wish about this attempt, if there is one, and forget it."""
+        """Remove and return the request about this attempt, if there is one."""
         return self._requests.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all requests."""
         self._requests.clear()
 
 
 def is_about(run: Run, task: int, attempt: int) -> bool:
-    """Return whether a message about this task and attempt is about ``run``; ``attempt`` 0 fits any."""
+    """Return whether a message with this task and attempt refers to ``run``; ``attempt`` 0 matches any."""
     return run.task == task and attempt in {0, run.attempt}

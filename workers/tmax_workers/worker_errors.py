@@ -1,4 +1,4 @@
-"""The errors of a worker."""
+"""Base classes of a worker's errors."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class WorkerError(Exception):
 
 
 class Refused(WorkerError):
-    """A job that was checked before running and cannot run here: nothing was computed, nothing was changed."""
+    """A job that cannot run here, by a check before it ran: nothing was computed or changed."""

@@ -1,17 +1,17 @@
-"""One process imports once and forks ready workers into panes that wait.  ``python -P -m tmax_workers.zygote --fd N ...``
+"""The zygote: one process that has imported everything and forks workers into waiting panes.  ``python -P -m tmax_workers.zygote --fd N ...``
 
 ::
 
     import what every worker needs, freeze it; compute nothing, touch no device, start no thread
     stub: request, terminal --> one thread? code unchanged? --> fork --> zygote_child.live()
-    SIGCHLD --> wait4 --> the stub ends its pane in the same way; the controller is told, or the next one
+    SIGCHLD --> wait4 --> the stub ends its pane in the same way; Ended to the controller, or to the next one
 
-It listens on a socket it was given, so that panes may ask while it still imports.  It outlives its controller, is found
-again by that socket (made again on ``RenewSocket`` or SIGUSR1, when it was removed), and ends on ``End``, or when it has had neither a child nor a controller for ``--orphan-ttl-s``.
-Its end costs no worker: they live on.
+It listens on an inherited socket, so that panes can connect while it still imports.  It outlives its controller, is found
+again by that socket (made again on ``RenewSocket`` or SIGUSR1 after a removal), and ends on ``End``, or after
+``--orphan-ttl-s`` without a child and a controller.  Its workers outlive it.
 
-A child of a process with a second thread may wait for ever for a lock which that thread held; with torch's OpenMP
-threads it does at the first parallel operation.  Hence the look at /proc/self/task before each fork.
+A child of a process with a second thread may wait for ever for a lock that the thread held; with torch's OpenMP
+threads it does so at the first parallel operation.  So /proc/self/task is checked before each fork.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ USAGE = "python -P -m tmax_workers.zygote --fd N --socket PATH --swarm NAME --st
 
 
 class _InChild(BaseException):
-    """Unwinds the forked process to where nothing of the zygote is left on the stack.  No Exception: nobody is to catch it."""
+    """Unwinds the stack of the forked process out of the zygote's code.  A BaseException, so that no handler catches it."""
 
     def __init__(self, setup: ChildSetup) -> None:
         self.setup = setup
@@ -80,10 +80,10 @@ class _Worker:
 
 
 class Zygote:
-    """Forks, waits, and tells."""
+    """Forks workers on request, waits for them and reports their ends."""
 
     def __init__(self, listener: socket.socket, path: str, loaded: LoadedModules, *, orphan_ttl_s: float) -> None:
-        """``path``: where ``listener`` is found, to be made again when it is removed."""
+        """``path``: the path of ``listener``, which is made again when it is removed."""
         self._loaded = loaded
         self._broken = loaded.broken
         self._orphan_ttl_s = orphan_ttl_s
@@ -110,7 +110,7 @@ class Zygote:
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
 
     def serve(self) -> ChildSetup | None:
-        """Serve until there is no more reason to; in a forked child, return what it is to be."""
+        """Serve until the zygote has to end, then return None; in a forked child, return its set-up."""
         try:
             while not self._ends:
                 self._loop.turn(self._wait_s())
@@ -132,7 +132,7 @@ class Zygote:
         return 0.0 if self._ends else left_s
 
     def _close_all(self) -> None:
-        """Close everything of the zygote's; in a child no descriptor of it may stay open."""
+        """Close all descriptors of the zygote; none may stay open in a child."""
         for peer in list(self._peers.values()):
             peer.close()
         self._peers.clear()
@@ -149,11 +149,11 @@ class Zygote:
         self._accept()
 
     def _accept(self) -> bool:
-        """Take one connection; False when there is none."""
+        """Accept one connection; False when there is none."""
         try:
             sock, _ = self._listener.accept()
         except OSError:
-            return False  # it hung up meanwhile, or there is no descriptor left: the next turn tries again
+            return False  # the peer has closed, or no descriptor is left: the next turn tries again
         peer = ZygotePeer(sock)
         if not peer.is_ours:
             peer.close()
@@ -163,7 +163,7 @@ class Zygote:
         return True
 
     def _renew_listener(self) -> None:
-        """Make the socket again when it was removed; who waits at the old one is not forgotten."""
+        """Make the socket again when it was removed, after accepting the connections that wait at the old one."""
         if self._retired or os.path.lexists(self._path):
             return
         try:
@@ -187,7 +187,7 @@ class Zygote:
             self._drop(peer)
 
     def _receive(self, peer: ZygotePeer) -> bool:
-        """Take in what this peer said; False when that was its last word."""
+        """Handle a peer's input; False when its connection has ended."""
         is_there = peer.receive()
         try:
             if peer.is_stub:
@@ -228,7 +228,7 @@ class Zygote:
         order = to_zygote(line)
         if isinstance(order, RequestStatus):
             self._controllers.add(peer.fd)
-            self._refused.clear()  # another controller, or even another store: it says itself what it does not want
+            self._refused.clear()  # another controller or store: it sends its own cancellations
             self._send(peer, line_of(self._status()))
         elif isinstance(order, Acknowledge):
             self._unacknowledged.pop(order.life, None)
@@ -259,13 +259,13 @@ class Zygote:
     def _cancel(self, life: int) -> None:
         for pid, worker in self._children.items():
             if worker.life == life:
-                os.kill(pid, signal.SIGKILL)  # ours and not waited for: the number can belong to nobody else
+                os.kill(pid, signal.SIGKILL)  # our unreaped child, so the pid cannot be reused
                 return
         self._refused.add(life)
         self._broadcast(NotForked(life, "cancelled"))
 
     def _retire(self) -> None:
-        """Fork no more; panes that ask from now on reach the next zygote, or nobody and then start by themselves."""
+        """Fork no more; later stubs connect to the next zygote, or to none and then start their worker by exec."""
         self._retired = True
         if self._listener.fileno() >= 0:
             self._loop.remove(self._listener.fileno())
@@ -274,7 +274,7 @@ class Zygote:
     # -- children ---------------------------------------------------------------------------------
 
     def _fork(self, peer: ZygotePeer, request: ForkRequest) -> bool:
-        """Fork what this stub asks for; False when its connection is to be closed."""
+        """Fork the worker of this stub; False when its connection must be closed."""
         try:
             life = _life_of(request)
         except (BadOptions, ValueError) as error:
@@ -293,7 +293,7 @@ class Zygote:
         return self._fork_now(peer, request, life)
 
     def _refusal(self) -> str:
-        """Return why nothing can be forked; empty when it can.  Looked at before each fork: a module may start a thread late."""
+        """Return why this process cannot fork; empty when it can.  Checked before each fork: a module may start a thread late."""
         if not self._broken and (others := other_threads("there are")):
             self._broken = others
             self._broadcast(self._status())
@@ -327,7 +327,7 @@ class Zygote:
 
     def _unwind_child(self, peer: ZygotePeer, request: ForkRequest, life: int) -> NoReturn:
         stdin, stdout, stderr, folder = peer.fds
-        peer.fds = []  # they are the child's now, and closed by it
+        peer.fds = []  # the child owns them now, and closes them
         raise _InChild(ChildSetup(life=life, request=request, fds=(stdin, stdout, stderr, folder), shown=self._loaded.shown))
 
     def _signalled(self) -> None:
@@ -354,16 +354,16 @@ class Zygote:
 
 
 def _log(text: str) -> None:
-    """Into the controller's log.  Not by ``logging``: its set-up would be inherited by every worker's own tasks."""
+    """Write to the controller's log.  Not through ``logging``: every worker would inherit its set-up."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} zygote {os.getpid()}: {text}", file=sys.stderr, flush=True)
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The wakeup descriptor has got its byte."""
+    """Do nothing: the wakeup descriptor has received a byte."""
 
 
 def _life_of(request: ForkRequest) -> int:
-    """Return the life of a worker's command line; ValueError or BadOptions when it is not one."""
+    """Return the life of a worker's command line; raises ValueError or BadOptions when it is not one."""
     arguments = [os.fsdecode(argument) for argument in request.argv]
     return parse(arguments[arguments.index("tmax_workers") + 1 :]).life
 
@@ -372,7 +372,7 @@ def _life_of(request: ForkRequest) -> int:
 
 
 def main(args: Sequence[str]) -> int:
-    """Be the zygote; in a forked child, be the worker.  64 when the command line is wrong."""
+    """Run the zygote, and in a forked child the worker; return 64 when the command line is wrong."""
     given = dict(zip(args[::2], args[1::2], strict=False))
     if (
         len(args) % 2
@@ -395,13 +395,13 @@ def main(args: Sequence[str]) -> int:
 
 
 def _take_listener(fd: int) -> socket.socket:
-    """Return the socket we were given; whatever else was left open to us would be in every worker too."""
+    """Return the inherited socket; close other inherited descriptors, which every worker would inherit too."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != fd:
             try:
                 os.close(int(name))
             except OSError:
-                pass  # the listing's own
+                pass  # the descriptor of the listing itself
     os.set_inheritable(fd, False)
     return socket.socket(fileno=fd)
 
@@ -414,7 +414,7 @@ def _prepare(listener: socket.socket, path: str, wanted: Sequence[str], orphan_t
     if loaded.broken:
         _log(f"cannot fork workers: {loaded.broken}")
     zygote = Zygote(listener, path, loaded, orphan_ttl_s=orphan_ttl_s)
-    # A collection in a child would write to every page it looks at, and so copy it: what is here now is not looked at.
+    # A collection in a child would write to every page it visits, and so copy it: exclude present objects.
     gc.collect()
     gc.freeze()
     found = ", ".join(f"{name} {version}" for name, version in loaded.modules.items()) or "nothing more"

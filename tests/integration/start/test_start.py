@@ -120,8 +120,8 @@ def test_without_a_swarm_it_says_what_to_type(box: Box) -> None:
 
 
 @pytest.mark.parametrize("words", [["-n", "0"], ["-n"], ["-n", "x"], ["-nx"], ["--nonsense"], ["extra"]])
-def test_wrong_usage_is_2_before_anything_is_done(arguments: list[str]) -> None:
-    done = subprocess.run([str(START), *arguments], capture_output=True, text=True, check=False, timeout=10)
+def test_wrong_usage_is_2_before_anything_is_done(words: list[str]) -> None:
+    done = subprocess.run([str(START), *words], capture_output=True, text=True, check=False, timeout=10)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == "hint: usage: scripts/start [--no-torch] [-n N]"
@@ -139,15 +139,15 @@ def test_a_second_start_is_quick_and_ctrl_c_leaves_the_swarm_as_it_was(box: Box)
     os.close(terminal)
     try:
         os.set_blocking(keyboard, False)
-        received = Said(keyboard)
-        wait_until(lambda: "kernel   [" in received.text(), timeout_s=60, story=received.text)
-        assert "already there" in received.text()
-        assert "already running: 2 workers" in received.text()
+        said = Said(keyboard)
+        wait_until(lambda: "kernel   [" in said.text(), timeout_s=60, story=said.text)
+        assert "already there" in said.text()
+        assert "already running: 2 workers" in said.text()
         os.killpg(running.pid, signal.SIGINT)
-        wait_until(lambda: (received.text(), running.poll())[1] is not None, timeout_s=30, story=received.text)
-        assert running.returncode == 130, received.text()
-        assert "the swarm stays up" in received.text()
-        assert "Traceback" not in received.text()
+        wait_until(lambda: (said.text(), running.poll())[1] is not None, timeout_s=30, story=said.text)
+        assert running.returncode == 130, said.text()
+        assert "the swarm stays up" in said.text()
+        assert "Traceback" not in said.text()
     finally:
         os.close(keyboard)
         running.kill()

@@ -54,7 +54,7 @@ def test_control_characters_in_a_name_do_not_reach_the_terminal(worker: Bench):
     worker.wait_screen("✘ 1 failed")
     assert "\x1b" not in worker.screen
     assert "\u202e" not in worker.screen
-    worker.wait_screen("▶ 1 python  a]0;titlebc dxxx")
+    worker.wait_screen("▶ 1 python  abc dxxx")
 
 
 def test_ctrl_c_asks_first_and_cancels_the_second_time(worker: Bench):

@@ -111,7 +111,7 @@ def test_workers_outlive_the_zygote_and_another_one_forks_the_next(rig: ZygoteRi
     # Nobody is left who could know; that it has ended is sure, by its pidfd.
     end = rig.ended(1)
     assert (end.cause, end.signal, end.exit_code) == ("ended, nobody knows how", None, None)
-    rig.until(lambda: "how the worker ended is not known" in rig.tmux("capture-pane", "-p", "-t", pane.pane_id))
+    rig.until(lambda: "the exit status of the worker is unknown" in rig.tmux("capture-pane", "-p", "-t", pane.pane_id))
     kill9(rig.pid(3))
     assert rig.ended(3).signal == signal.SIGKILL
 

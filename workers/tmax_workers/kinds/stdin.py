@@ -1,11 +1,11 @@
-"""A program's standard input when its submitter gives it one: a path, or the very descriptor that the submitter has.
+"""A program's standard input from its submitter: a path, or the submitter's own descriptor.
 
 ::
 
     /dev/null, a file, a FIFO      opened for reading, without waiting for a writer
-    @NAME, an abstract socket      connect --> the submitter sends its own standard input (SCM_RIGHTS) --> the program reads it itself
+    @NAME, an abstract socket      connect --> the submitter passes its own standard input (SCM_RIGHTS) --> the program reads it directly
 
-So nothing is copied, a reader who stops reading stops the writer, and what was not read is left for the next command, all as in the submitter's shell.
+So nothing is copied, a reader that stops also stops the writer, and unread input is left for the next command, as in the submitter's shell.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ NOTHING = "/dev/null"
 
 
 class Stdin:
-    """Fetches the descriptor; IO thread alone.  ``on_ready`` is called once, from the loop, unless ``fetch`` had it at once.
+    """Fetches the descriptor; IO thread only.  ``on_ready`` is called once, from the loop, unless ``fetch`` returned True.
 
-    ``fd`` is the descriptor afterwards, to be closed by ``close``; -1: the submitter is gone, and there is nothing to read.
-    ``refused`` says why the submitter does not give it; empty: it does.
+    ``fd`` is the descriptor afterwards, which ``close`` closes; -1: the submitter has ended, and there is nothing to read.
+    ``refused``: the submitter's reason for not passing it; empty: none.
     """
 
     def __init__(self, path: bytes, loop: EpollLoop, on_ready: Callable[[], None]) -> None:
@@ -36,7 +36,7 @@ class Stdin:
         self._sock: socket.socket | None = None
 
     def fetch(self) -> bool:
-        """Begin; return whether it is there already.  Raises OSError for a path that cannot be opened."""
+        """Begin to fetch; return whether the descriptor is available already.  Raises OSError for a path that cannot be opened."""
         if self._path.startswith(b"@"):
             return self._connect()
         self.fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -51,9 +51,9 @@ class Stdin:
             uid = peer_credentials(sock).uid
         except BlockingIOError:
             sock.close()
-            raise  # somebody listens, to too many others: nothing to read would be a lie
+            raise  # the submitter's queue of connections is full: an empty input would be wrong
         except OSError:
-            uid = -1  # nobody listens any more
+            uid = -1  # the submitter has ended
         if uid != os.geteuid():
             sock.close()
             return True
@@ -78,7 +78,7 @@ class Stdin:
         self._on_ready()
 
     def taken(self) -> int | str:
-        """Return the descriptor, which is the caller's from now on, or the path of nothing."""
+        """Return the descriptor, which the caller now owns, or the path of ``/dev/null``."""
         fd, self.fd = self.fd, -1
         return fd if fd >= 0 else NOTHING
 
@@ -89,7 +89,7 @@ class Stdin:
             self._sock = None
 
     def close(self) -> None:
-        """Let go of it; twice is harmless."""
+        """Disconnect and close the descriptor; a second call is harmless."""
         self._disconnect()
         if self.fd >= 0:
             os.close(self.fd)
