@@ -25,7 +25,7 @@ import msgspec
 
 from tmax.core.settings import Settings
 from tmax.errors import ConfigError
-from tmax.files import atomic_write
+from tmax_pipes.durable_files import atomic_write
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -55,7 +55,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class GivenSetting:
     """A value somebody wrote. ``text``: it comes from a place that knows only text, and is read more generously."""
 
     name: str
@@ -116,7 +116,7 @@ def known() -> dict[str, Any]:
     return found
 
 
-def check(given: Given) -> object:
+def check(given: GivenSetting) -> object:
     """Return the value as its setting wants it. Raises ConfigError."""
     if given.name not in known():
         raise _unknown(given)
@@ -141,7 +141,7 @@ def check(given: Given) -> object:
     return cast("object", checked)
 
 
-def _plain(given: Given, value: object) -> object | None:
+def _plain(given: GivenSetting, value: object) -> object | None:
     """Return the value of a flag or a variable when nothing is to be said about it; None: pydantic is to judge it.
 
     Importing pydantic takes as long as a worker does to get ready, and every ``init`` would wait for it.
@@ -206,19 +206,19 @@ def _example(name: str) -> str:
     return f"the default is {name} = {list(default) if isinstance(default, tuple) else default!r}"
 
 
-def _unknown(given: Given) -> ConfigError:
+def _unknown(given: GivenSetting) -> ConfigError:
     import difflib  # here, and tomllib below: the controller reads its settings through this module and starts without them
 
     group, _, key = given.name.lower().partition(".")
     groups: dict[str, list[str]] = {}
     for name in known():
         groups.setdefault(name.partition(".")[0], []).append(name.partition(".")[2])
-    word = key or group
+    name_given = key or group
     if group in groups:
         what, own = f"setting {given.name!r}", [f"{group}.{near}" for near in difflib.get_close_matches(key, groups[group], 1)]
     else:
         what, own = f"group {given.name.partition('.')[0]!r}", difflib.get_close_matches(given.name.lower(), [*known(), *groups], 1)
-    exact = [f"{other}.{word}" for other in groups if word in groups[other]]
+    exact = [f"{other}.{name_given}" for other in groups if name_given in groups[other]]
     near = next(iter((*exact, *own)), "")
     if not near:
         return ConfigError(
@@ -232,23 +232,23 @@ def _unknown(given: Given) -> ConfigError:
 # -- layers ----------------------------------------------------------------------------------------
 
 
-def from_environment(env: Mapping[str, str]) -> Iterator[Given]:
+def from_environment(env: Mapping[str, str]) -> Iterator[GivenSetting]:
     """Yield ``TMAX_GROUP__KEY`` variables. Names with one underscore only (``TMAX_SWARM``, what a task gets) are other things."""
     for variable in sorted(env):
         if variable.startswith("TMAX_") and "__" in variable:
             group, _, key = variable.removeprefix("TMAX_").partition("__")
             # Only capitals: `tmax_swarm__pool` in another case would be a second name for one setting.
             name = f"{group}.{key}".lower() if variable.isupper() else f"{group}.{key}"
-            yield Given(name=name, value=env[variable], origin=f"environment {variable}", text=True)
+            yield GivenSetting(name=name, value=env[variable], origin=f"environment {variable}", text=True)
 
 
-def _from_flags(flags: Mapping[str, object]) -> Iterator[Given]:
+def _from_flags(flags: Mapping[str, object]) -> Iterator[GivenSetting]:
     for name, value in flags.items():
         if value is not None:
-            yield Given(name=name, value=value, origin="flag", text=isinstance(value, str))
+            yield GivenSetting(name=name, value=value, origin="flag", text=isinstance(value, str))
 
 
-def from_files(env: Mapping[str, str], cwd: str | None) -> Iterator[Given]:
+def from_files(env: Mapping[str, str], cwd: str | None) -> Iterator[GivenSetting]:
     """Yield what the user file says, then what the project file says. Raises ConfigError."""
     home = env.get("HOME") or os.path.expanduser("~")
     base = env.get("XDG_CONFIG_HOME") or ""
@@ -331,7 +331,7 @@ def read_text(path: str) -> str | None:
         raise ConfigError(f"{path}:{line}: byte {error.object[error.start]:#04x} is not UTF-8", hint="save the file as UTF-8") from error
 
 
-def _from_toml(path: str, text: str, prefix: tuple[str, ...]) -> Iterator[Given]:
+def _from_toml(path: str, text: str, prefix: tuple[str, ...]) -> Iterator[GivenSetting]:
     import tomllib
 
     try:
@@ -345,15 +345,15 @@ def _from_toml(path: str, text: str, prefix: tuple[str, ...]) -> Iterator[Given]
     for group, keys in table.items():
         if isinstance(keys, dict) and keys:
             for key, value in keys.items():
-                yield Given(name=f"{group}.{key}", value=value, origin=_origin(path, text, (*prefix, group, key)), file=True)
+                yield GivenSetting(name=f"{group}.{key}", value=value, origin=_origin(path, text, (*prefix, group, key)), file=True)
         elif not isinstance(keys, dict) or group not in get_type_hints(Settings):
-            yield Given(name=group, value=keys, origin=_origin(path, text, (*prefix, group)))
+            yield GivenSetting(name=group, value=keys, origin=_origin(path, text, (*prefix, group)))
 
 
-def _place(told: str, text: str) -> str:
-    found = re.fullmatch(r"(.*?)\s*\(at (?:line (\d+), column (\d+)|end of document)\)", told, re.DOTALL)
+def _place(message: str, text: str) -> str:
+    found = re.fullmatch(r"(.*?)\s*\(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
     if not found:
-        return f" {told}"
+        return f" {message}"
     line, column = (found[2], found[3]) if found[2] else (str(text.count("\n") + 1), "1")
     return f"{line}:{column}: {found[1]}"
 
@@ -377,9 +377,9 @@ def line_of(text: str, names: tuple[str, ...]) -> int:
             if table == names:
                 return number
             continue
-        said = re.match(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""", line)
-        if said:
-            full = (*table, *_names(said[1]))
+        assignment = re.match(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""", line)
+        if assignment:
+            full = (*table, *_names(assignment[1]))
             inline = len(full) < len(names) and full == names[: len(full)] and names[-1] in line
             if full == names or inline:
                 return number

@@ -27,9 +27,10 @@ from filelock import FileLock, Timeout
 
 from tmax.control.client import open_socket
 from tmax.errors import FolderError, NoSwarm, TmaxError, WaitTimedOut, from_wire
-from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.storage.lock import holder
+from tmax_pipes.durable_files import atomic_write
+from tmax_pipes.proc_stat import stat_fields
 
 HEAL_LIMIT_S = 3.0
 """A controller whose runtime folder was removed makes it again within a tenth of a second; it may be busy."""
@@ -136,10 +137,10 @@ def _controller(pid: int, layout: Layout) -> int:
         return -1
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
+            arguments = file.read().split(b"\0")
     except OSError:
-        words = []
-    if b"--state" in words and os.fsencode(layout.state) in words:
+        arguments = []
+    if b"--state" in arguments and os.fsencode(layout.state) in arguments:
         return process
     os.close(process)
     return -1
@@ -147,8 +148,7 @@ def _controller(pid: int, layout: Layout) -> int:
 
 def _is_stopped(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] == b"T"
+        return stat_fields(pid)[0] == b"T"
     except OSError:
         return False
 
@@ -192,7 +192,7 @@ def _start(layout: Layout, settings_path: str | None, end_s: float, module: str,
     finally:
         os.close(writer)
     with open(reader, "rb") as pipe:
-        _hear(layout, pipe.fileno(), end_s, log_from)
+        _await_ready(layout, pipe.fileno(), end_s, log_from)
 
 
 def _put_settings(source: str, target: str) -> None:
@@ -251,9 +251,9 @@ def _absolute(folder: str) -> str:
         return ""
 
 
-def _hear(layout: Layout, ready_fd: int, end_s: float, log_from: int) -> None:
-    said = b""
-    while not said.endswith(b"\n"):
+def _await_ready(layout: Layout, ready_fd: int, end_s: float, log_from: int) -> None:
+    received = b""
+    while not received.endswith(b"\n"):
         if not select.select([ready_fd], [], [], max(0.0, end_s - time.monotonic()))[0]:
             raise WaitTimedOut(
                 f"the controller of swarm {layout.swarm!r} was started and is not ready yet", hint=f"its log is {layout.log}"
@@ -261,16 +261,16 @@ def _hear(layout: Layout, ready_fd: int, end_s: float, log_from: int) -> None:
         data = os.read(ready_fd, 65536)
         if not data:
             raise TmaxError(
-                f"the controller of swarm {layout.swarm!r} ended as it started{_last_words(layout.log, log_from)}",
+                f"the controller of swarm {layout.swarm!r} ended as it started{_log_tail(layout.log, log_from)}",
                 hint=f"its log is {layout.log}",
             )
-        said += data
-    answer = json.loads(said)
+        received += data
+    answer = json.loads(received)
     if "error" in answer:
         raise from_wire(answer["error"])
 
 
-def _last_words(path: str, log_from: int) -> str:
+def _log_tail(path: str, log_from: int) -> str:
     try:
         with open(path, "rb") as file:
             file.seek(max(log_from, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))

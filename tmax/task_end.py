@@ -13,7 +13,6 @@ DONE = "done"
 CANCELLED = "cancelled"
 ENDS = (DONE, "failed", "dead", "interrupted", CANCELLED)
 """The states a task ends in."""
-UNSUCCESSFUL = ENDS[1:]
 BROKEN = ("failed", "dead", "interrupted")
 """Those that nobody asked for."""
 

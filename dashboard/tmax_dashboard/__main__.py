@@ -12,12 +12,12 @@ import sys
 
 def main() -> int:
     """Run the app; return its exit code."""
-    words = argparse.ArgumentParser(prog="tmax_dashboard", description="Draws a swarm; started by the controller in the monitor session.")
-    words.add_argument("--swarm", required=True, help="its name")
-    words.add_argument("--control", required=True, help="its control socket")
-    words.add_argument("--tmux", required=True, help="the socket of its tmux server")
-    words.add_argument("--always", action="store_true", help="ask for pictures also when nobody looks at the monitor session")
-    chosen = words.parse_args()
+    parser = argparse.ArgumentParser(prog="tmax_dashboard", description="Draws a swarm; started by the controller in the monitor session.")
+    parser.add_argument("--swarm", required=True, help="its name")
+    parser.add_argument("--control", required=True, help="its control socket")
+    parser.add_argument("--tmux", required=True, help="the socket of its tmux server")
+    parser.add_argument("--always", action="store_true", help="ask for pictures also when nobody looks at the monitor session")
+    chosen = parser.parse_args()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("error: the dashboard needs a terminal", file=sys.stderr)
         return 2

@@ -24,9 +24,9 @@ from tmax.core.snapshot import WorkerView
 from tmax_dashboard import rows
 from tmax_dashboard.driver import QuietDriver
 from tmax_dashboard.feed import Feed
-from tmax_dashboard.rows import Picture, Places, Span
+from tmax_dashboard.rows import Picture, ScreenLayout, Span
 from tmax_dashboard.text import clean
-from tmax_dashboard.tmux_client import ServerAddress
+from tmax_dashboard.tmux_client import TmuxViewer
 from tmax_dashboard.widgets.grid import Grid
 from tmax_dashboard.widgets.help import HelpScreen
 from tmax_dashboard.widgets.lines import Lines
@@ -35,7 +35,7 @@ from tmax_dashboard.widgets.log import LogScreen
 _KEYS = (("Enter", "attach"), ("l", "log"), ("j k", "select"), ("?", "help"), ("q", "leave"))
 
 
-class FeedMoved(Message):
+class FeedUpdated(Message):
     """The feed has a new picture."""
 
 
@@ -58,16 +58,16 @@ class Dashboard(App[None], inherit_bindings=False):
         Binding("q,ctrl+c,ctrl+q", "leave", show=False),
     ]
 
-    def __init__(self, feed: Feed, door: ServerAddress, swarm: str) -> None:
+    def __init__(self, feed: Feed, tmux: TmuxViewer, swarm: str) -> None:
         super().__init__(driver_class=QuietDriver, ansi_color=True)
         self.animation_level = "none"
         self._feed = feed
-        self._door = door
+        self._tmux = tmux
         self._swarm = swarm
         self._picture = Picture()
-        self._places: Places | None = None
-        self._here: dict[str, WorkerView] = {}
-        self._said = ""
+        self._layout: ScreenLayout | None = None
+        self._workers_by_key: dict[str, WorkerView] = {}
+        self._status = ""
         self._extent = Size(0, 0)
 
     def compose(self) -> ComposeResult:
@@ -92,9 +92,9 @@ class Dashboard(App[None], inherit_bindings=False):
         self._feed.stop()
 
     def _wake(self) -> None:
-        self.post_message(FeedMoved())
+        self.post_message(FeedUpdated())
 
-    def on_feed_moved(self) -> None:
+    def on_feed_updated(self) -> None:
         """Draw the newest picture (a message of ours)."""
         self._picture = self._feed.take()
         if isinstance(self.screen, LogScreen):
@@ -112,61 +112,61 @@ class Dashboard(App[None], inherit_bindings=False):
         picture, snapshot = self._picture, self._picture.snapshot
         notice = rows.notice(picture)
         table = rows.worker_rows(snapshot) if snapshot else ()
-        self._here = {rows.key_of(worker): worker for worker in snapshot.workers} if snapshot else {}
-        places = rows.arrange(self._extent.width, self._extent.height, workers=len(table), notice=bool(notice))
-        self._arrange(places)
+        self._workers_by_key = {rows.key_of(worker): worker for worker in snapshot.workers} if snapshot else {}
+        layout = rows.arrange(self._extent.width, self._extent.height, workers=len(table), notice=bool(notice))
+        self._arrange(layout)
         stale = picture.contact == "gone"
         main = self.screen_stack[0]
         main.query_one("#header", Lines).show((rows.header(picture, self._swarm, self._extent.width),))
         main.query_one("#notice", Lines).show(((Span(f" {notice}", "warn"),),) if notice else ())
         main.query_one("#workers", Grid).show(table, stale=stale)
-        main.query_one("#queue", Lines).show(rows.queue_lines(snapshot, places.right, places.queue, places.bars))
-        main.query_one("#tasks", Grid).show(rows.task_rows(snapshot, places.tasks - 1) if snapshot else (), stale=stale)
+        main.query_one("#queue", Lines).show(rows.queue_lines(snapshot, layout.right, layout.queue, layout.bars))
+        main.query_one("#tasks", Grid).show(rows.task_rows(snapshot, layout.tasks - 1) if snapshot else (), stale=stale)
         self._draw_keys()
 
     def _draw_keys(self) -> None:
-        keys = tuple(span for key, told in _KEYS for span in (Span(f" {key}", "key"), Span(f" {told} ")))
-        self.screen_stack[0].query_one("#keys", Lines).show(((Span(f" {self._said}", "warn"),) if self._said else keys,))
+        keys = tuple(span for key, meaning in _KEYS for span in (Span(f" {key}", "key"), Span(f" {meaning} ")))
+        self.screen_stack[0].query_one("#keys", Lines).show(((Span(f" {self._status}", "warn"),) if self._status else keys,))
 
-    def _arrange(self, places: Places) -> None:
-        if places == self._places:
+    def _arrange(self, layout: ScreenLayout) -> None:
+        if layout == self._layout:
             return
-        self._places = places
+        self._layout = layout
         main = self.screen_stack[0]
-        main.set_class(places.wide, "-wide")
-        main.query_one("#notice").styles.height = places.notice
-        main.query_one("#workers").styles.height = places.workers
-        main.query_one("#workers").styles.width = places.left
-        main.query_one("#side").styles.width = places.right
-        main.query_one("#queue").styles.height = places.queue
+        main.set_class(layout.wide, "-wide")
+        main.query_one("#notice").styles.height = layout.notice
+        main.query_one("#workers").styles.height = layout.workers
+        main.query_one("#workers").styles.width = layout.left
+        main.query_one("#side").styles.width = layout.right
+        main.query_one("#queue").styles.height = layout.queue
 
-    def _say(self, text: str) -> None:
+    def _show_status(self, text: str) -> None:
         """Show one line in place of the keys, until the next key: no timer takes it away."""
-        self._said = clean(text)
+        self._status = clean(text)
         self._draw_keys()
 
     # -- keys --------------------------------------------------------------------------------------
 
     def _selected(self) -> WorkerView | None:
-        self._say("")
-        worker = self._here.get(self.query_one("#workers", Grid).selected or "")
+        self._show_status("")
+        worker = self._workers_by_key.get(self.query_one("#workers", Grid).selected or "")
         if worker is None:
-            self._say("no worker is selected")
+            self._show_status("no worker is selected")
         return worker
 
     def action_move(self, by: int) -> None:
         """Select another worker."""
-        self._say("")
+        self._show_status("")
         self.query_one("#workers", Grid).move(by)
 
     def action_page(self, by: int) -> None:
         """Select another worker, a page away."""
-        self._say("")
+        self._show_status("")
         self.query_one("#workers", Grid).page(by)
 
     def action_help(self) -> None:
         """Show what the keys do."""
-        self._say("")
+        self._show_status("")
         self.push_screen(HelpScreen())
 
     async def action_attach(self) -> None:
@@ -175,20 +175,20 @@ class Dashboard(App[None], inherit_bindings=False):
         if worker is None:
             return
         if not worker.session:
-            self._say(f"{worker.name} has no session now")
-        elif self._door.inside:
-            self._say(await asyncio.to_thread(self._door.switch, worker.session))
+            self._show_status(f"{worker.name} has no session now")
+        elif self._tmux.inside:
+            self._show_status(await asyncio.to_thread(self._tmux.switch, worker.session))
         else:
             with self.suspend():
-                told = self._door.attach(worker.session)
+                problem = self._tmux.attach(worker.session)
             self.refresh(layout=True)
-            self._say(told)
+            self._show_status(problem)
 
     async def action_leave(self) -> None:
         """Leave: the viewer of a monitor session goes and the app stays; elsewhere the app ends."""
-        self._say("")
-        if self._door.inside:
-            self._say(await asyncio.to_thread(self._door.detach))
+        self._show_status("")
+        if self._tmux.inside:
+            self._show_status(await asyncio.to_thread(self._tmux.detach))
         else:
             self.exit()
 

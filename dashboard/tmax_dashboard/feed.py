@@ -61,7 +61,7 @@ class Feed(Protocol):
         """End; twice is harmless."""
 
 
-class _Given(Layout):
+class _ControlSocketLayout(Layout):
     """A layout of which only the control socket is known."""
 
     __slots__ = ("_control",)
@@ -79,7 +79,7 @@ class ControlFeed:
     """The feed of a real swarm, over its control socket.  ``always``: pictures come also when nobody looks at the monitor session."""
 
     def __init__(self, swarm: str, control: str, *, always: bool = False) -> None:
-        self._layout = _Given(swarm, control)
+        self._layout = _ControlSocketLayout(swarm, control)
         self._always = always
         self._lock = threading.Lock()
         self._picture = Picture()
@@ -109,12 +109,12 @@ class ControlFeed:
             try:
                 for answer in self._watch():
                     wait_s = _FIRST_WAIT_S
-                    self._say(_picture_of(answer, self.take().snapshot))
+                    self._publish(_picture_of(answer, self.take().snapshot))
                 why = ""
             except Exception as error:  # whatever it is, the dashboard's task is to say so and to try again
-                why = _told(error)
+                why = _described(error)
             if not self._stopping.is_set():
-                self._say(Picture(contact="gone", snapshot=self.take().snapshot, why=why))
+                self._publish(Picture(contact="gone", snapshot=self.take().snapshot, why=why))
             self._stopping.wait(wait_s)
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
 
@@ -129,7 +129,7 @@ class ControlFeed:
                 with self._lock:
                     self._client = None
 
-    def _say(self, picture: Picture) -> None:
+    def _publish(self, picture: Picture) -> None:
         with self._lock:
             changed = picture != self._picture
             self._picture = picture
@@ -142,12 +142,12 @@ class ControlFeed:
         try:
             found = self._log(worker, task)
         except Exception as error:  # as above: a log that cannot be had is said, not a reason to end
-            why = _told(error)
+            why = _described(error)
             found = Log(title=f"no log of {worker}", lines=log_lines(why.encode(errors="replace")), stamp=why)
         return None if found.stamp == known else found
 
     def _log(self, worker: str, task: int | None) -> Log:
-        answer = self._ask(worker if task is None else task)
+        answer = self._request_log(worker if task is None else task)
         if "text" in answer:
             return _pane_log(worker, str(answer["text"]))
         title = f"task {answer['task']}, {answer['state']}, {answer['worker'] or worker}"
@@ -157,17 +157,17 @@ class ControlFeed:
         data = base64.b64decode(str(answer.get("tail") or ""))
         if not data and answer.get("live"):
             # A task's first words are in its worker's pane before they fill a file.
-            return _pane_log(worker, str(self._ask(worker).get("text", "")), title)
+            return _pane_log(worker, str(self._request_log(worker).get("text", "")), title)
         lines = log_lines(data) or ("no output",)
         return Log(title=title, lines=lines, stamp=f"{title}:{len(data)}")
 
-    def _ask(self, target: str | int) -> dict[str, object]:
+    def _request_log(self, target: str | int) -> dict[str, object]:
         with connect(self._layout, _CONNECT_S) as client:
             client.answer_s = _CONNECT_S
             return client.request("logs", target=target)
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     hint = getattr(error, "hint", "")
     return f"{str(error) or type(error).__name__}{': ' if hint else ''}{hint}"
 
@@ -179,8 +179,8 @@ def _picture_of(answer: dict[str, object], last: Snapshot | None) -> Picture:
     except msgspec.ValidationError as error:
         raw = answer.get("snapshot")
         theirs = raw.get("schema_version") if isinstance(raw, dict) else None
-        told = "" if theirs in {None, SCHEMA_VERSION} else f" (schema {theirs}, this dashboard knows {SCHEMA_VERSION})"
-        return Picture(contact="live", snapshot=last, why=f"the controller's picture cannot be read{told}: {error}")
+        versions = "" if theirs in {None, SCHEMA_VERSION} else f" (schema {theirs}, this dashboard knows {SCHEMA_VERSION})"
+        return Picture(contact="live", snapshot=last, why=f"the controller's picture cannot be read{versions}: {error}")
 
 
 def _pane_log(worker: str, text: str, title: str = "") -> Log:

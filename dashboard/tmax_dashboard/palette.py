@@ -28,6 +28,6 @@ _STYLES = {
 
 
 @lru_cache(256)
-def style(*words: str) -> Style:
+def style(*names: str) -> Style:
     """Return the style of these words laid over each other, the last one on top; KeyError for a word that is unknown."""
-    return Style.combine([_STYLES[""], *(_STYLES[word] for word in words)])
+    return Style.combine([_STYLES[""], *(_STYLES[name] for name in names)])

@@ -55,7 +55,7 @@ class GridColumn(msgspec.Struct, frozen=True, kw_only=True):
     """Shown only in a table of at least this many columns."""
 
 
-class Places(msgspec.Struct, frozen=True, kw_only=True):
+class ScreenLayout(msgspec.Struct, frozen=True, kw_only=True):
     """Who gets how much of the screen, in columns and lines."""
 
     wide: bool
@@ -154,20 +154,20 @@ def _worker_row(worker: WorkerView, now: float) -> Row:
     )
 
 
-def task_rows(snapshot: Snapshot, room: int) -> tuple[Row, ...]:
-    """Return at most ``room`` lines: what runs, what waits, what ended last, each with a fair share of the room."""
+def task_rows(snapshot: Snapshot, height: int) -> tuple[Row, ...]:
+    """Return at most ``height`` lines: what runs, what waits, what ended last, each with a fair share of the room."""
     running = [task for task in snapshot.recent if task.state == "running"]
     ended = [task for task in snapshot.recent if task.ended]
     waiting = [task for task in snapshot.recent if task.state != "running" and not task.ended]
-    shares = share(room, (len(running), len(waiting), len(ended)))
+    shares = share(height, (len(running), len(waiting), len(ended)))
     chosen = [*running[: shares[0]], *waiting[: shares[1]], *ended[: shares[2]]]
     return tuple(_task_row(task, snapshot.at) for task in chosen)
 
 
-def share(room: int, wants: Sequence[int]) -> tuple[int, ...]:
-    """Split ``room`` so that nobody gets more than wanted and what one leaves goes to the others."""
+def share(height: int, wants: Sequence[int]) -> tuple[int, ...]:
+    """Split ``height`` so that nobody gets more than wanted and what one leaves goes to the others."""
     given = [0] * len(wants)
-    left = room
+    left = height
     while left > 0 and any(got < want for got, want in zip(given, wants, strict=True)):
         for index, want in enumerate(wants):
             if left > 0 and given[index] < want:
@@ -323,7 +323,7 @@ def _cell(name: str, value: str, style: str, width: int) -> Line:
 # -- places ----------------------------------------------------------------------------------------
 
 
-def arrange(width: int, height: int, *, workers: int, notice: bool) -> Places:
+def arrange(width: int, height: int, *, workers: int, notice: bool) -> ScreenLayout:
     """Share a screen of ``width`` x ``height`` out; ``workers``: how many lines their table would fill.
 
     From 120 columns on the workers have the left side.  Below, they get at most half of what the queue leaves.
@@ -339,7 +339,7 @@ def arrange(width: int, height: int, *, workers: int, notice: bool) -> Places:
     rest = body - queue
     table = body if wide else min(workers + 1, max(-(-rest // 2), min(3, rest)))
     tasks = rest if wide else rest - table
-    return Places(
+    return ScreenLayout(
         wide=wide,
         left=width - right - 1 if wide else width,
         right=right,

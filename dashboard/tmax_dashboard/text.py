@@ -7,23 +7,19 @@ or hide text becomes ``\N{REPLACEMENT CHARACTER}``.  Nothing is ever parsed as m
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
 from rich.cells import cell_len
 
+from tmax_pipes.terminal_text import without_escapes
+
 LABEL_LIMIT = 300
 """Characters kept of a label: more than the widest screen shows, few enough that a megabyte of name costs nothing."""
 
 _BLANKS = frozenset("\t\n\v\f\r\x85\u2028\u2029")
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS and the like
-    r"|\x1b[ -/]*[0-~]"  # two characters
-)
 
 
 @lru_cache(4096)
@@ -152,7 +148,7 @@ def bars(values: Sequence[float], width: int, height: int) -> tuple[str, ...]:
     shown = [0.0] * (width - len(shown)) + shown
     most = max(shown, default=0)
     steps = [0 if value <= 0 else max(1, round(value / most * height * 8)) for value in shown]
-    return tuple("".join(_block(step - floor * 8) for step in steps) for floor in reversed(range(height)))
+    return tuple("".join(_block(step - level * 8) for step in steps) for level in reversed(range(height)))
 
 
 def _block(step: int) -> str:
@@ -164,7 +160,7 @@ def log_lines(data: bytes, *, cut: bool = False) -> tuple[str, ...]:
 
     Escape sequences are left out; of a line that was drawn over with carriage returns, what was drawn last is kept.
     """
-    text = _ESCAPES.sub("", data.decode("utf-8", "replace"))
+    text = without_escapes(data.decode("utf-8", "replace"))
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()

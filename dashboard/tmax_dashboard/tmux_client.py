@@ -16,7 +16,7 @@ from typing import Protocol
 _LIMIT_S = 2.0
 
 
-class ServerAddress(Protocol):
+class TmuxViewer(Protocol):
     """How a viewer gets from the dashboard to a worker, and out."""
 
     inside: bool
@@ -57,10 +57,10 @@ class Tmux:
             return f"tmux cannot be started: {error.strerror}"
         return "" if done.returncode == 0 else f"tmux could not attach to {session}"
 
-    def _run(self, *words: str) -> str:
+    def _run(self, *arguments: str) -> str:
         try:
             done = subprocess.run(
-                [*self._tmux, *words],
+                [*self._tmux, *arguments],
                 env=self._env_inside,
                 check=False,
                 stdin=subprocess.DEVNULL,
@@ -71,7 +71,7 @@ class Tmux:
             return f"tmux did not answer in {_LIMIT_S:g} s"
         except OSError as error:
             return f"tmux cannot be started: {error.strerror}"
-        return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or f"tmux {words[0]} failed"
+        return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or f"tmux {arguments[0]} failed"
 
 
 def _same(one: str, other: str) -> bool:

@@ -1,4 +1,4 @@
-"""What crosses the border between a controller and a worker, and the FIFOs it travels on.
+"""The protocol between a controller and a worker, and the FIFOs that carry it.
 
-The ground floor of the house: it imports the standard library and msgspec, nothing else.
+The lowest package: it imports the standard library and msgspec, nothing else.
 """

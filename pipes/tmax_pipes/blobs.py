@@ -1,13 +1,13 @@
-"""Bodies that do not fit a frame: files named by the SHA-256 of what they hold.
+"""Bodies that do not fit a frame, as files named by the SHA-256 of their content.
 
 ::
 
     put:  FOLDER/.new-RANDOM (O_EXCL, 0600) -> write -> fsync -> rename to FOLDER/DIGEST -> fsync FOLDER
           only then may a frame or a row name it
-    get:  open (no link) -> ours alone? -> size? -> digest? -> bytes
+    get:  open (no link) -> private? -> size? -> digest? -> bytes
 
-Whoever reads a name either finds the whole body or gets a BlobError: a torn body never has a name.
-The folder exists already, is private, and belongs to the caller.
+A reader of a name gets the whole body or a BlobError: an incomplete body never has a name.
+The caller makes the folder, private, before the first call.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
+from tmax_pipes.durable_files import sync
 from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Blob, Body
 from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.private import open_private
@@ -31,25 +32,25 @@ _DAMAGED = "does not have the digest it is named by"
 
 
 def put(folder: str | Path, data: bytes) -> Blob:
-    """Keep ``data`` durably and return its name; again is harmless, and also mends a damaged file of that name.
+    """Store ``data`` durably and return its name.  A second call is harmless, and repairs a damaged file of that name.
 
-    Raises OSError when it cannot be written (a full disk, no such folder).
+    Raises OSError when the body cannot be written (full disk, missing folder).
     """
     folder = Path(folder)
     blob = Blob(digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
     try:
         get(folder, blob)
-        os.utime(folder / blob.digest)  # young again, so that a sweep at this moment leaves it
+        os.utime(folder / blob.digest)  # resets its age, so that a concurrent sweep keeps it
     except (BlobError, FileNotFoundError):
         _write(folder, blob.digest, data)
-    _sync_folder(folder)
+    sync(folder)
     return blob
 
 
 def get(folder: str | Path, blob: Blob) -> bytes:
     """Return the body that ``blob`` names.
 
-    Raises BlobError when it is missing, not a regular file of this user alone, or not of the size and digest named.
+    Raises BlobError when it is missing, is not a private regular file of this user, or differs in size or digest.
     """
     path, fd = _open(folder, blob)
     with open(fd, "rb") as file:
@@ -60,53 +61,53 @@ def get(folder: str | Path, blob: Blob) -> bytes:
 
 
 def opened(folder: str | Path, blob: Blob) -> BinaryIO:
-    """Return the body that ``blob`` names as a file at its beginning, for who does not want all of it in memory; raises as ``get`` does."""
+    """Return the body that ``blob`` names as an open file at offset 0, for callers that stream it.  Raises as ``get`` does."""
     path, fd = _open(folder, blob)
     file = open(fd, "rb")  # noqa: SIM115 - the caller closes it
     try:
         if hashlib.file_digest(file, "sha256").hexdigest() != blob.digest:
             raise BlobError(str(path), _DAMAGED)
         file.seek(0)
-    except BaseException:  # whatever stopped us: no descriptor stays open
+    except BaseException:  # close the descriptor on any exception
         file.close()
         raise
     return file
 
 
 def _open(folder: str | Path, blob: Blob) -> tuple[Path, int]:
-    """Return the path of a body and a descriptor to read it, everything but its digest checked."""
+    """Return the path of a body and a descriptor to read it, with everything checked but its digest."""
     path = Path(folder) / blob.digest
     if len(blob.digest) != 64 or not _HEX.issuperset(blob.digest):
-        # The name comes out of a frame: it must not be able to lead anywhere else.
+        # The name comes from a frame and must not lead outside the folder.
         raise BlobError(repr(blob.digest), "is not a SHA-256 in hexadecimal")
     try:
-        # O_NONBLOCK: a FIFO put there by mistake must not hang the reader.
+        # O_NONBLOCK: opening a FIFO of this name must not block.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise BlobError(str(path), error.strerror or "cannot be opened") from error
     try:
         _check(path, os.fstat(fd), blob)
-    except BaseException:  # whatever stopped us, as above
+    except BaseException:  # as above
         os.close(fd)
         raise
     return path, fd
 
 
 def body_of(folder: str | Path, data: bytes) -> Body:
-    """Return ``data`` itself when it fits a frame (at most BLOB_THRESHOLD_BYTES), else the name it is kept under."""
+    """Return ``data`` itself when it fits a frame (at most BLOB_THRESHOLD_BYTES), else store it and return its name."""
     return data if len(data) <= BLOB_THRESHOLD_BYTES else put(folder, data)
 
 
 def load(folder: str | Path, body: Body) -> bytes:
-    """Return the bytes of a body, wherever they are; raises as ``get`` does."""
+    """Return the bytes of a body, from the frame or from its file.  Raises as ``get`` does."""
     return get(folder, body) if isinstance(body, Blob) else body
 
 
 def sweep(folder: str | Path, keep: Collection[str], *, min_age_s: float = 3600.0) -> int:
-    """Remove the bodies whose digest is not in ``keep``, and unfinished ones; return how many files went.
+    """Remove the bodies whose digest is not in ``keep``, and unfinished ones; return the number of files removed.
 
-    Files younger than ``min_age_s`` (by the file system's clock) stay: a body is written before the row that names it,
-    so what nothing names yet may be about to be named.  Files with other names are left alone.  No folder: 0.
+    Files younger than ``min_age_s`` (by the file system's clock) stay, because a body is written before the row that
+    names it.  Files with other names are not touched.  A missing folder counts as empty.
     """
     kept = keep if isinstance(keep, (set, frozenset, dict)) else frozenset(keep)
     oldest = time.time() - min_age_s
@@ -125,7 +126,7 @@ def _removed_if_older(path: Path, oldest: float) -> bool:
             return False
         path.unlink()
     except FileNotFoundError:
-        return False  # someone else was quicker
+        return False  # another process removed it
     return True
 
 
@@ -149,14 +150,6 @@ def _write(folder: Path, digest: str, data: bytes) -> None:
             file.flush()
             os.fsync(fd)
         new.rename(folder / digest)
-    except BaseException:  # whatever stopped us, a full disk above all: its space is given back at once
+    except BaseException:  # on a full disk above all: free its space at once
         new.unlink(missing_ok=True)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -1,8 +1,8 @@
-"""System calls that never wait, made without letting go of the interpreter.
+"""System calls that never block, made without releasing the interpreter lock.
 
-The standard library's own release the global lock around each call.  A second thread that has work takes it then, and the caller
-waits until that thread sleeps: 7 us for an ``os.getcwd`` of 0.5 us, measured in a client whose reader thread hears of results.
-None of these is for a file that can block.
+The standard library releases the lock around each call.  A second thread with work then takes it, and the caller waits until
+that thread sleeps: 7 us for an ``os.getcwd`` of 0.5 us, measured in a client whose reader thread receives results.
+Do not use them on a file that can block.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _path_at = ctypes.addressof(_path)
 
 def working_folder() -> bytes:
     """Return the path of the working directory; empty where the kernel has none (it was removed, or is too long)."""
-    # No other thread comes between the call and the copy.
+    # The lock is held, so no other thread can overwrite the buffer before the copy.
     return _path.value if _getcwd(_path_at, _PATH_BYTES) else b""
 
 
@@ -44,7 +44,7 @@ def locale_now() -> bytes:
 
 
 def set_locale(name: bytes) -> None:
-    """Set the whole locale to what ``locale_now`` returned.  Raises OSError for one that is not there any more."""
+    """Set the whole locale to what ``locale_now`` returned.  Raises OSError for a locale that no longer exists."""
     if _setlocale(LC_ALL, name) is None:
         raise OSError(f"there is no locale {name!r}")
 
@@ -55,5 +55,5 @@ def io_signal(fd: int) -> int:
 
 
 def seek_to_end(fd: int) -> int:
-    """Return the size of a regular file, and go there; -1 when that is impossible."""
+    """Move to the end of a regular file and return its size; -1 when that is impossible."""
     return int(_lseek(fd, 0, _SEEK_END))

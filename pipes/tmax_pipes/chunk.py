@@ -7,5 +7,5 @@ from typing import Any
 
 
 def call_each(function: Callable[..., Any], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Return what ``function`` gives for each row of arguments; the first exception ends it."""
+    """Return the results of ``function`` for each row of arguments; the first exception ends the loop."""
     return [function(*row) for row in rows]

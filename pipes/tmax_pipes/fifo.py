@@ -7,20 +7,20 @@
     open tasks, control for reading
     publish life-7.json (rename)          ------>     scan: finds RT/7.1
                                                       open results for reading
-                                                      open control, tasks for writing   (ENXIO: the worker has gone)
+                                                      open control, tasks for writing   (ENXIO: the worker has ended)
     read Who on control                   <------     write Who
-    open results for writing (ENXIO: the controller has gone)
+    open results for writing (ENXIO: the controller has ended)
     write Hello                           ------>     read Hello
 
-A connection is used by one controller life and one worker life, then thrown away: a FIFO keeps unread bytes for its
-*next* reader, so a second pair of ends would begin in the middle of a frame.
+One controller life and one worker life use a connection, then it is removed: a FIFO keeps unread bytes for its *next*
+reader, so a second pair of ends would begin in the middle of a frame.
 
-Never O_RDWR: with it a write finds a reader (the writer itself) and bytes for a dead peer vanish without an error.
-With O_WRONLY there is ENXIO at open and EPIPE at write.
+Never O_RDWR: the writer itself would count as a reader, and bytes for a dead peer would vanish without an error.
+O_WRONLY gives ENXIO at open and EPIPE at write.
 
-A reader whose writer has not come yet reads nothing, and that looks like an end.  The two are told apart: once a
-byte was read, or once ``poll`` says HUP (a writer has been there and left), nothing means the end.
-At an end epoll reports HUP for ever: the owner has to forget the descriptors when ConnectionEnded is raised.
+An empty read means end-of-file only once a byte was read or ``poll`` has reported HUP (a writer was there and closed):
+before the first writer opens the FIFO, a read returns nothing as well.
+After end-of-file epoll reports HUP for ever, so the owner must unregister the descriptors when ConnectionEnded is raised.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from pathlib import Path
 
 from tmax_pipes.pipe_errors import ConnectionEnded, PipeError
 from tmax_pipes.private import make_private
-from tmax_pipes.rendezvous import FIFO_NAMES, Rendezvous, folder_of, publish, remove, scan, start_ticks
+from tmax_pipes.proc_stat import start_ticks
+from tmax_pipes.rendezvous import FIFO_NAMES, Rendezvous, folder_of, publish, remove, scan
 from tmax_pipes.transport import Lane
 
 __all__ = ["ControllerFifos", "Rendezvous", "WorkerFifos", "scan"]
 
 READ_BYTES = 256 * 1024
-"""Size of the one kept buffer; a pipe holds 64 KiB unless enlarged, so one read empties it."""
+"""Size of the read buffer.  A pipe holds 64 KiB unless enlarged, so one read empties it."""
 
 _ALWAYS = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class _Fifos:
-    """What both ends share: the transport over descriptors that are open already."""
+    """The transport over open descriptors, shared by both ends."""
 
     def __init__(self, folder: Path, reading: dict[Lane, int], writing: dict[Lane, int]) -> None:
         self.folder = str(folder)
@@ -70,7 +71,7 @@ class _Fifos:
                 ended = lane
         if ended and not found:
             raise ConnectionEnded(f"end of {self.folder}/{ended}")
-        found.reverse()  # read control first, hand out tasks first: see transport.py
+        found.reverse()  # control is read first, tasks are returned first: transport.py has the reason
         return found
 
     def _read_lane(self, lane: Lane, fd: int) -> bytes | None:
@@ -115,7 +116,7 @@ class _Fifos:
         except BlockingIOError:
             return 0
         except BrokenPipeError:
-            raise ConnectionEnded(f"nobody reads {self.folder}/{lane} any more") from None
+            raise ConnectionEnded(f"{self.folder}/{lane} has no reader any more") from None
 
     @property
     def wants_write(self) -> bool:
@@ -124,7 +125,7 @@ class _Fifos:
 
     @property
     def backlog_bytes(self) -> int:
-        """How much is queued."""
+        """Number of queued bytes."""
         return sum(map(len, self._unsent.values()))
 
     def read_fds(self) -> tuple[int, ...]:
@@ -140,14 +141,14 @@ class _Fifos:
         return (*self._reading.values(), *self._writing.values())
 
     def close(self) -> None:
-        """Close the descriptors; the folder stays (``remove``).  Twice is harmless."""
+        """Close the descriptors; the folder stays until ``remove``.  A second call is harmless."""
         self._closed = True
         for fd in self.fds():
             os.close(fd)
         self._reading, self._writing, self._unsent = {}, {}, {}
 
     def remove(self) -> None:
-        """Unlink the FIFOs, their folder, and the record that names it; twice is harmless.  Open ends go on working."""
+        """Unlink the FIFOs, their folder, and the record that names it; a second call is harmless.  Open ends keep working."""
         remove(self.folder)
 
     def _check_open(self) -> None:
@@ -179,30 +180,19 @@ class WorkerFifos(_Fifos):
             pid = os.getpid()
             fifos.place = Rendezvous(folder=str(folder), pid=pid, ticks=start_ticks(pid), life=life, n=n)
             publish(runtime, fifos.place)
-        except BaseException:  # whatever stopped us, also Ctrl-C: nothing half-made stays behind
+        except BaseException:  # Ctrl-C included: remove what was made so far
             _close_all(reading)
             remove(folder)
             raise
         return fifos
 
-    def renew(self) -> WorkerFifos:
-        """Close and remove this connection, and return the next one of the same life."""
-        self.close()
-        self.remove()
-        return WorkerFifos.create(Path(self.folder).parent, self.place.life, self.place.n + 1)
-
     @property
     def are_there(self) -> bool:
-        """Whether all three still have their names; without them nobody can begin to use this connection, who has begun goes on."""
+        """Whether all three names exist.  Without them no controller can open this connection; open ends keep working."""
         return all(os.path.lexists(f"{self.folder}/{name}") for name in FIFO_NAMES)
 
-    @property
-    def can_speak(self) -> bool:
-        """Whether ``results`` is open, so that ``write`` is allowed."""
-        return bool(self._writing)
-
     def open_results(self) -> None:
-        """Open the way back, on reading ``Who``; again is harmless.  Raises ConnectionEnded when the controller has gone."""
+        """Open ``results``, when ``Who`` was read; a second call is harmless.  Raises ConnectionEnded when the controller has ended."""
         self._check_open()
         if not self._writing:
             self._writing["results"] = _open(Path(self.folder) / "results", os.O_WRONLY)
@@ -215,17 +205,17 @@ class ControllerFifos(_Fifos):
     def open(cls, folder: str | Path) -> ControllerFifos:
         """Open the FIFOs a worker has published.
 
-        Raises ConnectionEnded when the worker or its folder has gone (scan again: there may be a newer place), and
+        Raises ConnectionEnded when the worker has ended or its folder is gone (scan again: there may be a newer record), and
         PipeError when what is there is not a FIFO of ours.
         """
         folder = Path(folder)
         opened: dict[Lane, int] = {}
         try:
-            # The reading end first: once Who is written the worker opens results and needs a reader there.
+            # Open the reading end first: the worker opens results as soon as it reads Who, and needs a reader.
             opened["results"] = _open(folder / "results", os.O_RDONLY)
             opened["control"] = _open(folder / "control", os.O_WRONLY)
             opened["tasks"] = _open(folder / "tasks", os.O_WRONLY)
-        except BaseException:  # whatever stopped us: no end stays open, or the worker would take us for a controller
+        except BaseException:  # close every end, or the worker would take this process for a controller
             _close_all(opened)
             raise
         return cls(folder, {"results": opened.pop("results")}, opened)
@@ -241,14 +231,14 @@ def _open(path: Path, access: int) -> int:
         raise ConnectionEnded(f"{path} is gone") from None
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise ConnectionEnded(f"nobody reads {path}") from None
+            raise ConnectionEnded(f"{path} has no reader") from None
         if error.errno in {errno.ELOOP, errno.EISDIR}:
             raise PipeError(f"{path} is not a FIFO: {error.strerror}") from error
         raise
     found = os.fstat(fd)
     if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         os.close(fd)
-        raise PipeError(f"{path} is not a FIFO of ours alone (mode {found.st_mode:06o}, uid {found.st_uid})")
+        raise PipeError(f"{path} is not a private FIFO of this user (mode {found.st_mode:06o}, uid {found.st_uid})")
     return fd
 
 
@@ -258,7 +248,7 @@ def _close_all(fds: dict[Lane, int]) -> None:
 
 
 def _writer_has_left(fd: int) -> bool:
-    """Whether a writer was there and is gone.  Linux reports no HUP on a FIFO that no writer has opened yet."""
+    """Whether every writer has closed.  Linux reports no HUP on a FIFO that no writer has opened yet."""
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & select.POLLHUP for _, events in poll.poll(0))

@@ -8,13 +8,13 @@
     +--------+--------+--------+------------+------------+------------+---------------
                                                           <---- the checksum covers this ---->
 
-All numbers are little-endian; ``length`` counts the body's bytes.  The checksum covers the epoch too, so that a
-message is never credited to another controller's life.  A wrong length moves the end of what is checked, so it
+All numbers are little-endian; ``length`` counts the body's bytes.  The checksum covers the epoch too, so a
+message is never attributed to another controller life.  A wrong length moves the end of the checked bytes, so it
 fails the same check.
 
-A stream that held one bad frame is not searched for the next good one: where a frame begins is no longer known, a
-body may contain the magic, and ``Hello`` heals a lost connection anyway.  Frames that stood in the same
-``feed`` before the bad one are lost with it, for the same reason.
+After one bad frame the decoder does not search for the next good one: a body may contain the magic, so the start of a
+frame is unknown, and ``Hello`` restores a lost connection anyway.  Good frames before the bad one in the same ``feed``
+are discarded with it, for the same reason.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tmax_pipes.pipe_errors import FrameError
 VERSION = 1
 HEADER_BYTES = 16
 MAX_FRAME_BYTES = 1024 * 1024
-"""Largest frame, header included; what is larger travels as a file (``blobs.py``)."""
+"""Largest frame, header included; larger bodies are stored as files (``blobs.py``)."""
 
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - HEADER_BYTES
 _HEADER = struct.Struct("<IIII")
@@ -68,10 +68,10 @@ def encode_many(messages: Iterable[Message], epoch: int) -> bytes:
 
 
 class Decoder:
-    """Turns the bytes of one lane into messages; keeps what is not yet a whole frame for the next ``feed``.
+    """Turns the bytes of one lane into messages; keeps an incomplete frame for the next ``feed``.
 
-    ``kind`` is what may stand on this lane; a message of the other direction is a bad frame.
-    One decoder belongs to one lane of one connection: a new connection begins with a new decoder.
+    ``kind``: the messages allowed on this lane; a message of the other direction is a bad frame.
+    Each lane of each connection has its own decoder.
     """
 
     __slots__ = ("_broken", "_decode", "_rest")
@@ -80,11 +80,6 @@ class Decoder:
         self._decode = _DECODERS[kind].decode
         self._rest = bytearray()
         self._broken: FrameError | None = None
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes kept of a frame that is not whole yet."""
-        return len(self._rest)
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, Message]]:
         """Return the (epoch, message) of each frame completed by ``data``, in order.
@@ -123,7 +118,7 @@ class Decoder:
             found.append((epoch, self._message(view[at + HEADER_BYTES : stop])))
             at = stop
         if at < end and not _START.startswith(bytes(view[at : at + 4])):
-            # A short tail of garbage would otherwise wait for ever to become a header.
+            # Otherwise a short tail of garbage would wait for ever to become a header.
             self._refuse_header(bytes(view[at : at + 4]), 0)
         return at
 
@@ -131,7 +126,7 @@ class Decoder:
         try:
             message: Message = self._decode(body)
         except (ValueError, RecursionError) as error:
-            # ValueError is msgspec's base and that of broken UTF-8; deep nesting ends in RecursionError.
+            # ValueError: the base of msgspec's errors and of broken UTF-8.  RecursionError: deep nesting.
             self._refuse("body", str(error))
         return message
 
@@ -139,7 +134,7 @@ class Decoder:
         if not _START.startswith(start[:2]):
             self._refuse("magic", f"a frame cannot begin with {start.hex()}")
         if not _START.startswith(start):
-            self._refuse("version", f"version and flags are {start[2:].hex()}, spoken here is {_START[2:].hex()}")
+            self._refuse("version", f"version and flags are {start[2:].hex()}, expected {_START[2:].hex()}")
         self._refuse("length", f"a body of {length} bytes is announced, at most {_MAX_BODY_BYTES} fit a frame")
 
     def _refuse(self, why: str, detail: str) -> NoReturn:

@@ -1,10 +1,10 @@
-"""The kernel's word that a file changed, so that nothing here polls.  Linux, by ctypes: the standard library has no inotify.
+"""Linux's inotify through ctypes, so that no code polls files: the standard library has none.
 
     watch(path, mask) -> number      epoll says fd is readable -> read() -> [(number, mask, name)]
     FolderWatch: one folder through its removal and its return
 
-A user may have 128 instances by default (``fs.inotify.max_user_instances``); when none is left ``fd`` is -1 and
-whoever wanted to be woken looks from time to time instead.
+A user may have 128 instances by default (``fs.inotify.max_user_instances``); when none is left ``fd`` is -1
+and the caller must poll instead.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _HEAD = struct.Struct("iIII")
 
 
 class Inotify:
-    """One inotify instance; close it once, or leave it to the process's end."""
+    """One inotify instance.  The end of the process closes it as well."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def watch(self, path: str, mask: int) -> int:
-        """Begin to watch ``path``; return the number its events carry, -1 when it cannot be watched."""
+        """Begin to watch ``path``; return the watch descriptor that its events carry, -1 when it cannot be watched."""
         if self.fd < 0:
             return -1
         number: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
         return number
 
     def unwatch(self, number: int) -> None:
-        """Stop watching; a number whose watch has ended by itself is no error."""
+        """Stop watching; a watch that has ended by itself is no error."""
         if self.fd >= 0:
             self._libc.inotify_rm_watch(self.fd, number)
 
     def read(self) -> list[tuple[int, int, str]]:
-        """Return (number, mask, name) of what happened since the last call; never blocks."""
+        """Return (watch descriptor, mask, name) of each event since the last call; never blocks."""
         try:
             data = os.read(self.fd, 64 * 1024)
         except BlockingIOError:
@@ -63,7 +63,7 @@ class Inotify:
         return found
 
     def close(self) -> None:
-        """Stop watching; twice is harmless."""
+        """Stop watching; a second call is harmless."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -75,26 +75,26 @@ class FolderWatch:
     ::
 
         /run, /run/tmax     moved or removed?
-        /run/tmax/default   the same, and ``mask``: what matters inside it
+        /run/tmax/default   the same, and the events in ``mask``
 
-    While the folder is missing, the entries of the nearest one above it that exists are watched.  A folder that some process has
-    open is reported as removed only when it is closed: ``mask`` has to show that its entries go.  After each event that
-    ``concerns`` this watch, call ``arm``: watches follow folders, not their names.  One to an instance: the kernel keeps one
-    mask for a folder and an instance.
+    While the folder is missing, the entries of its nearest existing parent are watched.  A folder that a process holds open is
+    reported as removed only when that process closes it, so ``mask`` should cover the removal of its entries.  After each event
+    that ``concerns`` this watch, call ``arm``: a watch follows the folder, not its name.  Use one FolderWatch for each Inotify:
+    the kernel keeps one mask for each folder and instance.
     """
 
     def __init__(self, inotify: Inotify, path: str, mask: int) -> None:
-        """``path``: absolute.  A link in its place counts as missing."""
+        """``path``: absolute.  A symbolic link counts as missing."""
         self._inotify = inotify
         self._path = path
         self._mask = mask
         self._numbers: set[int] = set()
 
     def arm(self) -> bool:
-        """Watch what is there now; return whether the folder itself is watched.  Whoever wants to know more looks after this."""
+        """Watch what exists now; return whether the folder itself is watched.  Inspect the folder after this call, not before."""
         is_there, found = self._watch_all()
         while not is_there:
-            # A folder may have been made before the one above it was watched: stop when nothing new is found.
+            # A folder may be made before its parent is watched: repeat until nothing new is found.
             before = found
             is_there, found = self._watch_all()
             if found == before:
@@ -121,5 +121,5 @@ class FolderWatch:
         return number >= 0
 
     def concerns(self, events: Iterable[tuple[int, int, str]]) -> bool:
-        """Return whether one of these events is of this watch."""
+        """Return whether one of these events belongs to this watch."""
         return any(number in self._numbers for number, _, _ in events)

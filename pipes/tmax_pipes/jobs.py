@@ -1,13 +1,13 @@
-"""What to run: a frozen value of one of the kinds a worker knows.
+"""Jobs: frozen values that describe what to run, one class for each kind.
 
-Text that comes from a person's shell (arguments, folders, environment) is kept as bytes, because a
-file name on Linux need not be valid UTF-8 and nothing accepted may be refused later for that.
+Arguments, folders and environment of a submitter are bytes, because a file name on Linux need not be valid UTF-8 and an
+accepted task must not fail later for that.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -23,18 +23,18 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 Body: TypeAlias = bytes | Blob
-"""Bytes that travel in the frame, or the name of a file that holds them."""
+"""Bytes in the frame itself, or the name of the file that holds them."""
 
 
 Limits: TypeAlias = dict[int, tuple[int, int]]
 """Resource limits: number of the resource (``resource.RLIMIT_*``) to (soft, hard); -1 is no limit."""
 
 STDLIB = "<stdlib>"
-"""In ``Context.path``: where the interpreter's own standard library stands in the order of search."""
+"""In ``Context.path``: the position of the interpreter's own standard library."""
 
 
-class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where and how a submitter runs: applied before a task and taken back after it."""
+class SubmitterEnvironment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The submitter's process environment, applied before a task and reverted after it."""
 
     cwd: bytes = b""
     """Working directory; empty: leave the worker's own."""
@@ -45,7 +45,7 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: Limits = {}
     """Those not named stay as they are in the worker."""
     locale: str = ""
-    """As ``setlocale(LC_ALL, None)`` says it; empty: what ``env`` says, as in a program that has just started."""
+    """As ``setlocale(LC_ALL, None)`` returns it; empty: derived from ``env``, as in a program that has just started."""
     argv: tuple[str, ...] = ()
     """``sys.argv`` of the submitter, for Python tasks; empty: leave the worker's own."""
     recursion_limit: int = 0
@@ -53,18 +53,18 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whose code a worker process runs.  A process that has run a task of one context never runs one of another."""
+    """The program whose code a worker process runs.  A process that has run a task of one context never runs one of another."""
 
     python: str = ""
     """``major.minor`` of the submitter; a worker of another version refuses a pickle and names both."""
     path: tuple[str, ...] = ()
-    """The submitter's order of search (``sys.path``), absolute, with ``STDLIB`` in the place of the standard library."""
+    """The submitter's ``sys.path``, absolute, with ``STDLIB`` at the position of the standard library."""
     main_file: str = ""
-    """Source file of the submitter's ``__main__`` if it may be imported again (it guards what it runs); else empty."""
+    """Source file of the submitter's ``__main__`` if it can be imported again (it has a main guard); else empty."""
     main_module: str = ""
     """Name of that module where it was run by ``python -m``."""
     main_mark: tuple[int, int] = (0, 0)
-    """Modification time (ns) and size of ``main_file`` when the program began: an edited one is another program."""
+    """Modification time (ns) and size of ``main_file`` when the program started: an edited file is another program."""
     program: str = ""
     """``__file__`` of the submitter's ``__main__``, for messages; empty for an interactive one."""
     initializer: Body = b""
@@ -72,22 +72,22 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tasks: int = 0
     """Tasks after which a worker process is replaced; 0: no limit."""
     client: str = ""
-    """Makes the context one client's own; empty: programs with the same order of search share their workers."""
+    """Restricts the context to one client; empty: programs with the same ``path`` share their workers."""
 
 
-class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a job of any kind may say of where and how it runs."""
+class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, rename={"submitter_environment": "surroundings"}):
+    """Options of where and how a job runs, for every kind."""
 
-    surroundings: Body = b""
-    """An encoded ``Surroundings``, sent once for many tasks; fields of the job itself go before it."""
+    submitter_environment: Body = b""
+    """An encoded ``SubmitterEnvironment``, sent once for many tasks; fields of the job itself take precedence."""
     umask: int | None = None
     limits: Limits = {}
     fresh: bool = False
-    """Run it in a worker process that has run no task before, and run no other task in that process."""
+    """Run it in a worker process that has run no task before, and no other task in that process afterwards."""
     keep_background: bool = False
-    """Processes that the task left running keep running when it has ended."""
+    """Background processes of the task keep running after its end."""
     parent: int = 0
-    """The task that submitted this one from inside; 0: none."""
+    """The running task that submitted this one; 0: none."""
 
 
 class PythonJob(JobOptions, frozen=True, tag="python", omit_defaults=True):
@@ -101,19 +101,19 @@ class PythonJob(JobOptions, frozen=True, tag="python", omit_defaults=True):
 
     call: Body
     label: str
-    """What a person reads: ``module.function`` or ``<lambda>``."""
+    """Shown to people: ``module.function`` or ``<lambda>``."""
     target: str = ""
     cwd: bytes = b""
     """The submitter's working directory; empty: leave the worker's own."""
     path: tuple[str, ...] = ()
     """The submitter's ``sys.path`` entries; those the worker lacks are added behind its own."""
     env: dict[bytes, bytes] = {}
-    """Environment of the submitter, applied around the call and taken back after it; empty: unchanged."""
+    """Environment of the submitter, applied around the call and reverted after it; empty: unchanged."""
     python: str = ""
     """``major.minor`` of the submitter; a worker of another version refuses a pickle and names both."""
     function: Body = b""
     context: Body = b""
-    """An encoded ``Context``; empty: ``path`` and ``python`` stand for it."""
+    """An encoded ``Context``; empty: ``path`` and ``python`` define the context."""
 
 
 class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
@@ -126,7 +126,7 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
     split: bool = False
     """True: two pipes for stdout and stderr. False: one pseudo-terminal, so output comes line by line."""
     stdin: bytes = b""
-    """The program's standard input: a path, or ``@NAME`` of an abstract socket where its submitter hands over its own descriptor.
+    """The program's standard input: a path, or ``@NAME`` of an abstract socket on which the submitter passes its own descriptor.
 
     Empty: the terminal, or ``/dev/null`` where there is none.
     """
@@ -137,6 +137,9 @@ class ShellJob(JobOptions, frozen=True, tag="shell", omit_defaults=True):
 KernelValue: TypeAlias = int | float | str | bool
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Backend: TypeAlias = Literal["auto", "numpy", "torch"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 class KernelJob(JobOptions, frozen=True, tag="kernel", omit_defaults=True):
@@ -157,7 +160,7 @@ Job: TypeAlias = PythonJob | ShellJob | KernelJob
 
 
 def label_of(job: Job) -> str:
-    """Return one line a person can read: what this job runs, without its arguments' bodies."""
+    """Return a one-line description of the job for people, without the bodies of its arguments."""
     if isinstance(job, PythonJob):
         return job.label or job.target
     if isinstance(job, ShellJob):
@@ -172,34 +175,34 @@ def kind_of(job: Job) -> str:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_surroundings = msgspec.msgpack.Decoder(Surroundings)
+_submitter_environment = msgspec.msgpack.Decoder(SubmitterEnvironment)
 _context = msgspec.msgpack.Decoder(Context)
 
 
-def encode_surroundings(surroundings: Surroundings) -> bytes:
-    """Return them as bytes; equal ones give equal bytes."""
-    # msgspec's own order takes keys of text alone.
-    env, limits = dict(sorted(surroundings.env.items())), dict(sorted(surroundings.limits.items()))
-    return _encode(msgspec.structs.replace(surroundings, env=env, limits=limits))
+def encode_submitter_environment(submitter_environment: SubmitterEnvironment) -> bytes:
+    """Return the encoded value; equal values give equal bytes."""
+    # msgspec's deterministic order supports text keys only.
+    env, limits = dict(sorted(submitter_environment.env.items())), dict(sorted(submitter_environment.limits.items()))
+    return _encode(msgspec.structs.replace(submitter_environment, env=env, limits=limits))
 
 
-def decode_surroundings(data: bytes) -> Surroundings:
-    """Return what ``encode_surroundings`` was given.  Raises msgspec.MsgspecError for other bytes."""
-    return _surroundings.decode(data)
+def decode_submitter_environment(data: bytes) -> SubmitterEnvironment:
+    """Decode the result of ``encode_submitter_environment``.  Raises msgspec.MsgspecError for other bytes."""
+    return _submitter_environment.decode(data)
 
 
 def encode_context(context: Context) -> bytes:
-    """Return it as bytes; equal ones give equal bytes."""
+    """Return the encoded value; equal values give equal bytes."""
     return _encode(context)
 
 
 def decode_context(data: bytes) -> Context:
-    """Return what ``encode_context`` was given.  Raises msgspec.MsgspecError for other bytes."""
+    """Decode the result of ``encode_context``.  Raises msgspec.MsgspecError for other bytes."""
     return _context.decode(data)
 
 
 def context_key(job: Job) -> str:
-    """Return what tells one context from another; empty for a job that any worker may run whatever it has run before."""
+    """Return the identity of the job's context; empty for a job that any worker may run, whatever it ran before."""
     if not isinstance(job, PythonJob):
         return ""
     if isinstance(job.context, Blob):
@@ -210,6 +213,6 @@ def context_key(job: Job) -> str:
 
 
 def shared_digests(job: Job) -> list[str]:
-    """Return the blobs that a job shares with others of its client; they must be kept for as long as the job may run, and no longer."""
-    bodies = (job.surroundings, job.function, job.context) if isinstance(job, PythonJob) else (job.surroundings,)
+    """Return the digests of the blobs that a job shares with others of its client; they must be kept as long as the job may run."""
+    bodies = (job.submitter_environment, job.function, job.context) if isinstance(job, PythonJob) else (job.submitter_environment,)
     return [body.digest for body in bodies if isinstance(body, Blob)]

@@ -1,9 +1,9 @@
-"""A Unix socket that is there only once it listens.
+"""A Unix socket whose path appears only once it listens.
 
-bind at a name of our own --> 0600 --> listen --> rename to the path
+bind at a temporary name --> 0600 --> listen --> rename to the path
 
-``bind`` alone makes the name, and a client that connects before ``listen`` is refused as by a server that has ended: a
-controller that looked in between started a second zygote beside one that lived.
+``bind`` makes the name, and a client that connects before ``listen`` is refused as if the server had ended: a controller
+that connected in between started a second zygote beside a live one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import socket
 
 
 def listen_at(path: str, backlog: int) -> socket.socket:
-    """Return a socket that listens at ``path`` (0600), in place of what was there.
+    """Return a socket that listens at ``path`` (0600), and replaces what was there.
 
-    ``getsockname`` gives another name than ``path``: that of the moment before.  OSError when it is impossible; then ``path`` is as it was.
+    ``getsockname`` returns the temporary name, not ``path``.  Raises OSError; then ``path`` is unchanged.
     """
-    # Not longer than the path: a socket's name has at most 107 bytes.
+    # Not longer than the path: a socket's name is limited to 107 bytes.
     own = os.path.join(os.path.dirname(path), f".{os.getpid():x}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

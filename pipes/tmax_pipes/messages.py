@@ -1,4 +1,4 @@
-"""What the two ends say to each other.
+"""The messages between controller and worker.
 
 To a worker: ``Who Run Go Recall Stored Stop``.  From it: ``Hello Started Recalled Done Failed Beat``.
 Acknowledgements name (task, attempt), natural keys that survive a restart of either end:
@@ -29,9 +29,9 @@ Key: TypeAlias = tuple[int, int]
 
 
 class Who(msgspec.Struct, frozen=True, tag="Who"):
-    """The controller of this epoch asks a worker to say who it is; also tells it its name in the swarm.
+    """The controller of this epoch requests the worker's identity and gives it its name in the swarm.
 
-    May be sent again on one connection (a pooled worker was taken and renamed); each is answered by ``Hello``.
+    It may be repeated on one connection (a pooled worker was taken and renamed); ``Hello`` answers each.
     """
 
     epoch: int
@@ -43,19 +43,19 @@ class Who(msgspec.Struct, frozen=True, tag="Who"):
     beat_s: float = 2.0
 
 
-class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True):
-    """Run this task after those already sent.  With ``ask`` the worker says ``Started`` and waits for ``Go``."""
+class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True, rename={"needs_go": "ask"}):
+    """Run this task after those already sent.  With ``needs_go`` (``ask`` in a frame) the worker sends ``Started`` and waits for ``Go``."""
 
     task: int
     attempt: int
     job: Job
-    ask: bool = False
+    needs_go: bool = False
     timeout_s: float = 0.0
-    """0: no limit.  The worker ends the task itself; the controller only stands behind it."""
+    """0: no limit.  The worker enforces it; the controller acts only when the worker does not."""
     grace_s: float = 10.0
-    """Between asking a task to end (TERM, or an exception in Python) and killing it."""
+    """Seconds between the request to end (TERM, or an exception in Python) and the kill."""
     tries: int = 1
-    """1, and one more for each failure and each death it was charged with: what a person calls an attempt."""
+    """1, and one more for each failure and each death that was charged to it; shown to people as the attempt."""
 
 
 class Go(msgspec.Struct, frozen=True, tag="Go"):
@@ -82,8 +82,8 @@ class Stop(msgspec.Struct, frozen=True, tag="Stop"):
     """End the running task named (``task`` > 0), or the worker itself (``task`` = 0).
 
     A task gets TERM (an exception, in Python), ``grace_s`` later KILL, and ends with ``Failed(kind="cancelled")``.
-    A worker with ``why="drain"`` hands back what it has not started, finishes what it runs, and exits once its results are ``Stored``.
-    With ``why="now"`` it ends its running task first.
+    With ``why="drain"`` the worker gives back what it has not started, finishes what it runs, and exits once its results are
+    ``Stored``.  With ``why="now"`` it ends its running task first.
     """
 
     task: int = 0
@@ -107,7 +107,7 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag="Hello"):
-    """Who this worker is and what it holds; the answer to ``Who``, and what heals a lost connection."""
+    """The worker's identity and what it holds: the answer to ``Who``, from which a lost connection is restored."""
 
     life: int
     pid: int
@@ -118,14 +118,13 @@ class Hello(msgspec.Struct, frozen=True, tag="Hello"):
     """``major.minor.micro``."""
     holding: tuple[Holding, ...] = ()
     results: tuple[Key, ...] = ()
-    """Results kept until ``Stored``; they follow this message as ``Done`` and ``Failed``."""
-    preloaded: tuple[str, ...] = ()
+    """Results not yet ``Stored``; they follow this message as ``Done`` and ``Failed``."""
     missing: tuple[str, ...] = ()
     """Modules that were to be preloaded and could not be, as ``name: reason``."""
 
 
 class Started(msgspec.Struct, frozen=True, tag="Started", omit_defaults=True):
-    """This task's turn has come.  After ``Run(ask=True)`` it asks for ``Go``; otherwise it is already running.
+    """This task is next.  After ``Run(needs_go=True)`` it waits for ``Go``; otherwise it is already running.
 
     Sent a second time, with ``group``, once a child process group exists.
     """
@@ -140,8 +139,8 @@ class Started(msgspec.Struct, frozen=True, tag="Started", omit_defaults=True):
 class Recalled(msgspec.Struct, frozen=True, tag="Recalled"):
     """This task has not started and is given back.
 
-    ``why``: ``asked`` (by Recall), ``stale`` (this process must not run it: its code changed on disk, or an earlier
-    task changed the process; replace this worker), ``drain``.
+    ``why``: ``asked`` (by Recall), ``stale`` (this process must not run it, because its code changed on disk or an
+    earlier task changed the process: replace this worker), ``drain``.
     """
 
     task: int
@@ -150,7 +149,7 @@ class Recalled(msgspec.Struct, frozen=True, tag="Recalled"):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a run cost, measured in the worker."""
+    """Resource usage and output of a run, measured in the worker."""
 
     started_at: float = 0.0
     duration_s: float = 0.0
@@ -163,9 +162,9 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     device: str = ""
     strategy: str = ""
     stderr: tuple[tuple[int, int], ...] = ()
-    """Which parts of ``tail`` are stderr, as offset and length; those of a log stand beside it.  Empty where the two are one."""
+    """Parts of ``tail`` that are stderr, as offset and length; those of a log are in a file beside it.  Empty where the two are merged."""
     lost_bytes: int = 0
-    """Output for which the log had no room (a full disk, a limit); counted in ``output_bytes``."""
+    """Output that the log could not take (full disk, file size limit); included in ``output_bytes``."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -188,7 +187,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag="Done", omit_defaults=True):
-    """The task succeeded.  ``form`` says what ``result`` is: a pickle, JSON text, or nothing (a shell command)."""
+    """The task succeeded.  ``form``: the encoding of ``result``, a pickle, JSON text, or nothing (a shell command)."""
 
     task: int
     attempt: int
@@ -198,7 +197,7 @@ class Done(msgspec.Struct, frozen=True, tag="Done", omit_defaults=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="Failed", omit_defaults=True):
-    """The task ended without success; data, never an exception in the controller."""
+    """The task ended without success."""
 
     task: int
     attempt: int
@@ -207,14 +206,12 @@ class Failed(msgspec.Struct, frozen=True, tag="Failed", omit_defaults=True):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="Beat", omit_defaults=True):
-    """Still here; sent every ``beat_s`` while a task runs and once after each change of idle/busy, never while idle."""
+    """Heartbeat: sent every ``beat_s`` while a task runs and once when it has ended, never while idle."""
 
     task: int = 0
     attempt: int = 0
     rss_bytes: int = 0
     cpu_s: float = 0.0
-    dropped_bytes: int = 0
-    """Output not shown in the pane (it is in the log); counted, never hidden."""
 
 
 FromWorker: TypeAlias = Hello | Started | Recalled | Done | Failed | Beat

@@ -1,14 +1,14 @@
-"""The errors of the ground floor: one base, three children."""
+"""Errors of the protocol: one base class, three subclasses."""
 
 
 class PipeError(Exception):
-    """Something went wrong between a controller and a worker."""
+    """Base of the errors between a controller and a worker."""
 
 
 class FrameError(PipeError):
-    """The bytes read are not a frame of ours; the connection that carried them must end.
+    """The bytes read are not a valid frame; the connection must be closed.
 
-    ``why`` names the check that failed (``magic``, ``version``, ``length``, ``crc``, ``body``).
+    ``why``: the check that failed (``magic``, ``version``, ``length``, ``crc``, ``body``).
     """
 
     def __init__(self, why: str, detail: str = "") -> None:
@@ -22,7 +22,7 @@ class ConnectionEnded(PipeError):
 
 
 class BlobError(PipeError):
-    """A body that travels as a file is missing, has the wrong size or the wrong digest, or is not ours."""
+    """A body that travels as a file is missing, has the wrong size or the wrong digest, or is not private."""
 
     def __init__(self, path: str, why: str) -> None:
         self.path = path

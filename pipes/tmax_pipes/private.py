@@ -1,23 +1,23 @@
-"""Files and folders of this user alone, whatever the umask: a task or a client may run with one that takes the owner's own bits away."""
+"""Private files and folders, whatever the umask: a task or a client may run with one that removes the owner's own bits."""
 
 from __future__ import annotations
 
 import os
 import stat
-from os import chmod, close, fchmod, fstat, mkdir  # by value: a task may put others in their place
+from os import chmod, close, fchmod, fstat, mkdir  # by value: a task may replace the functions of ``os``
 from os import open as open_fd
 
 _OWNER = stat.S_IRUSR | stat.S_IWUSR
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """Return a descriptor of the file at ``path``; one that is made is 0600.  Raises OSError."""
+    """Open ``path`` and return its descriptor; a file that is created gets mode 0600.  Raises OSError."""
     fd = open_fd(path, flags, 0o600)
     try:
         mode = stat.S_IMODE(fstat(fd).st_mode)
         if mode & _OWNER != _OWNER:
             fchmod(fd, mode | _OWNER)
-    except BaseException:  # whatever stopped us: no descriptor stays open
+    except BaseException:  # close the descriptor on any exception
         close(fd)
         raise
     return fd

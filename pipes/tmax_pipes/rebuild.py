@@ -1,13 +1,13 @@
-"""What a pickled function names, to be made again where it is unpickled: the module it lives in, and objects no pickle has a form for.
+"""Functions that pickles name, to rebuild on the other side: the module of a function, and objects that pickle does not support.
 
 ::
 
     client: pickle of f --> names rebuild.space(TOKEN, "__main__", ...) and the globals of f, each with a digest
     worker: one module for each (client, module name); f gets its dictionary as globals
-            a shipped global is set when its digest is not the one that was set last: what a task set stays, what the client changed is heard
+            a shipped global is set only when its digest differs from the one set last: a task's change stays, a client's change arrives
 
-``TOKEN`` is one process's own: unpickled there again, a function gets the real module's globals and changes nothing.
-This file holds what both ends need; it knows the standard library only.
+``TOKEN`` identifies a process: unpickled in the same process, a function gets the real module's globals and changes nothing.
+Both ends use this module; it imports the standard library only.  Pickles in the store name its functions: do not rename them.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _CODES = 512
 _CODE_BYTES = 64 * 1024
 
 
-class About(NamedTuple):
-    """What a module says of itself."""
+class ModuleDescription(NamedTuple):
+    """Metadata of a client's module."""
 
     file: str = ""
     package: str | None = None
     importable: tuple[str, str] = ("", "")
     """File and ``-m`` name under which it may be imported again; both empty: it may not."""
     argv: tuple[str, ...] = ()
-    """Of a main module: the words the program was started with."""
+    """Of a main module: ``sys.argv`` of its program."""
 
 
 class Shipped:
@@ -50,58 +50,60 @@ class Shipped:
 
     def __init__(self, parts: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]]) -> None:
         self.parts = parts
-        """What is set in a module of this process, and what the pickle sets there."""
-        self._changes = _here.changes
+        """Pairs: the digests set in a module of this process, and those that the pickle sets there."""
+        self._changes = _registry.changes
 
     def is_current(self) -> bool:
-        """Return whether all of them are still set: no other pickle has set another value since."""
-        if self._changes != _here.changes:
+        """Return whether all of them are still set, so that no other pickle has replaced one."""
+        if self._changes != _registry.changes:
             if any(there.get(name) != digest for there, wanted in self.parts for name, digest in wanted.items()):
                 return False
-            self._changes = _here.changes
+            self._changes = _registry.changes
         return True
 
 
-class Space:
-    """The module of one client's functions in this process."""
+class ClientModule:
+    """A client's module as it exists in this process."""
 
-    def __init__(self, module: types.ModuleType, about: About, *, is_home: bool) -> None:
+    def __init__(self, module: types.ModuleType, about: ModuleDescription, *, is_home: bool) -> None:
         self.module = module
         self.about = about
         self.is_home = is_home
         self.applied: dict[str, bytes] = {}
         self._again: dict[str, Any] | None = None
-        self.is_argv_odd = not "".join(about.argv).isascii() and any("\ud800" <= letter <= "\udfff" for letter in "".join(about.argv))
-        """A task's surroundings carry the words as they are at its submit, but only text."""
+        self.has_surrogate_argv = not "".join(about.argv).isascii() and any(
+            "\ud800" <= letter <= "\udfff" for letter in "".join(about.argv)
+        )
+        """The submitter environment carries valid text only, so such an ``argv`` is set from the module's metadata."""
 
     def apply(self, shipped: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
-        """Set what the client changed since it was set here."""
+        """Set the globals that the client has changed since they were set here."""
         if self.is_home:
             return
         names = self.module.__dict__
         _note(self.applied, digests)
         for name, value in shipped.items():
             if self.applied.get(name) != digests[name]:
-                _here.changes += name in self.applied
+                _registry.changes += name in self.applied
                 self.applied[name] = digests[name]
                 names[name] = value
 
     def imported(self, name: str) -> Any:
-        """Return what the client's main module has under this name when it is imported, as ``multiprocessing`` does to start a process."""
+        """Return a global of the client's main module, imported under another name as ``multiprocessing`` does to start a process."""
         if self.is_home:
             return self.module.__dict__[name]
         if self._again is None:
-            # What the context's import made belongs to the first client; a later run of the same program begins with its own.
-            made = _here.imported_mains.pop(self.about.importable, None)
+            # The first client uses the import that its context made; a later run of the program imports its own.
+            made = _registry.imported_mains.pop(self.about.importable, None)
             self._again = import_main(*self.about.importable, self.about.argv) if made is None else made
-            _here.imported_mains.pop(self.about.importable, None)
+            _registry.imported_mains.pop(self.about.importable, None)
         if name not in self._again:
             raise pickle.UnpicklingError(f"{self.about.file} does not define {name!r} when it is imported")
         return self._again[name]
 
 
 def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return what a main module defines when it is imported; modules that were here stay what they were."""
+    """Run a main module under the name ``__mp_main__`` and return its globals; ``sys.modules`` keeps its earlier entries."""
     import runpy  # only a worker needs it
 
     before, argv = sys.modules.copy(), sys.argv
@@ -114,128 +116,128 @@ def _run_again(file: str, module: str, arguments: Sequence[str]) -> dict[str, An
         sys.argv = argv
         for name in sys.modules.keys() - before.keys():
             if getattr(sys.modules[name], "__spec__", None) is None:
-                del sys.modules[name]  # made at run time: the client's own travels by value
+                del sys.modules[name]  # made at run time: the client's one is pickled by value
         sys.modules.update(before)
 
 
-class _Here:
-    """What this process has of other clients' modules."""
+class _Registry:
+    """State of this process: the modules, classes and functions of its clients."""
 
     def __init__(self) -> None:
         self.token = ""
-        self.is_host = False
-        self.spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
+        self.is_worker = False
+        self.spaces: OrderedDict[tuple[str, str], ClientModule] = OrderedDict()
         self.codes: OrderedDict[bytes, tuple[Any, Shipped]] = OrderedDict()
         self.changes = 0
-        """How often a shipped global or class was set to something else."""
+        """Number of times a shipped global or class was replaced."""
         self.noting: list[tuple[Mapping[Any, bytes], Mapping[Any, bytes]]] | None = None
         self.by_identity: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
         self.classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self.variables: dict[str, contextvars.ContextVar[Any]] = {}
-        self.main: Space | None = None
+        self.main: ClientModule | None = None
         self.imported_mains: dict[tuple[str, str], dict[str, Any]] = {}
         self.is_importing = False
 
 
-_here = _Here()
+_registry = _Registry()
 
 
 def _forget_token() -> None:
-    _here.token = ""  # a forked child is a client of its own: from now on its modules change apart
+    _registry.token = ""  # a forked child is another client: its modules change independently
 
 
 os.register_at_fork(after_in_child=_forget_token)
 
 
 def token() -> str:
-    """Return the word by which functions of this process are known elsewhere."""
-    _here.token = _here.token or secrets.token_hex(8)
-    return _here.token
+    """Return the identifier of this process as a client."""
+    _registry.token = _registry.token or secrets.token_hex(8)
+    return _registry.token
 
 
-def host() -> None:
-    """From now on a client's main module stands at ``sys.modules["__main__"]`` while its functions run: this process is a worker."""
-    _here.is_host = True
+def act_as_worker() -> None:
+    """Mark this process as a worker: a client's main module is ``sys.modules["__main__"]`` while its functions run."""
+    _registry.is_worker = True
 
 
 def import_main(file: str, module: str, argv: Sequence[str]) -> dict[str, Any]:
-    """Return what a client's main module defines when it is imported under another name, as ``multiprocessing`` does to start a process.
+    """Import a client's main module under another name, as ``multiprocessing`` does to start a process, and return its globals.
 
-    Once for each; raises what it raises.
+    Each module is imported once.  Raises what the module raises.
     """
-    found = _here.imported_mains.get((file, module))
+    found = _registry.imported_mains.get((file, module))
     if found is None:
-        before, _here.is_importing = _here.is_importing, True
+        before, _registry.is_importing = _registry.is_importing, True
         try:
-            found = _here.imported_mains[file, module] = _run_again(file, module, argv)
+            found = _registry.imported_mains[file, module] = _run_again(file, module, argv)
         finally:
-            _here.is_importing = before
+            _registry.is_importing = before
     return found
 
 
 def is_importing_main() -> bool:
-    """Return whether a client's main module is being imported here: what it starts outside of its guard is not to be started again."""
-    return _here.is_importing
+    """Return whether a client's main module is being imported: code outside of its main guard must not start things again."""
+    return _registry.is_importing
 
 
-def main() -> Space | None:
-    """Return the main module that was last entered, if any."""
-    return _here.main
+def main() -> ClientModule | None:
+    """Return the main module entered last, if any."""
+    return _registry.main
 
 
-def enter(entered: Space | None) -> None:
-    """Make it ``__main__`` of this process, if this is a worker."""
-    if entered is not None and _here.is_host and not entered.is_home:
-        _here.main = entered
+def enter(entered: ClientModule | None) -> None:
+    """Make ``entered`` the ``__main__`` of this process, if this is a worker."""
+    if entered is not None and _registry.is_worker and not entered.is_home:
+        _registry.main = entered
         sys.modules["__main__"] = entered.module
-        if entered.is_argv_odd:
+        if entered.has_surrogate_argv:
             sys.argv[:] = entered.about.argv
 
 
 # -- named in pickles ------------------------------------------------------------------------------
 
 
-def space(owner: str, name: str, about: tuple[Any, ...]) -> Space:
-    """Return the module ``name`` of that client; made, empty, when this is the first word of it."""
-    found = _here.spaces.get((owner, name))
+def space(owner: str, name: str, about: tuple[Any, ...]) -> ClientModule:
+    """Return the module ``name`` of that client, created empty on first use."""
+    found = _registry.spaces.get((owner, name))
     if found is None:
-        found = _here.spaces[owner, name] = _new_space(owner, name, About(*about))
-        if len(_here.spaces) > _SPACES:
-            _here.spaces.popitem(last=False)
-    _here.spaces.move_to_end((owner, name))
+        found = _registry.spaces[owner, name] = _new_space(owner, name, ModuleDescription(*about))
+        if len(_registry.spaces) > _SPACES:
+            _registry.spaces.popitem(last=False)
+    _registry.spaces.move_to_end((owner, name))
     if name == "__main__":
         enter(found)
     return found
 
 
-def _new_space(owner: str, name: str, about: About) -> Space:
+def _new_space(owner: str, name: str, about: ModuleDescription) -> ClientModule:
     there = sys.modules.get(name)
-    if owner == _here.token and there is not None:
-        return Space(there, about, is_home=True)
+    if owner == _registry.token and there is not None:
+        return ClientModule(there, about, is_home=True)
     module = types.ModuleType(name)
     if about.file:
         module.__file__ = about.file
     module.__package__ = about.package
-    if about.importable[1]:  # ``multiprocessing`` asks it what a process it starts is to import
+    if about.importable[1]:  # ``multiprocessing`` reads from it what a started process imports
         module.__spec__ = importlib.util.spec_from_file_location(about.importable[1], about.file or about.importable[0])
-    if _here.is_host and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
+    if _registry.is_worker and name != "__main__" and (there is None or getattr(there, "__tmax_shipped__", False)):
         module.__dict__["__tmax_shipped__"] = True
         sys.modules[name] = module
-    return Space(module, about, is_home=False)
+    return ClientModule(module, about, is_home=False)
 
 
-def globals_of(of: Space) -> dict[str, Any]:
-    """Return the dictionary its functions have as globals."""
+def globals_of(of: ClientModule) -> dict[str, Any]:
+    """Return the dictionary that is the globals of its functions."""
     return of.module.__dict__
 
 
-def module_of(of: Space) -> types.ModuleType:
+def module_of(of: ClientModule) -> types.ModuleType:
     """Return the module itself."""
     return of.module
 
 
-def set_module(_module: types.ModuleType, state: tuple[Space, Mapping[str, Any], Mapping[str, bytes]]) -> None:
-    """Give it what was shipped of it."""
+def set_module(_module: types.ModuleType, state: tuple[ClientModule, Mapping[str, Any], Mapping[str, bytes]]) -> None:
+    """Set the globals that were shipped for a module."""
     of, shipped, digests = state
     of.apply(shipped, digests)
 
@@ -245,47 +247,47 @@ def module_globals(name: str) -> dict[str, Any]:
     return importlib.import_module(name).__dict__
 
 
-def imported(of: Space, name: str) -> Any:
-    """Return a global of a main module by importing that."""
+def imported(of: ClientModule, name: str) -> Any:
+    """Return a global of a main module by importing that module."""
     return of.imported(name)
 
 
 def code(data: bytes) -> Any:
-    """Return the function or class of this pickle; one that was made before is found again."""
-    kept = _here.codes.get(data)
+    """Return the function or class of this pickle, from the cache where it is current."""
+    kept = _registry.codes.get(data)
     if kept is not None and kept[1].is_current():
-        for part in kept[1].parts if _here.noting is not None else ():
+        for part in kept[1].parts if _registry.noting is not None else ():
             _note(*part)
         return kept[0]
     found, shipped = load(data)
     found = _its_global(found)
     if len(data) <= _CODE_BYTES:
-        _here.codes[data] = found, shipped
-        if len(_here.codes) > _CODES:
-            _here.codes.popitem(last=False)
+        _registry.codes[data] = found, shipped
+        if len(_registry.codes) > _CODES:
+            _registry.codes.popitem(last=False)
     return found
 
 
 def load(data: bytes) -> tuple[Any, Shipped]:
-    """Unpickle; return also what was shipped with it, so that whoever keeps the object can find out when it has to be unpickled again."""
-    outer, parts = _here.noting, []  # type: ignore[var-annotated]
-    _here.noting = parts
+    """Unpickle, and return also what was shipped with the object, so that a cache can detect when to unpickle again."""
+    outer, parts = _registry.noting, []  # type: ignore[var-annotated]
+    _registry.noting = parts
     try:
         found = pickle.loads(data)
     finally:
-        _here.noting = outer
+        _registry.noting = outer
     for part in parts:
         _note(*part)
     return found, Shipped(parts)
 
 
 def _note(there: Mapping[Any, bytes], wanted: Mapping[Any, bytes]) -> None:
-    if _here.noting is not None and wanted:
-        _here.noting.append((there, wanted))
+    if _registry.noting is not None and wanted:
+        _registry.noting.append((there, wanted))
 
 
 def _its_global(found: Any) -> Any:
-    """Return the global of its module that this function is, if it is one: given as an argument it is the same object there as here."""
+    """Return the global of its module that equals this function, if there is one: as an argument it is then the same object as on the client."""
     if isinstance(found, types.FunctionType) and found.__closure__ is None:
         there = found.__globals__.get(found.__qualname__)
         if isinstance(there, types.FunctionType) and there.__globals__ is found.__globals__ and there.__code__ == found.__code__:
@@ -294,7 +296,7 @@ def _its_global(found: Any) -> Any:
 
 
 def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
-    """Complete a function that was made without globals, attributes and contents of its closure."""
+    """Set globals, attributes and closure of a function that was created without them."""
     attributes, slots, of, shipped, digests = state
     function.__dict__.update(attributes)
     if of is not None:
@@ -303,25 +305,25 @@ def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         try:
             content = cell.cell_contents
         except ValueError:
-            continue  # it is empty there, too
+            continue  # it is empty on the client, too
         assert function.__closure__ is not None
         function.__closure__[i].cell_contents = content
-    del slots["_cloudpickle_submodules"]  # they were imported by being read
+    del slots["_cloudpickle_submodules"]  # unpickling them has imported them
     for name, value in slots.items():
         setattr(function, name, value)
 
 
 def know_class(identity: str, cls: type) -> None:
-    """Note that this is the class of this identity: unpickled here, it is found again."""
-    _here.by_identity[identity] = cls
+    """Register a class under its identity, so that unpickling returns it."""
+    _registry.by_identity[identity] = cls
 
 
 def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, plain: type | None, announcing: list[type]) -> type:
-    """Return the class of this identity, made (without its contents) when this is the first word of it.
+    """Return the class of this identity, created (without its contents) on first use.
 
-    ``plain``: the metaclass that makes it, None: its own.  ``announcing``: bases whose ``__init_subclass__`` is not to be called.
+    ``plain``: the metaclass that creates it; None: its own.  ``announcing``: bases whose ``__init_subclass__`` must not be called.
     """
-    found = _here.by_identity.get(identity)
+    found = _registry.by_identity.get(identity)
     if found is not None:
         return found
     hooks = [(base, base.__dict__["__init_subclass__"]) for base in announcing if "__init_subclass__" in base.__dict__]
@@ -333,27 +335,27 @@ def make_class(make: Callable[..., type], args: tuple[Any, ...], identity: str, 
         made = make(*args)
     finally:
         for base, hook in hooks:
-            setattr(base, "__init_subclass__", hook)  # noqa: B010  # to a type checker it is a method
+            setattr(base, "__init_subclass__", hook)  # noqa: B010  # a type checker takes it for a method
     know_class(identity, made)
     return made
 
 
 def set_class(cls: type, state: tuple[Any, ...]) -> None:
-    """Complete a class, unless it has this state already: what a task changed in it stays."""
+    """Set the contents of a class, unless it has this state already: a task's changes stay."""
     setter, inner, digest, of, shipped, digests = state
     if of is not None and of.is_home:
         return
-    _note(_here.classes, {cls: digest})
-    if _here.classes.get(cls) != digest:
-        _here.changes += cls in _here.classes
-        _here.classes[cls] = digest
+    _note(_registry.classes, {cls: digest})
+    if _registry.classes.get(cls) != digest:
+        _registry.changes += cls in _registry.classes
+        _registry.classes[cls] = digest
         setter(cls, inner)
     if of is not None:
         of.apply(shipped, digests)
 
 
 def lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    """Return a cache, empty, around this function."""
+    """Return an empty cache around this function."""
     return functools.lru_cache(maxsize, typed)(function)
 
 
@@ -376,21 +378,21 @@ def local(cls: type[threading.local]) -> Any:
 
 
 def set_local(made: Any, state: dict[str, Any]) -> None:
-    """Give it what the submitting thread had in it."""
+    """Set the values of the submitting thread."""
     made.__dict__.update(state)
 
 
 def weak_dict(cls: type, items: list[tuple[Any, Any]]) -> Any:
-    """Return a weak dictionary; what nothing else refers to is gone from it again."""
+    """Return a weak dictionary; items without another reference disappear from it."""
     return cls(items)
 
 
 def context_var(identity: str, name: str, default: tuple[Any, ...], value: tuple[Any, ...]) -> contextvars.ContextVar[Any]:
-    """Return the variable of this identity, made and set when this is the first word of it."""
-    found = _here.variables.get(identity)
+    """Return the context variable of this identity, created and set on first use."""
+    found = _registry.variables.get(identity)
     if found is None:
         found = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
-        _here.variables[identity] = found
+        _registry.variables[identity] = found
         if value:
             found.set(value[0])
     return found
@@ -402,14 +404,14 @@ def library(kind: Callable[[str | None], Any], name: str | None) -> Any:
 
 
 def lock() -> Any:
-    """Return a lock nobody holds."""
+    """Return an unlocked lock."""
     return threading.Lock()
 
 
 def rlock() -> Any:
-    """Return a reentrant lock nobody holds."""
+    """Return an unlocked reentrant lock."""
     return threading.RLock()
 
 
 def nothing(*_given: Any, **_named: Any) -> None:
-    """Stand in a digest for what has a digest of its own."""
+    """Replace, in a digest, an object that has a digest of its own."""

@@ -1,13 +1,13 @@
-"""Where the FIFOs of a worker are, and which process they belong to.
+"""The published records of where a worker's FIFOs are, and which process they belong to.
 
 ::
 
-    RUNTIME/                     the folder given by the owner, 0700
+    RUNTIME/                     given by the owner, 0700
         7.1/                     life 7, its first connection: tasks control results
-        life-7.json              written beside and renamed: names the folder of the latest connection
+        life-7.json              written under another name and renamed: names the folder of the latest connection
 
-A reader therefore sees no place, the old one or the new one, never half of one.  Numbers of connections only rise,
-so a folder's name never means two connections.
+So a reader finds no record, the old one or the new one, never a partial one.  Connection numbers only rise, so a
+folder's name never denotes two connections.
 """
 
 from __future__ import annotations
@@ -24,30 +24,20 @@ from tmax_pipes.private import open_private
 FIFO_NAMES = ("tasks", "control", "results")
 
 _NOT_OURS = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO}
-"""Gone in between, a link, not readable, a socket: not the record of a worker of ours."""
+"""Removed meanwhile, a link, unreadable, or a socket: not a worker's record."""
 
 
 class Rendezvous(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one connection of one worker life is to be found."""
+    """Location of one connection of one worker life."""
 
     folder: str
-    """Whole path of the folder that holds the FIFOs; in the file only its last part, as a path need not be valid UTF-8."""
+    """Full path of the folder that holds the FIFOs; the file holds its last part only, because a path need not be valid UTF-8."""
     pid: int
     ticks: int
-    """Start time of the process (``start_ticks``): pid + ticks is its identity, a pid alone is a hint."""
+    """Start time of the process (``proc_stat.start_ticks``): pid and ticks identify it, a pid alone does not."""
     life: int
     n: int
     """Number of the connection within the life, from 1."""
-
-
-def start_ticks(pid: int) -> int:
-    """Return the start time of a process in clock ticks since boot (``/proc/PID/stat``, field 22); 0 when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    # The command's name stands in parentheses and may itself hold spaces and parentheses.
-    return int(text[text.rindex(b")") + 2 :].split()[19])
 
 
 def folder_of(runtime: str | Path, life: int, n: int) -> Path:
@@ -56,30 +46,30 @@ def folder_of(runtime: str | Path, life: int, n: int) -> Path:
 
 
 def publish(runtime: str | Path, place: Rendezvous) -> None:
-    """Make ``place`` known to the controller, in place of an earlier one of the same life.
+    """Publish ``place`` for the controller; it replaces an earlier record of the same life.
 
-    Not synced: the runtime folder does not survive a reboot, and neither does what it speaks of.
+    Not synced to disk: neither the runtime folder nor the FIFOs survive a reboot.
     """
     new = Path(runtime) / f".life-{place.life}.{place.n}"
-    told = msgspec.structs.replace(place, folder=Path(place.folder).name)
+    record = msgspec.structs.replace(place, folder=Path(place.folder).name)
     fd = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "wb") as file:
-        file.write(msgspec.json.encode(told))
+        file.write(msgspec.json.encode(record))
     new.rename(_record_of(runtime, place.life))
 
 
 def scan(runtime: str | Path) -> list[Rendezvous]:
-    """Return the latest place of every life, by life.
+    """Return the latest record of every life, ordered by life.
 
-    Files that are not ours, not whole or not about the folder their name says are passed over: a worker publishes
-    by rename, so such a file is not one of a worker.  No folder, no places.
+    Files of other users, incomplete files and those whose content does not match their name are skipped: a worker
+    publishes by rename and never leaves one.  A missing folder counts as empty.
     """
     places = (_read(Path(runtime), path) for path in Path(runtime).glob("life-*.json"))
     return sorted((place for place in places if place is not None), key=lambda place: place.life)
 
 
 def remove(folder: str | Path) -> None:
-    """Remove the folder of one connection, and its record when that still names it; what is missing is passed over."""
+    """Remove the folder of one connection, and its record when that still names it; missing files are ignored."""
     folder = Path(folder)
     record = _record_of(folder.parent, int(folder.name.partition(".")[0]))
     place = _read(folder.parent, record)
@@ -90,11 +80,11 @@ def remove(folder: str | Path) -> None:
     try:
         folder.rmdir()
     except FileNotFoundError:
-        pass  # it was removed by the other end
+        pass  # the other end removed it
 
 
 def forget(runtime: str | Path, life: int) -> None:
-    """Remove every trace of a life that is over, also what it left when it was killed half-way through a new connection."""
+    """Remove all files of a life that has ended, also those of a connection that it was killed while making."""
     for folder in Path(runtime).glob(f"{life}.*"):
         remove(folder)
     _record_of(runtime, life).unlink(missing_ok=True)
@@ -103,11 +93,11 @@ def forget(runtime: str | Path, life: int) -> None:
 
 
 def traces(runtime: str | Path) -> set[int]:
-    """Return the lives that left anything here, also those killed before they had published a place."""
+    """Return the lives that have files here, also those killed before they published a record."""
     try:
         entries = os.listdir(runtime)
     except FileNotFoundError:
-        return set()  # no folder, no traces
+        return set()  # no folder: no files
     names = (entry.removeprefix(".life-").removeprefix("life-").partition(".")[0] for entry in entries)
     return {int(name) for name in names if name.isascii() and name.isdigit()}
 
@@ -132,7 +122,7 @@ def _read(runtime: Path, record: Path) -> Rendezvous | None:
     try:
         place = msgspec.json.decode(text, type=Rendezvous)
     except ValueError:
-        return None  # no JSON, no record, or no text
+        return None  # not JSON, not a record, or not text
     folder = folder_of(runtime, place.life, place.n)
     if record.name != f"life-{place.life}.json" or place.folder != folder.name:
         return None

@@ -1,7 +1,7 @@
 """Resource limits and usage of this process, and whether the limits may have changed.
 
-What is imported here is forgotten by ``sys.modules`` again: a program or a task that changes its limits has to import ``resource``
-itself, so as long as the module is not there, no limit needs to be looked at.  Whoever of us wants ``resource`` takes it from here.
+This module removes ``resource`` from ``sys.modules`` again.  A program or a task must import ``resource`` itself to change a limit,
+so the limits need no check as long as the module is absent.  The packages of tmax use ``resource`` through this module only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _modules = sys.modules
 
 
 def may_change() -> bool:
-    """Whether anything in this process can have changed a limit, but for C code and other processes."""
+    """Whether Python code of this process can have changed a limit; C code and other processes are not covered."""
     return "resource" in _modules
 
 
 def limits_now() -> tuple[tuple[int, int], ...]:
     """Return (soft, hard) of each of NUMBERS.
 
-    A call for each: one read of ``/proc/self/limits`` takes less time alone, but lets go of the interpreter, which costs more.
+    One call for each: a read of ``/proc/self/limits`` is quicker alone, but releases the interpreter lock, which costs more.
     """
     return tuple(map(getrlimit, NUMBERS))

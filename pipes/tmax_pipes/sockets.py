@@ -1,11 +1,11 @@
-"""The same three lanes over one connected Unix stream socket, where FIFOs cannot be awaited.
+"""The three lanes over one connected Unix stream socket, for systems on which FIFOs cannot be polled.
 
 ::
 
     write(lane) --> queue of the lane --flush()--> [lane u8 | length u32 | bytes] ... --> socket
     read()      <-- bytes of each lane <-- pieces put together again <-- socket
 
-Pieces are at most 64 KiB, and ``control`` goes before ``tasks``: what is urgent waits for one piece, not for a backlog.
+Pieces are at most 64 KiB and ``control`` precedes ``tasks``, so an urgent message waits for one piece and not for a backlog.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 
+from tmax_pipes.peer_credentials import peer_credentials
 from tmax_pipes.pipe_errors import ConnectionEnded, FrameError, PipeError
 from tmax_pipes.transport import Lane, Role
 
@@ -22,11 +23,10 @@ _WRITES: dict[Role, tuple[Lane, ...]] = {"controller": ("control", "tasks"), "wo
 _PIECE = struct.Struct("<BI")
 _PIECE_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
-_CREDENTIALS = struct.Struct("3i")
 
 
 class SocketTransport:
-    """One end of a connected ``AF_UNIX`` stream socket, which it owns from now on.
+    """One end of a connected ``AF_UNIX`` stream socket, which this object owns and closes.
 
     Raises PipeError, and closes the socket, when the process at the other end belongs to another user.
     """
@@ -39,7 +39,7 @@ class SocketTransport:
         self._piece = bytearray()
         self._rest = bytearray()
         self._view = memoryview(bytearray(_READ_BYTES))
-        self._heard: tuple[Lane, ...] = tuple(lane for lane in _LANES if lane not in _WRITES[role])
+        self._read_lanes: tuple[Lane, ...] = tuple(lane for lane in _LANES if lane not in _WRITES[role])
 
     def read(self) -> list[tuple[Lane, bytes]]:
         """As ``Transport.read``."""
@@ -63,7 +63,7 @@ class SocketTransport:
         if len(self._rest) < _PIECE.size:
             return False
         number, size = _PIECE.unpack_from(self._rest)
-        if number >= len(_LANES) or _LANES[number] not in self._heard or size > _PIECE_BYTES:
+        if number >= len(_LANES) or _LANES[number] not in self._read_lanes or size > _PIECE_BYTES:
             raise FrameError("magic", f"lane {number} with a piece of {size} bytes")
         end = _PIECE.size + size
         if len(self._rest) < end:
@@ -104,7 +104,7 @@ class SocketTransport:
         return False
 
     def open_results(self) -> None:
-        """Nothing to do: the way back is open from the start."""
+        """Nothing to do: both directions are open from the start."""
 
     @property
     def wants_write(self) -> bool:
@@ -113,7 +113,7 @@ class SocketTransport:
 
     @property
     def backlog_bytes(self) -> int:
-        """How much is queued."""
+        """Number of queued bytes."""
         return len(self._piece) + sum(map(len, self._unsent.values()))
 
     def read_fds(self) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class SocketTransport:
         return () if fd < 0 else (fd,)
 
     def close(self) -> None:
-        """Close the socket; twice is harmless."""
+        """Close the socket; a second call is harmless."""
         self._socket.close()
         self._piece.clear()
         for unsent in self._unsent.values():
@@ -142,8 +142,7 @@ class SocketTransport:
 
 
 def _check_peer(sock: socket.socket) -> None:
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    uid = peer_credentials(sock).uid
     if uid != os.geteuid():
         sock.close()
         raise PipeError(f"the process at the other end belongs to another user (uid {uid})")

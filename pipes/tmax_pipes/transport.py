@@ -1,16 +1,16 @@
-"""The seam between what is said and what carries it.
+"""The interface of a carrier: three lanes of bytes between a controller and a worker.
 
-Three lanes.  To a worker: ``tasks`` (what to run; may be full) and ``control`` (what must arrive although ``tasks``
-is full).  From it: ``results``.  A lane delivers its bytes in order, whole or cut off at an end, never with a hole.
+To a worker: ``tasks`` (may be full) and ``control`` (must arrive although ``tasks`` is full).  From it: ``results``.
+A lane delivers its bytes in order; the end of a connection may cut them off, never leave a gap.
 
 **Between lanes there is no order.**  A ``Recall`` may be read before the ``Run`` it takes back, while that Run still
-waits in front of a full pipe.  So: the controller says ``Who`` first and sends a Run only after ``Hello``; a worker
-remembers a Recall (or Stop) of a task it does not know yet.  Carriers read ``control`` first and hand out ``tasks``
-first, so that a Run that was in the pipe when its Recall was read is delivered before it: the swap stays rare.
+waits for room in a full pipe.  So the controller sends ``Who`` first and a Run only after ``Hello``; a worker
+remembers a Recall (or Stop) of a task it does not know yet.  Carriers read ``control`` first and return ``tasks``
+first, so a Run that was in the pipe when its Recall was read is delivered before it, and the inversion stays rare.
 
 An owner's loop::
 
-    readable(any of read_fds())  -> read() until the next wake; ConnectionEnded: forget the fds, close(), begin anew
+    readable(any of read_fds())  -> read() until the next wake; ConnectionEnded: unregister the fds, close(), reconnect
     write(lane, bytes)           -> wants_write? wait for writable(write_fds()) -> flush()
 """
 
@@ -46,14 +46,14 @@ class Transport(Protocol):
         """
 
     def write(self, lane: Lane, data: bytes) -> None:
-        """Send ``data``, or queue what does not fit (``wants_write`` then says so).
+        """Send ``data``, or queue what does not fit (``wants_write`` is then True).
 
-        Raises ConnectionEnded when the other end is gone.  What it wrote before can still be read:
-        go on with ``read`` until that raises too.
+        Raises ConnectionEnded when the other end is gone.  Its earlier bytes can still be read:
+        call ``read`` until that raises too.
         """
 
     def flush(self) -> None:
-        """Send what is queued, as far as it fits; raises as ``write`` does."""
+        """Send queued bytes as far as they fit; raises as ``write`` does."""
 
     @property
     def wants_write(self) -> bool:
@@ -61,22 +61,22 @@ class Transport(Protocol):
 
     @property
     def backlog_bytes(self) -> int:
-        """How much is queued."""
+        """Number of queued bytes."""
 
     def open_results(self) -> None:
-        """Worker: ``Who`` was read, so the way back can be opened; a controller has nothing to do here.
+        """Open ``results`` for writing, once the worker has read ``Who``; no effect at the controller's end.
 
-        May be called again.  Raises ConnectionEnded when the controller has gone in between.
+        A second call is harmless.  Raises ConnectionEnded when the controller has ended meanwhile.
         """
 
     def read_fds(self) -> tuple[int, ...]:
         """Return the descriptors to watch for reading."""
 
     def write_fds(self) -> tuple[int, ...]:
-        """Return the descriptors to watch for writing: only those of lanes with something queued, so that none spins."""
+        """Return the descriptors to watch for writing: only lanes with queued bytes, so that the loop does not spin."""
 
     def fds(self) -> tuple[int, ...]:
         """Return every open descriptor: a forked child must close them, or the connection outlives its owner."""
 
     def close(self) -> None:
-        """Close the descriptors, queued bytes are lost; twice is harmless.  In a forked child it is all that is to be done."""
+        """Close the descriptors and drop queued bytes; a second call is harmless.  A forked child needs nothing more."""

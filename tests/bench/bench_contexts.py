@@ -65,8 +65,8 @@ class Programs:
     def submit(self, program: int, number: int) -> Any:
         """Submit one no-op of this program."""
         outbox = self._outbox
-        where = outbox.submitter.surroundings()
-        job = outbox.functions.call(nothing, (number,), {}, context=self._contexts[program], surroundings=where)
+        where = outbox.submitter.submitter_environment()
+        job = outbox.functions.call(nothing, (number,), {}, context=self._contexts[program], submitter_environment=where)
         return outbox.courier.submit(job, {}, "python")
 
     def latencies(self, other: Callable[[int], int], pause: Callable[[], None]) -> list[float]:

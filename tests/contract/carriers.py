@@ -84,9 +84,9 @@ class Carrier:
             for event in self.watch.events[self._seen :]:
                 self._seen += 1
                 if isinstance(event, LifeMessage):
-                    self.links[event.life].heard(event.message)
+                    self.links[event.life].received(event.message)
                 elif isinstance(event, LifeConnected) and event.reconnected:
-                    self.engine.send(event.life, self.links[event.life].again(event.hello))  # type: ignore[arg-type]
+                    self.engine.send(event.life, self.links[event.life].to_resend(event.hello))  # type: ignore[arg-type]
         return value
 
     def of(self, kind: type[Any], life: int = 0) -> list[Any]:

@@ -114,7 +114,7 @@ def all_tasks(layout: Layout) -> dict[int, Task]:
     """Open, read every task, close."""
     store = open_store(layout)
     try:
-        found = ask(store, lambda reader: reader.tasks(reader.between(0, 1 << 40)))
+        found = ask(store, lambda reader: reader.tasks(reader.last_ids(1 << 40)))
         if isinstance(found, StoreError):
             raise found
         return dict(found)

@@ -34,8 +34,8 @@ def test_lives_greet_and_work(carrier: Carrier) -> None:
 
 def test_what_is_said_is_answered(carrier: Carrier) -> None:
     carrier.start(1)
-    ask = Run(task=3, attempt=1, job=python_run(3).job, ask=True)
-    carrier.say(1, ask)
+    waiting_run = Run(task=3, attempt=1, job=python_run(3).job, needs_go=True)
+    carrier.say(1, waiting_run)
     carrier.until(lambda: any(isinstance(event.message, Started) for event in carrier.of(LifeMessage)))
     assert carrier.done() == set()
     carrier.say(1, Recall(3, 1))

@@ -13,7 +13,7 @@ from tests.contract.stores import ask, commit, commit_now, ended, life, new, ope
 from tmax.core.model import ENDS, Outcome, Task, TaskState
 from tmax.errors import StorageFull, StoreError
 from tmax.storage.memory_store import MemoryStore
-from tmax.storage.task_rows import Moves, Spec
+from tmax.storage.task_rows import TaskProgress, TaskSpec
 from tmax.storage.task_store import TaskStore
 from tmax_pipes.jobs import Blob, KernelJob, PythonJob
 
@@ -50,7 +50,7 @@ def test_a_task_comes_back_as_it_was(store: TaskStore, task: Task) -> None:
 
 
 def test_every_field_of_a_task_is_written() -> None:
-    written = {field.name for field in (*fields_of(Spec), *fields_of(Moves))}
+    written = {field.name for field in (*fields_of(TaskSpec), *fields_of(TaskProgress))}
     assert {field.name for field in fields(Task)} - {"id"} == written
 
 
@@ -169,8 +169,7 @@ def test_names_ids_and_ranges(store: TaskStore) -> None:
     assert ask(store, lambda reader: [reader.named(""), reader.named("c"), reader.named("\udcff")]) == [0, 0, 0]
     assert ask(store, lambda reader: reader.last_ids(2)) == [7, 5]
     assert ask(store, lambda reader: reader.last_ids(0)) == []
-    assert ask(store, lambda reader: reader.between(2, 6)) == [2, 5]
-    assert ask(store, lambda reader: reader.between(-(1 << 70), 1 << 70)) == [1, 2, 5, 7]
+    assert ask(store, lambda reader: reader.last_ids(1 << 40)) == [7, 5, 2, 1]
     assert ask(store, lambda reader: reader.tasks([7, 2, 3])) == {2: new(2), 7: new(7, name="a")}
     assert ask(store, lambda reader: reader.task(1 << 70)) is None
     assert ask(store, lambda reader: reader.tasks([])) == {}

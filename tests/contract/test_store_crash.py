@@ -176,7 +176,7 @@ def test_full_without_a_full_disk(layout: Layout) -> None:
     assert commit(store, tasks=[ended(new(1))]).ok, "what is small is still written"
     ask(store, lambda reader: reader._connection.execute("PRAGMA max_page_count = 1000000").fetchone())
     put(store, *big)
-    store._writer.mend_at = 0.0
+    store._writer.retry_ballast_at = 0.0
     wait_until(lambda: not store.full)
     assert os.path.getsize(layout.ballast) == 65536
     store.close()
@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_and_is_freed_five_times(small_disk: Path) -> None:
 
 
 def everything(reader: Reader) -> dict[int, Task]:
-    return reader.tasks(reader.between(0, 1 << 40))
+    return reader.tasks(reader.last_ids(1 << 40))
 
 
 def end(task: Task) -> Task:

@@ -18,16 +18,16 @@ from tests.contract.stores import QUIET, all_tasks, ask, commit, commit_now, cop
 from tmax.core.events import Changes
 from tmax.core.settings import StoreSettings
 from tmax.errors import ExitCode, NoSwarm, StoreError
-from tmax.files import atomic_write
 from tmax.layout import Layout
 from tmax.storage import opening, writer
 from tmax.storage.filesystem import file_system_of, refuse_network
+from tmax.storage.generation_marker import GenerationMarker
 from tmax.storage.lock import LockHeld, controller_lock
-from tmax.storage.marker import Marker
 from tmax.storage.opening import connect, verify
 from tmax.storage.schema import MIGRATIONS, migrate, version_of
 from tmax.storage.store import Store, open_for_reading
 from tmax.storage.store_errors import StoreLocked
+from tmax_pipes.durable_files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
 YESTERDAY = ROOT / "tests" / "data" / "store-version-1.db"
@@ -101,7 +101,7 @@ def test_the_log_is_moved_into_the_database_and_does_not_grow_for_ever(layout: L
     for start in range(1, 5000, 100):
         put(store, *(new(n) for n in range(start, start + 100)))
     assert os.path.getsize(f"{layout.database}-wal") < 600 * 1024
-    assert (Marker(layout.created).read() or 0) > 5
+    assert (GenerationMarker(layout.created).read() or 0) > 5
     store.close()
 
 
@@ -210,7 +210,7 @@ OPEN = """
 import os, sys
 from tmax.core.settings import StoreSettings
 from tmax.errors import StoreError
-from tmax.files import atomic_write
+from tmax_pipes.durable_files import atomic_write
 from tmax.layout import Layout
 from tmax.storage.store import Store
 for uid in sys.argv[3:]:

@@ -278,19 +278,19 @@ def test_each_message_has_its_lane() -> None:
 
 def test_conversation_in_frames(ends: Ends) -> None:
     controller, worker = Wire(ends.controller, "controller", epoch=7), Wire(ends.worker, "worker")
-    controller.say(Who(epoch=7, swarm="s", worker="w1"))
+    controller.send(Who(epoch=7, swarm="s", worker="w1"))
     controller.flush()
-    [(epoch, who)] = wait_until(worker.hear)
+    [(epoch, who)] = wait_until(worker.receive)
     assert isinstance(who, Who)
     worker.epoch = epoch
     answers = [Done(task=number, attempt=1, report=Report(), result=pattern(3000)) for number in range(400)]
-    worker.say(*answers)
+    worker.send(*answers)
     worker.flush()
     assert ends.worker.wants_write, "more than the carrier holds"
     heard: list[tuple[int, Message]] = []
 
     def all_heard() -> bool:
-        heard.extend(controller.hear())
+        heard.extend(controller.receive())
         worker.flush()
         return len(heard) == 400
 
@@ -303,16 +303,16 @@ def test_conversation_in_frames(ends: Ends) -> None:
 
 def test_a_message_that_fits_no_frame_meets_who_said_it(ends: Ends) -> None:
     controller, worker = Wire(ends.controller, "controller", epoch=7), Wire(ends.worker, "worker")
-    controller.say(Go(task=1, attempt=1))
+    controller.send(Go(task=1, attempt=1))
     with pytest.raises(FrameError):
-        controller.say(Run(task=2, attempt=1, job=PythonJob(call=bytes(2 * MIB), label="")))
-    controller.say(Go(task=3, attempt=1))
+        controller.send(Run(task=2, attempt=1, job=PythonJob(call=bytes(2 * MIB), label="")))
+    controller.send(Go(task=3, attempt=1))
     controller.flush()
-    assert wait_until(worker.hear) == [(7, Go(task=1, attempt=1)), (7, Go(task=3, attempt=1))]
+    assert wait_until(worker.receive) == [(7, Go(task=1, attempt=1)), (7, Go(task=3, attempt=1))]
 
 
 def test_a_message_of_the_wrong_direction_ends_the_conversation(ends: Ends) -> None:
     worker = Wire(ends.worker, "worker")
     ends.controller.write("control", encode(Beat(), 7))
     with pytest.raises(FrameError):
-        wait_until(worker.hear)
+        wait_until(worker.receive)

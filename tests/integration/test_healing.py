@@ -16,7 +16,7 @@ import pytest
 
 from tests.box import Box
 from tests.wait import wait_until
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 
 NAMES = ("control.sock", "tmux.sock", "tmux.conf", "zygote.sock", "workers")
 WORKERS = 2

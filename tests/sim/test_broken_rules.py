@@ -19,7 +19,7 @@ from tmax.core.scheduler import Scheduler
 from tmax.core.state import SchedulerState
 from tmax.storage.task_store import CommitResult
 from tmax_pipes.link import ControllerLink, WorkerLink
-from tmax_workers.arrivals import Taken
+from tmax_workers.task_admission import AcceptedTasks
 
 MUTANT_SEEDS = 400
 BROKEN = (Violation, IllegalMove, AssertionError, KeyError)
@@ -125,7 +125,7 @@ def test_running_code_of_two_programs_in_one_process_is_noticed(monkeypatch: pyt
     shipped = placement.FreeSlots.take
     monkeypatch.setattr(placement.FreeSlots, "take", any_place)
     assert not noticed(seeds=20), "the worker gives back what it must not run"
-    monkeypatch.setattr(Taken, "fits", lambda self, run: True)
+    monkeypatch.setattr(AcceptedTasks, "fits", lambda self, run: True)
     assert noticed()
     monkeypatch.setattr(placement.FreeSlots, "take", shipped)
     assert not noticed(seeds=50), "the scheduler sends nothing that a worker must not run"

@@ -237,7 +237,7 @@ class World:
             self.do(process, process.state.handle(message, self.now))  # type: ignore[arg-type]
             process.state.check_invariants()
 
-    def do(self, process: Process, dos: list[wev.Do]) -> None:
+    def do(self, process: Process, dos: list[wev.Instruction]) -> None:
         """Carry out what a worker's state orders."""
         for one in dos:
             if isinstance(one, wev.Send):
@@ -249,7 +249,7 @@ class World:
                 self.interrupt(process, one)
             elif isinstance(one, wev.KillTask):
                 self.finish(process, how="killed")
-            elif isinstance(one, wev.Keep):
+            elif isinstance(one, wev.SpillResults):
                 self.keep(process)
             elif isinstance(one, wev.ExitWorker):
                 self.keep(process)
@@ -264,7 +264,7 @@ class World:
 
     def keep(self, process: Process) -> None:
         """Leave in a file what nobody has stored."""
-        process.spilled = [message for message in process.state.link.again() if isinstance(message, (Done, Failed))]
+        process.spilled = [message for message in process.state.link.to_resend() if isinstance(message, (Done, Failed))]
 
     def begin(self, process: Process, run: Run) -> None:
         """User code starts: here the outside sees it."""
@@ -277,7 +277,7 @@ class World:
         if alive:
             raise Violation(f"seed {self.seed}: task {run.task} runs twice at once: {alive} and {execution}")
         self.executions[run.task].append(execution)
-        if run.ask and len(self.executions[run.task]) > 1 and self.tasks[run.task].failures == 0:
+        if run.needs_go and len(self.executions[run.task]) > 1 and self.tasks[run.task].failures == 0:
             raise Violation(f"seed {self.seed}: task {run.task} may run once and ran twice: {self.executions[run.task]}")
 
     def check_code(self, process: Process, run: Run) -> None:

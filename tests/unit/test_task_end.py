@@ -23,7 +23,7 @@ from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
 from tmax.core.tables import ps_text
 from tmax.errors import ResultNotSendable
-from tmax.task_end import ENDS, UNSUCCESSFUL, end_of, told
+from tmax.task_end import ENDS, end_of, told
 from tmax_dashboard.rows import task_rows
 from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob
 from tmax_pipes.messages import Failure
@@ -167,4 +167,4 @@ def test_it_costs_the_command_line_nothing() -> None:
 
 def test_the_lists_belong_together() -> None:
     assert sorted(arguments.STATES[4:]) == sorted(ENDS)
-    assert {state for state, *_ in TABLE} == set(ENDS) == {"done", *UNSUCCESSFUL}
+    assert {state for state, *_ in TABLE} == set(ENDS)

@@ -104,7 +104,13 @@ class Functions:
         return self._prepare(function, _sent_by_value(self._path))
 
     def call(
-        self, function: Callable[..., Any] | Prepared, args: tuple[Any, ...], kwargs: dict[str, Any], *, context: Body, surroundings: Body
+        self,
+        function: Callable[..., Any] | Prepared,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        context: Body,
+        submitter_environment: Body,
     ) -> PythonJob:
         """Return the job of this call; raises what pickling raises (usually PicklingError or TypeError), OSError for a full disk."""
         by_value = _sent_by_value(self._path)
@@ -120,7 +126,7 @@ class Functions:
             python=PYTHON,
             function=ready.body,
             context=context,
-            surroundings=surroundings,
+            submitter_environment=submitter_environment,
         )
 
     def _prepare(self, function: Callable[..., Any], by_value: _Names) -> Prepared:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from tmax_pipes.rebuild import About
+from tmax_pipes.rebuild import ModuleDescription
 
 
 def main_to_import() -> tuple[str, str]:
@@ -72,11 +72,11 @@ def _calls(value: ast.expr | None) -> bool:
     return any(getattr(called, "attr", getattr(called, "id", "")) not in _PLAIN_CALLS for called in calls)
 
 
-def about_of(name: str) -> About:
+def about_of(name: str) -> ModuleDescription:
     """Return what is sent of a module whose functions are sent by value."""
     module = sys.modules[name]
     file = getattr(module, "__file__", None)
-    return About(
+    return ModuleDescription(
         file=file if isinstance(file, str) else "",
         package=getattr(module, "__package__", None),
         importable=main_to_import() if name == "__main__" else ("", ""),

@@ -74,7 +74,7 @@ class SubmitMixin:
         outbox = self._open_outbox()
         try:
             where, whose = outbox.submitter.names()
-            job = outbox.functions.call(fn, args, kwargs, context=whose, surroundings=where)
+            job = outbox.functions.call(fn, args, kwargs, context=whose, submitter_environment=where)
         except Exception as error:
             # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
             return outbox.courier.failed(error, "python", into)
@@ -165,7 +165,7 @@ class SubmitMixin:
     def _hand_over(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
         outbox = self._open_outbox()
         try:
-            job = replace(self._shaped(job), surroundings=outbox.submitter.surroundings())
+            job = replace(self._shaped(job), submitter_environment=outbox.submitter.submitter_environment())
         except OSError as error:
             return outbox.courier.failed(error, kind)
         return outbox.courier.submit(job, self._wants, kind)

@@ -23,7 +23,7 @@ from tmax.api.mainmodule import main_mark, main_to_import, sets_up
 from tmax.api.searchpath import SearchPath
 from tmax.api.shared_bodies import SharedBodies
 from tmax_pipes import rebuild
-from tmax_pipes.jobs import Body, Context, Surroundings, encode_context, encode_surroundings
+from tmax_pipes.jobs import Body, Context, SubmitterEnvironment, encode_context, encode_submitter_environment
 from tmax_pipes.resource_limits import NUMBERS, limits_now, may_change
 
 _INLINE_BYTES = 0
@@ -63,26 +63,28 @@ class Submitter:
         """Return the names of what every task of this program finds around it, and of the context of its functions, as they are now."""
         with self._lock:
             now = monotonic()
-            return self._surroundings(now), self._context(now)
+            return self._submitter_environment(now), self._context(now)
 
-    def surroundings(self) -> Body:
+    def submitter_environment(self) -> Body:
         """Return the first of ``names``: for a task that is no function."""
         with self._lock:
-            return self._surroundings(monotonic())
+            return self._submitter_environment(monotonic())
 
-    def _surroundings(self, now: float) -> Body:
+    def _submitter_environment(self, now: float) -> Body:
         env, argv = _environ(), getattr(sys, "argv", self._argv)
         folder, locale = self._looks.folder_and_locale()
         seen = (folder, self._umask_now(), self._limits_now(now), locale, sys.getrecursionlimit())
         if seen != self._seen or argv != self._argv or env != self._env:
             self._env, self._argv, self._seen = env.copy(), list(argv), seen
-            data = encode_surroundings(self._described(*seen))
+            data = encode_submitter_environment(self._described(*seen))
             self._where = (self._bodies.of(data, _INLINE_BYTES), data)
         return self._bodies.again(*self._where, now)
 
-    def _described(self, cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: bytes, recursion_limit: int) -> Surroundings:
+    def _described(
+        self, cwd: bytes, umask: int, limits: tuple[tuple[int, int], ...], locale: bytes, recursion_limit: int
+    ) -> SubmitterEnvironment:
         argv = tuple(map(str, self._argv))
-        return Surroundings(
+        return SubmitterEnvironment(
             cwd=cwd,
             env={name: value for name, value in self._env.items() if not name.startswith(b"TMUX")},
             umask=umask,

@@ -142,7 +142,9 @@ def _torch(found: dict[str, Any]) -> Check:
 
 
 def _threads() -> list[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from tmax.engines.machine import usable_cores
+
+    cores = usable_cores()
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     fixed = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     detail = f"{cores} usable cores; each worker computes with cores / workers threads"

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any, Self
 
 from tmax.control.dial import dial
 from tmax.errors import NoSwarm, TmaxError, WaitTimedOut, from_wire
 from tmax.layout import Layout
+from tmax_pipes.peer_credentials import peer_credentials
 
 __all__ = ["Client", "Layout", "connect", "open_socket"]
 
 _READ_BYTES = 64 * 1024
-_CREDENTIALS = struct.Struct("iII")
 
 
 def open_socket(layout: Layout, timeout_s: float = 5.0) -> socket.socket:
@@ -121,8 +120,7 @@ class Client:
     @property
     def controller_pid(self) -> int:
         """The process that listens at the other end, as the kernel knows it."""
-        pid: int = _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
-        return pid
+        return peer_credentials(self._sock).pid
 
     def close(self) -> None:
         """End the connection; twice is harmless."""

@@ -20,7 +20,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from tmax.errors import FolderError, TmaxError, UsageError
 from tmax.layout import SUN_PATH_BYTES, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes.listening import listen_at
+from tmax_pipes.peer_credentials import peer_credentials
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A peer that has not read so much is dropped; a client of ours connects again and asks for what it missed."""
@@ -40,7 +40,6 @@ _READ_BYTES = 256 * 1024
 _BACKLOG = 512
 _REMOVED_TRIES = 5
 """The folder may be removed as often while a socket is made in it."""
-_CREDENTIALS = struct.Struct("iII")
 _log = logging.getLogger("tmax.control")
 
 
@@ -360,7 +359,7 @@ class Server:
 
     def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        pid, uid, _ = peer_credentials(sock)
         if uid != os.geteuid():
             _log.warning("a connection of uid %d (pid %d) was refused", uid, pid)
             sock.close()

@@ -15,7 +15,19 @@ from tmax.core.model import PRIORITIES, Delivery, NewTask
 from tmax.core.names import check_task_name
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
-from tmax_pipes.jobs import BLOB_THRESHOLD_BYTES, Context, Job, KernelJob, Limits, PythonJob, ShellJob, encode_context
+from tmax_pipes.jobs import (
+    BACKENDS,
+    BLOB_THRESHOLD_BYTES,
+    DEVICES,
+    Context,
+    Job,
+    KernelJob,
+    Limits,
+    PythonJob,
+    ShellJob,
+    encode_context,
+)
+from tmax_pipes.terminal_text import has_surrogate
 
 MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
@@ -144,7 +156,7 @@ def _python(given: Mapping[str, Any]) -> PythonJob:
 
 def _is_text(value: str) -> bool:
     """Whether a frame can carry it: no half of a surrogate pair, which stands for a stray byte of a file name."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return not has_surrogate(value)
 
 
 def _kernel(given: Mapping[str, Any]) -> KernelJob:
@@ -152,9 +164,9 @@ def _kernel(given: Mapping[str, Any]) -> KernelJob:
     if not isinstance(params, dict) or not all(isinstance(value, int | float | str | bool) for value in params.values()):
         raise UsageError("params must be an object of numbers, texts or booleans")
     device, backend = given.get("device", "auto"), given.get("backend", "auto")
-    if device not in ("auto", "cpu", "cuda", "mps") or backend not in ("auto", "numpy", "torch"):
+    if device not in DEVICES or backend not in BACKENDS:
         raise UsageError(
-            f"device {device!r} or backend {backend!r} is not known", hint="devices: auto cpu cuda mps; backends: auto numpy torch"
+            f"device {device!r} or backend {backend!r} is not known", hint=f"devices: {' '.join(DEVICES)}; backends: {' '.join(BACKENDS)}"
         )
     return KernelJob(
         name=str(given.get("kernel", "")),

@@ -18,10 +18,10 @@ from tmax.core.events import Leaving, Stopping
 from tmax.core.query import SwarmQuery
 from tmax.engines.engine import Engine
 from tmax.errors import StoreError
-from tmax.files import atomic_write
 from tmax.layout import Layout
 from tmax.reactor import Reactor
 from tmax.storage.task_store import TaskStore
+from tmax_pipes.durable_files import atomic_write
 
 LOG = logging.getLogger("tmax.controller")
 

@@ -19,12 +19,12 @@ from tmax.core.settings import Settings
 from tmax.engines.local import LocalEngine
 from tmax.engines.machine import usable_cores
 from tmax.errors import StoreError, TmaxError
-from tmax.files import atomic_write
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax.storage.lock import controller_lock
 from tmax.storage.store import Store
 from tmax.storage.task_store import LoadedState
+from tmax_pipes.durable_files import atomic_write
 
 LOG = logging.getLogger("tmax.controller")
 

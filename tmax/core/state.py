@@ -101,7 +101,7 @@ class SchedulerState:
             task=task.id,
             attempt=task.attempt,
             job=task.job,
-            ask=task.delivery == "at-most-once",
+            needs_go=task.delivery == "at-most-once",
             timeout_s=task.timeout_s,
             grace_s=task.grace_s,
             tries=1 + task.failures + len(task.crashes),

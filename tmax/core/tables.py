@@ -6,25 +6,13 @@ to move a reader's cursor, recolour a screen or turn a line around.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
 from tmax.task_end import ENDS
-
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"  # OSC, DCS and the like, to their end
-    r"|\x1b[ -/]*[0-~]?"  # two-character sequences
-)
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
-    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # bidi marks and overrides, invisible ones
-    "\ud800-\udfff]"  # bytes that are not UTF-8 travel as lone surrogates; no terminal can show them
-)
-_BLANKS = frozenset("\t\n\v\f\r\u2028\u2029")
+from tmax_pipes.terminal_text import printable
 
 _TINTS = {
     "running": "32",
@@ -43,18 +31,6 @@ _TINTS = {
 
 _ORDER = ("running", "sent", "ready", "waiting", *ENDS)
 _UP = frozenset({"idle", "busy"})
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line without anything a terminal would obey; what has no shape becomes ``\N{REPLACEMENT CHARACTER}``."""
-    return _UNSAFE.sub(_replacement, _ESCAPES.sub("", text))
-
-
-def _replacement(found: re.Match[str]) -> str:
-    character = found.group()
-    if character in _BLANKS:
-        return " "
-    return "\N{REPLACEMENT CHARACTER}" if "\ud800" <= character <= "\udfff" else ""
 
 
 def columns_of(text: str) -> int:

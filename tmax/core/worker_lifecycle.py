@@ -49,7 +49,7 @@ def on_connected(state: SchedulerState, event: LifeConnected) -> None:
 
 def _reconcile(state: SchedulerState, life: Life, hello: Hello) -> None:
     """Bring both ends to one story: what the worker lacks is sent again, what it should not have is ended."""
-    again = life.link.again(hello)
+    again = life.link.to_resend(hello)
     known = {(one.task, one.attempt) for one in hello.holding}
     for number, attempt in known:
         if number and life.held.get(number) != attempt:

@@ -25,7 +25,7 @@ S = TaskState
 def on_message(state: SchedulerState, life: Life, message: FromWorker) -> None:
     """Take one message (anything but Hello) of a live worker."""
     life.last_message_at = state.now
-    life.link.heard(message)
+    life.link.received(message)
     rule = _RULES.get(type(message))
     if rule is not None:
         rule(state, life, message)

@@ -28,19 +28,19 @@ from tmax.layout import Layout
 from tmax.reactor import Reactor
 from tmax_pipes.jobs import PythonJob, ShellJob
 from tmax_pipes.messages import PROTOCOL, TAIL_BYTES, Done, Failed, Hello, Message, Report, Run, ToWorker, Who
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import worker_events as local
 from tmax_workers.capture import log_of
-from tmax_workers.epoll_loop import Loop
+from tmax_workers.epoll_loop import EpollLoop
 from tmax_workers.failure_report import failure_of_job
 from tmax_workers.kinds import registry
 from tmax_workers.kinds.python import Output
-from tmax_workers.kinds.shell import NotStarted, ShellPlace, ShellRun
+from tmax_workers.kinds.shell import NotStarted, ShellRun, ShellSettings
 from tmax_workers.memory import own_usage
 from tmax_workers.process_context import ProcessContext
 from tmax_workers.state_machine import WorkerStateMachine
 from tmax_workers.task_environment import TaskEnvironment
-from tmax_workers.worker_events import Begin, CancelTask, Do, ExitWorker, JobEnded, KillTask, Send, TimeElapsed
+from tmax_workers.worker_events import Begin, CancelTask, ExitWorker, Instruction, JobEnded, KillTask, Send, TimeElapsed
 
 _SIZE = (50, 200)
 
@@ -66,7 +66,7 @@ class InlineEngine:
         self._epoch = epoch
         self._emit: Callable[[Event], None] = lambda _event: None
         self._lives: dict[int, _InlineWorker] = {}
-        self._surroundings: TaskEnvironment | None = None
+        self._submitter_environment: TaskEnvironment | None = None
         self._context = ProcessContext(layout.blobs)
         self._closed = False
 
@@ -75,14 +75,14 @@ class InlineEngine:
     def open(self, emit: Callable[[Event], None]) -> None:
         """Make ready; the folders of the layout exist already."""
         self._emit = emit
-        self._surroundings = TaskEnvironment(lambda: None, self._layout.blobs)
+        self._submitter_environment = TaskEnvironment(lambda: None, self._layout.blobs)
 
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         """As ``Engine.start``."""
         for number, worker in lives:
             self._lives[number] = life = _InlineWorker(WorkerStateMachine(self._greeting(number), now=time.monotonic()), worker)
             life.state.offset_s = time.time() - time.monotonic()
-            pid, ticks = life.state.greeting.pid, life.state.greeting.ticks
+            pid, ticks = life.state.hello.pid, life.state.hello.ticks
             started = LifeStarted(life=number, pid=pid, ticks=ticks, session="")
             self._soon(number, life, partial(self._emit, started))
             self._hand(number, life, self._who(life))
@@ -121,9 +121,9 @@ class InlineEngine:
         """Forget the workers; twice is harmless."""
         self._closed = True
         self._lives.clear()
-        if self._surroundings is not None:
-            self._surroundings.close()
-            self._surroundings = None
+        if self._submitter_environment is not None:
+            self._submitter_environment.close()
+            self._submitter_environment = None
 
     # -- one worker --------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class InlineEngine:
         if life.inbox:
             self._hand(number, life)
 
-    def _perform(self, number: int, life: _InlineWorker, do: Do) -> Run | None:
+    def _perform(self, number: int, life: _InlineWorker, do: Instruction) -> Run | None:
         if isinstance(do, Send):
             self._said(number, life, do.message)
         elif isinstance(do, ExitWorker):
@@ -194,20 +194,20 @@ class InlineEngine:
 
     def _run_here(self, run: Run) -> Done | Failed:
         assert not isinstance(run.job, ShellJob)
-        assert self._surroundings is not None
+        assert self._submitter_environment is not None
         printed = io.StringIO()
         before, started_at, began = own_usage(), time.time(), time.monotonic()
         output, failure = Output(), None
         try:
             with redirect_stdout(printed), redirect_stderr(printed):
-                self._surroundings.enter(run.job, _marks(run))
+                self._submitter_environment.enter(run.job, _marks(run))
                 if isinstance(run.job, PythonJob):
                     self._context.enter(run.job)
                 output = registry.call(run.job, self._layout.blobs)
         except (Exception, SystemExit) as error:  # whatever a user's task raises is its result; Ctrl-C is a person's, and goes on
             failure = failure_of_job(run.job, error, self._layout.blobs)
         finally:
-            self._surroundings.leave()
+            self._submitter_environment.leave()
         after = own_usage()
         report = Report(
             started_at=started_at,
@@ -231,10 +231,10 @@ class InlineEngine:
 
     def _run_shell(self, life: _InlineWorker, run: Run) -> Done | Failed:
         outcomes: list[Done | Failed] = []
-        loop = Loop()
+        loop = EpollLoop()
         try:
             env = {b"TMAX_WORKER": life.worker.encode(), b"TMAX_SWARM": self._layout.swarm.encode()}
-            place = ShellPlace(logs=self._layout.logs, own_env=os.environb, env=env, size=_SIZE, blobs=self._layout.blobs)
+            place = ShellSettings(logs=self._layout.logs, own_env=os.environb, env=env, size=_SIZE, blobs=self._layout.blobs)
             shell = ShellRun(run, place, loop, _unseen, _started, outcomes.append)
             shell.begin()
         except NotStarted as error:
@@ -247,7 +247,7 @@ class InlineEngine:
             loop.close()
         return outcomes[0]
 
-    def _shell_turn(self, life: _InlineWorker, shell: ShellRun, loop: Loop) -> None:
+    def _shell_turn(self, life: _InlineWorker, shell: ShellRun, loop: EpollLoop) -> None:
         """Wait for the program, or for the end of its time: the state machine says what then."""
         times = [time_s for time_s in (life.state.next_deadline(), shell.deadline()) if time_s is not None]
         loop.turn(max(0.0, min(times) - time.monotonic()) if times else None)

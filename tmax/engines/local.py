@@ -39,7 +39,8 @@ from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes import rendezvous
 from tmax_pipes.messages import Failed, Failure, Report, Run, ToWorker, Who
-from tmax_pipes.rendezvous import Rendezvous, start_ticks
+from tmax_pipes.proc_stat import start_ticks
+from tmax_pipes.rendezvous import Rendezvous
 from tmax_workers import spill
 
 LOG = logging.getLogger("tmax.engines")

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from tmax.layout import Layout
 from tmax.reactor import Reactor
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import ENDED_STATES, start_ticks, stat_fields
 
 LOG = logging.getLogger("tmax.engines")
 
@@ -94,9 +94,8 @@ def _see(pid: int) -> Seen | None:
     try:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return None
-        text = _read(f"/proc/{pid}/stat")
-        state, *numbers = text[text.rindex(b")") + 2 :].split()
-        if state in (b"Z", b"X"):
+        state, *numbers = stat_fields(pid)
+        if state in ENDED_STATES:
             return None
         environment = _read(f"/proc/{pid}/environ")
     except (OSError, ValueError):

@@ -27,7 +27,7 @@ from tmax.engines.process_end import ProcessEnd, signal_number
 from tmax.engines.reaper import has_ended, kill, open_pidfd
 from tmax.errors import TmuxError
 from tmax.reactor import Reactor
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 
 LOG = logging.getLogger("tmax.engines")
 

@@ -59,7 +59,7 @@ class WorkerConnection:
             return unfit
         for message in messages:
             try:
-                self._wire.say(message)
+                self._wire.send(message)
             except FrameError as error:
                 LOG.error("life %d is not told %s: %s", self.place.life, type(message).__name__, error)
                 unfit.append(message)
@@ -99,7 +99,7 @@ class WorkerConnection:
 
     def _hear(self) -> list[Message]:
         # A frame of another epoch answers another controller; in FIFOs of one connection there can be none but by a mistake.
-        return [message for epoch, message in self._wire.hear() if epoch == self._wire.epoch]
+        return [message for epoch, message in self._wire.receive() if epoch == self._wire.epoch]
 
     def drain(self) -> list[Message]:
         """Return everything a worker that has ended had still written."""

@@ -8,7 +8,7 @@ from tmax.engines.reaper import Group
 from tmax.engines.worker_connection import WorkerConnection
 from tmax.reactor import Timer
 from tmax_pipes.messages import Beat, Done, Failed, Key, Message, Recalled, Started
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 
 
 @dataclass(slots=True)

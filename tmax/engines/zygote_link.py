@@ -20,10 +20,10 @@ from tmax.engines import reaper
 from tmax.engines.control_mode import scrubbed
 from tmax.layout import Layout
 from tmax.reactor import Reactor
-from tmax_pipes.rendezvous import start_ticks
-from tmax_workers.proctitle import MARK, ROOM
+from tmax_pipes.proc_stat import start_ticks
+from tmax_workers.proctitle import LIFE_VARIABLE, PLACEHOLDER
 from tmax_workers.threads import env_for
-from tmax_workers.zygote_wire import End, FromZygote, Greet, ToZygote, ZygoteReady, from_zygote, line_of
+from tmax_workers.zygote_wire import End, FromZygote, RequestStatus, ToZygote, ZygoteReady, from_zygote, line_of
 
 _READ_BYTES = 256 * 1024
 _FD = 3
@@ -56,7 +56,7 @@ def start(
         (os.POSIX_SPAWN_OPEN, 1, layout.log, log, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    given = {**scrubbed(env), **env_for(1), MARK.decode(): ROOM}
+    given = {**scrubbed(env), **env_for(1), LIFE_VARIABLE.decode(): PLACEHOLDER}
     return os.posix_spawn(python, argv, given, file_actions=actions, setsid=True)
 
 
@@ -71,7 +71,7 @@ class ZygoteLink:
         on_said: Callable[[ZygoteLink, FromZygote], None],
         on_lost: Callable[[ZygoteLink], None],
     ) -> None:
-        """Connect and say ``Greet``.  OSError when nobody listens."""
+        """Connect and say ``RequestStatus``.  OSError when nobody listens."""
         self._reactor = reactor
         self._on_said = on_said
         self._on_lost = on_lost
@@ -90,7 +90,7 @@ class ZygoteLink:
             raise
         self._socket.setblocking(False)
         reactor.on_readable(self._socket.fileno(), self._on_readable)
-        self.say(Greet())
+        self.say(RequestStatus())
 
     @property
     def is_open(self) -> bool:

@@ -34,8 +34,8 @@ from tmax.engines.zygote_link import ZygoteLink
 from tmax.errors import FolderError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
-from tmax_pipes.rendezvous import start_ticks
-from tmax_workers import own_code
+from tmax_pipes.proc_stat import start_ticks
+from tmax_workers import code_fingerprint
 from tmax_workers import stub as stub_module
 from tmax_workers.zygote_peer import listen
 from tmax_workers.zygote_wire import (
@@ -45,8 +45,8 @@ from tmax_workers.zygote_wire import (
     Ended,
     Forked,
     FromZygote,
-    Listen,
     NotForked,
+    RenewSocket,
     Retire,
     Stale,
     ZygoteReady,
@@ -190,7 +190,7 @@ class ZygoteSpawner:
         if self._link is None or os.path.lexists(self._layout.zygote):
             return False
         self._stop_listening(remove=False)
-        self._link.say(Listen())
+        self._link.say(RenewSocket())
         return True
 
     # -- zygotes -----------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class ZygoteSpawner:
     def _fits(self, ready: ZygoteReady) -> bool:
         return not ready.broken and (ready.version, ready.code, ready.python, ready.wanted) == (
             VERSION,
-            own_code.fingerprint(),
+            code_fingerprint.fingerprint(),
             self._python,
             preload_of(self._settings),
         )

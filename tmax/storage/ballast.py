@@ -13,9 +13,9 @@ from __future__ import annotations
 import errno
 import os
 
-ROOM = 4
+SPACE_FACTOR = 4
 """Free space, in ballasts, from which on a ballast is made: 64 MiB for the usual 16."""
-LEAST_ROOM_BYTES = 1024 * 1024
+MIN_FREE_BYTES = 1024 * 1024
 """Free space that counts as room where no ballast is wanted."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -37,10 +37,10 @@ class Ballast:
         return found.st_size == self.size_bytes and found.st_blocks * 512 >= self.size_bytes
 
     @property
-    def room(self) -> bool:
+    def has_space(self) -> bool:
         """True when enough is free to set the space aside and still have as much again three times over."""
         found = os.statvfs(os.path.dirname(self.path) or ".")
-        return found.f_bavail * found.f_frsize >= max(ROOM * self.size_bytes, LEAST_ROOM_BYTES)
+        return found.f_bavail * found.f_frsize >= max(SPACE_FACTOR * self.size_bytes, MIN_FREE_BYTES)
 
     def hold(self) -> bool:
         """Set the space aside if there is room for it; return whether intake may go on.
@@ -49,8 +49,8 @@ class Ballast:
         """
         if not self.size_bytes:
             self.release()
-            return self.room
-        return self.held or (self.room and self._make())
+            return self.has_space
+        return self.held or (self.has_space and self._make())
 
     def release(self) -> None:
         """Give the space back to the disk. Nothing to do when there is none."""

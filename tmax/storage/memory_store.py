@@ -71,10 +71,6 @@ class MemoryReader:
         """The ``n`` highest ids, newest first."""
         return sorted(self.kept, reverse=True)[: max(n, 0)]
 
-    def between(self, first: int, last: int) -> list[int]:
-        """Existing ids from ``first`` to ``last``, ascending."""
-        return sorted(number for number in self.kept if first <= number <= last)
-
     def unreferenced(self, digests: Sequence[str]) -> list[str]:
         """Which of these blobs no kept task names."""
         known = {digest for task in self.kept.values() for digest in digests_of(task)}

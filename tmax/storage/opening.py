@@ -17,13 +17,13 @@ import stat
 import threading
 
 from tmax.errors import FolderError, StoreError
-from tmax.files import sync
 from tmax.layout import Layout, private_folder
 from tmax.storage.filesystem import refuse_network
-from tmax.storage.marker import Marker
+from tmax.storage.generation_marker import GenerationMarker
 from tmax.storage.reader import SqliteReader
 from tmax.storage.schema import MIGRATIONS, is_ours, migrate, version_of
 from tmax.storage.store_errors import corrupt, explain, lost
+from tmax_pipes.durable_files import sync
 
 VERIFY_S = 2.0
 """Time the check at opening may take. A larger store is then opened with part of it checked; each row is checked again when it is read."""
@@ -153,7 +153,7 @@ def _size(path: str) -> int:
 
 
 def _prove(connection: sqlite3.Connection, layout: Layout, thorough: bool) -> None:
-    marker = Marker(layout.created)
+    marker = GenerationMarker(layout.created)
     claimed = _claimed(marker)
     version = version_of(connection)
     if version > len(MIGRATIONS):
@@ -181,14 +181,14 @@ def _tables(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
-def _claimed(marker: Marker) -> int | None:
+def _claimed(marker: GenerationMarker) -> int | None:
     try:
         return marker.read()
     except OSError as error:
         raise StoreError(f"{marker.path} cannot be read: {error.strerror}", hint=f"look what it is: ls -ld {marker.path}") from error
 
 
-def _claim(marker: Marker, generation: int) -> None:
+def _claim(marker: GenerationMarker, generation: int) -> None:
     try:
         marker.claim(generation)
     except OSError as error:

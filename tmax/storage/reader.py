@@ -10,6 +10,7 @@ from typing import Any
 from tmax.core.model import Task
 from tmax.storage.task_rows import SELECT_TASK, life_of, task_of
 from tmax.storage.task_store import LoadedState
+from tmax_pipes.terminal_text import has_surrogate
 
 AT_ONCE = 500
 """Values in one ``IN (...)``: the lowest limit SQLite was ever built with is 999."""
@@ -84,10 +85,6 @@ class SqliteReader:
         """The ``n`` highest ids, newest first."""
         return self._column("SELECT id FROM tasks ORDER BY id DESC LIMIT ?", max(n, 0))
 
-    def between(self, first: int, last: int) -> list[int]:
-        """Existing ids from ``first`` to ``last``, ascending."""
-        return self._column("SELECT id FROM tasks WHERE id BETWEEN ? AND ? ORDER BY id", max(first, 0), min(last, TOO_HIGH - 1))
-
     def unreferenced(self, digests: Sequence[str]) -> list[str]:
         """Which of these blobs no kept task names."""
         known = {digest for (digest,) in self._among("SELECT DISTINCT digest FROM blobs WHERE digest IN", digests)}
@@ -125,4 +122,4 @@ class SqliteReader:
 
 def _is_text(value: str) -> bool:
     """True for what the store can hold: not empty, and no half of a surrogate pair (a file name's stray byte)."""
-    return bool(value) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return bool(value) and not has_surrogate(value)

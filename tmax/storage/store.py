@@ -28,7 +28,7 @@ from tmax.storage.lock import controller_lock
 from tmax.storage.opening import close_quietly, never_made, open_database
 from tmax.storage.reader import SqliteReader
 from tmax.storage.task_store import CommitResult, LoadedState, Reader
-from tmax.storage.writer import MEND_S, Writer
+from tmax.storage.writer import BALLAST_RETRY_S, Writer
 
 __all__ = ["CommitResult", "LoadedState", "Reader", "Store", "open_for_reading"]
 
@@ -44,7 +44,7 @@ class Store:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._asked = 0
+        self._submitted = 0
         """Jobs for the thread; written by the caller alone, as ``_finished`` is by the thread."""
         self._finished = 0
         self._last_s = 0.0
@@ -76,11 +76,11 @@ class Store:
         """
         writer = self._writer
         if writer.full and not self._closed:
-            if self._finished == self._asked and writer.has_room_again:
-                writer.mend()
-            elif time.monotonic() >= writer.mend_at:
-                writer.mend_at = time.monotonic() + MEND_S  # one look at a time, however often it is asked
-                self._put(writer.mend)
+            if self._finished == self._submitted and writer.has_space_again:
+                writer.retry_ballast()
+            elif time.monotonic() >= writer.retry_ballast_at:
+                writer.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S  # one look at a time, however often it is asked
+                self._put(writer.retry_ballast)
         return writer.full
 
     @property
@@ -104,12 +104,12 @@ class Store:
         """
         if self._closed:
             raise StoreError("the store is closed")
-        if self._finished != self._asked or self._last_s >= NOW_S:
+        if self._finished != self._submitted or self._last_s >= NOW_S:
             return None
         result = self._writer.commit(changes)
         self._last_s = result.seconds
-        if self._writer.wants_rest:
-            self._put(self._writer.rest)
+        if self._writer.needs_maintenance:
+            self._put(self._writer.maintain)
         return result
 
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
@@ -119,7 +119,7 @@ class Store:
             result = self._writer.commit(changes)
             self._last_s = result.seconds
             done(result)
-            self._writer.rest()
+            self._writer.maintain()
 
         self._put(job)
 
@@ -147,7 +147,7 @@ class Store:
             except StoreError as error:
                 answer = error
             done(answer)
-            self._writer.rest()
+            self._writer.maintain()
 
         self._put(job)
 
@@ -178,7 +178,7 @@ class Store:
     def _put(self, job: Callable[[], None]) -> None:
         if self._closed:
             raise StoreError("the store is closed")
-        self._asked += 1
+        self._submitted += 1
         self._jobs.put(job)
 
     def _work(self) -> None:

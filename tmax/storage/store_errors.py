@@ -9,9 +9,9 @@ import sqlite3
 import time
 
 from tmax.errors import ExitCode, StorageFull, StoreError
-from tmax.files import atomic_write
 from tmax.layout import Layout
 from tmax.storage.ballast import NO_SPACE
+from tmax_pipes.durable_files import atomic_write
 
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -44,8 +44,8 @@ def explain(error: sqlite3.Error, layout: Layout) -> StoreError:
         return full(layout)
     if code in RIGHTS:
         return StoreError(f"{layout.database} cannot be written: {error}", hint=f"check the rights and the disk of {layout.state}")
-    told = f" ({name})" if name else ""
-    return StoreError(f"{layout.database}: {error}{told}", hint="check the disk (dmesg), then start tmax again: nothing accepted is lost")
+    detail = f" ({name})" if name else ""
+    return StoreError(f"{layout.database}: {error}{detail}", hint="check the disk (dmesg), then start tmax again: nothing accepted is lost")
 
 
 def full(layout: Layout) -> StorageFull:

@@ -28,7 +28,7 @@ Row: TypeAlias = tuple[Any, ...]
 CRC_BYTES = 4
 
 
-class Spec(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class TaskSpec(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What never changes in a task."""
 
     job: Job
@@ -43,7 +43,7 @@ class Spec(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     submitted_at: float
 
 
-class Moves(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class TaskProgress(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What changes in a task."""
 
     state: TaskState
@@ -61,8 +61,8 @@ class Moves(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_spec_of = msgspec.msgpack.Decoder(Spec).decode
-_moves_of = msgspec.msgpack.Decoder(Moves).decode
+_spec_of = msgspec.msgpack.Decoder(TaskSpec).decode
+_moves_of = msgspec.msgpack.Decoder(TaskProgress).decode
 _life_of = msgspec.msgpack.Decoder(LifeRecord).decode
 
 INSERT_TASK = (
@@ -136,7 +136,7 @@ def _inserted(task: Task) -> Row:
 
 
 def _spec(task: Task) -> Row:
-    spec = Spec(
+    spec = TaskSpec(
         job=task.job,
         kind=task.kind,
         name=task.name,
@@ -153,7 +153,7 @@ def _spec(task: Task) -> Row:
 
 def _updated(task: Task) -> Row:
     lease = task.lease
-    moves = Moves(
+    moves = TaskProgress(
         state=task.state,
         priority=task.priority,
         attempt=task.attempt,
@@ -213,8 +213,8 @@ class DamagedRow(StoreError):
 def task_of(row: Row) -> Task:
     """Make a task from a row of SELECT_TASK. Raises DamagedRow."""
     number, state, moves_blob, spec_blob = row
-    spec: Spec = _open(_spec_of, spec_blob, number, f"task {number}")
-    moves: Moves = _open(_moves_of, moves_blob, number, f"task {number}")
+    spec: TaskSpec = _open(_spec_of, spec_blob, number, f"task {number}")
+    moves: TaskProgress = _open(_moves_of, moves_blob, number, f"task {number}")
     if moves.state != state:
         raise DamagedRow(f"task {number}", f"its state is {state!r} in one place and {moves.state.value!r} in another")
     return Task(

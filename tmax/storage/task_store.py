@@ -70,9 +70,6 @@ class Reader(Protocol):
     def last_ids(self, n: int) -> list[int]:
         """The ``n`` highest ids, newest first."""
 
-    def between(self, first: int, last: int) -> list[int]:
-        """Existing ids from ``first`` to ``last``, both included, ascending."""
-
     def unreferenced(self, digests: Sequence[str]) -> list[str]:
         """Which of these blobs no kept task names, neither as body nor as result: their files may go once they are old."""
 

@@ -23,7 +23,7 @@ from tmax.errors import StoreError
 from tmax.layout import Layout
 from tmax.storage import task_rows
 from tmax.storage.ballast import NO_SPACE, Ballast
-from tmax.storage.marker import Marker
+from tmax.storage.generation_marker import GenerationMarker
 from tmax.storage.opening import close_quietly, snapshot
 from tmax.storage.reader import SqliteReader
 from tmax.storage.store_errors import CORRUPT, explain, full, is_full, primary
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """The log is moved into the database each time about so much was written."""
-MEND_S = 10.0
+BALLAST_RETRY_S = 10.0
 """How often at most a full store looks whether there is room again."""
 TRIM_AT_ONCE = 1000
 """Tasks forgotten in one transaction, so that commits behind it do not wait long."""
@@ -43,28 +43,28 @@ DEAD_LIVES_KEPT = 1000
 
 
 class Writer:
-    """Owns the connection. Call it from one thread at a time; only ``full``, ``broken`` and ``mend_at`` are read from others."""
+    """Owns the connection. Call it from one thread at a time; only ``full``, ``broken`` and ``retry_ballast_at`` are read from others."""
 
     def __init__(self, connection: sqlite3.Connection, layout: Layout, settings: StoreSettings) -> None:
         self._connection = connection
         self._layout = layout
-        self._marker = Marker(layout.created)
+        self._marker = GenerationMarker(layout.created)
         self._ballast = Ballast(layout.ballast, settings.ballast_bytes)
         self._claims_at_commit = settings.durability == "full"
         self._reader = SqliteReader(connection)
         self._generation = self._reader.counter("generation")
         self._claimed = False
         """The log's present stretch has its generation in the database."""
-        self._told = -1
+        self._written_claim = -1
         """The generation last written to the marker."""
         self._weight_bytes = 0
         self._file = os.stat(layout.database)
         self.broken: StoreError | None = None
         self.full = True
-        self.mend_at = 0.0
+        self.retry_ballast_at = 0.0
         self._short = False
         """Full for want of room on the disk, which is quick to look for."""
-        self.mend()
+        self.retry_ballast()
 
     def commit(self, changes: Changes) -> CommitResult:
         """Write a turn's changes, all or nothing."""
@@ -104,25 +104,25 @@ class Writer:
         return [number for number, _ in beyond]
 
     @property
-    def wants_rest(self) -> bool:
-        """Whether ``rest`` has something to do."""
-        return (self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES) or (self.full and time.monotonic() >= self.mend_at)
+    def needs_maintenance(self) -> bool:
+        """Whether ``maintain`` has something to do."""
+        return (self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES) or (self.full and time.monotonic() >= self.retry_ballast_at)
 
-    def rest(self) -> None:
+    def maintain(self) -> None:
         """What has time until after an acknowledgement: the checkpoint, and the ballast of a store that was full."""
         if self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES:
             self._checkpoint()
-        if self.full and time.monotonic() >= self.mend_at:
-            self.mend()
+        if self.full and time.monotonic() >= self.retry_ballast_at:
+            self.retry_ballast()
 
     @property
-    def has_room_again(self) -> bool:
+    def has_space_again(self) -> bool:
         """Whether the disk that was full has room now; False where it had some all the time, as with a quota: there only trying tells."""
-        return self._short and self._room()
+        return self._short and self._has_space()
 
-    def _room(self) -> bool:
+    def _has_space(self) -> bool:
         try:
-            return self._ballast.room
+            return self._ballast.has_space
         except OSError:
             return False
 
@@ -136,14 +136,14 @@ class Writer:
         except OSError:
             return True  # who can look there cannot tell
 
-    def mend(self) -> None:
+    def retry_ballast(self) -> None:
         """Make the ballast anew if there is room; then the store is no longer full."""
-        self.mend_at = time.monotonic() + MEND_S
+        self.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S
         try:
             self.full = not self._ballast.hold()
         except OSError:
             pass  # as full as before; the next look may find better
-        self._short = self.full and not self._room()
+        self._short = self.full and not self._has_space()
 
     def stop(self, error: StoreError) -> None:
         """Write nothing more, because of ``error``; the first one stays."""
@@ -177,8 +177,8 @@ class Writer:
     def _write_on_full_disk(self, body: Callable[[], None]) -> None:
         """Once more, with the ballast's space, and with the log's own once it is moved into the database."""
         self.full = True
-        self.mend_at = time.monotonic() + MEND_S
-        self._short = not self._room()
+        self.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S
+        self._short = not self._has_space()
         try:
             self._ballast.release()
             self._checkpoint()
@@ -277,11 +277,11 @@ class Writer:
 
         Under ``normal`` only what a checkpoint made durable is claimed: a power cut may take a commit back there, and that is no loss to report.
         """
-        if at_commit != self._claims_at_commit or self._generation == self._told:
+        if at_commit != self._claims_at_commit or self._generation == self._written_claim:
             return
         try:
             self._marker.claim(self._generation)
-            self._told = self._generation
+            self._written_claim = self._generation
         except OSError as error:
             if error.errno not in NO_SPACE:  # on a full disk the claim is only late
                 raise self._break(error) from error

@@ -8,7 +8,7 @@ from tmax_workers.options import USAGE, BadOptions, parse
 
 
 def run() -> int:
-    """Parse, then be a worker; 64 when the command line is wrong."""
+    """Run a worker; return 64 when the command line is wrong."""
     try:
         options = parse(sys.argv[1:])
     except BadOptions as error:

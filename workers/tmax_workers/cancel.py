@@ -1,15 +1,15 @@
-"""Ending a task that runs on the main thread of this process.
+"""Cancellation of a task that runs on the main thread of this process.
 
 ::
 
-    IO thread: ask(key), again(key)... --SIGUSR1--> main thread, between two bytecodes: is that task still in the user's code?
+    IO thread: request(key), repeat(key)... --SIGUSR1--> main thread, between two bytecodes: is that task still in the user's code?
                                                        yes -> TaskCancelled is raised there (it also ends time.sleep)
                                                        no  -> nothing
 
-Code that swallows it, or stays in C, is ended with the process when its grace is over.
+Code that swallows the exception, or stays in C, is killed with the process when its grace has passed.
 
-Why again: the interpreter only notes a signal and acts on it between two bytecodes.  One that comes in the instant before
-a blocking call is noted, and the call blocks all the same; the next signal interrupts it.
+The signal is repeated because the interpreter only records a signal and acts between two bytecodes.  A signal that arrives just
+before a blocking call is recorded, but the call blocks all the same; the next signal interrupts it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class TaskCancelled(BaseException):
 
 
 class InterruptGate:
-    """Lets ``TaskCancelled`` into the user's code of one task, at most once, and nowhere else.
+    """Raises ``TaskCancelled`` inside the user's code of one task, at most once, and nowhere else.
 
-    Made on the main thread; ``open`` and ``close`` are called there, ``ask`` on the IO thread.
+    Made on the main thread; ``open`` and ``close`` are called there, ``request`` and ``repeat`` on the IO thread.
     """
 
     def __init__(self) -> None:
@@ -39,36 +39,36 @@ class InterruptGate:
         self._inside: Key | None = None
         self._wanted: Key | None = None
         self.reached = False
-        """Whether the task now inside, or the last one, was interrupted."""
+        """Whether the current task, or the last one, was interrupted."""
 
     def open(self, key: Key) -> None:
-        """The user's code of this task begins.  Raises TaskCancelled when it was asked for before."""
+        """The user's code of this task begins.  Raises TaskCancelled when its cancellation was requested before."""
         self.reached = False
         self._inside = key
         if self._wanted is not None:
-            self._let_in()
+            self._raise_if_inside()
 
     def close(self) -> None:
         """The user's code has ended."""
         self._inside = None
 
-    def ask(self, key: Key) -> None:
-        """Interrupt this task, if it is inside, or as soon as it is."""
+    def request(self, key: Key) -> None:
+        """Interrupt this task now, or as soon as its code begins."""
         self._wanted = key
         signal.pthread_kill(self._main, signal.SIGUSR1)
 
-    def again(self, key: Key) -> bool:
-        """Signal once more if this task was asked to end and has not been reached; return whether it was so."""
-        waits = self._wanted == key
-        if waits:
+    def repeat(self, key: Key) -> bool:
+        """Signal once more if the cancellation of this task is pending; return whether it is."""
+        is_pending = self._wanted == key
+        if is_pending:
             signal.pthread_kill(self._main, signal.SIGUSR1)
-        return waits
+        return is_pending
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Handle SIGUSR1 on the main thread."""
-        self._let_in()
+        self._raise_if_inside()
 
-    def _let_in(self) -> None:
+    def _raise_if_inside(self) -> None:
         if self._inside is not None and self._inside == self._wanted:
             self._inside = self._wanted = None
             self.reached = True

@@ -1,10 +1,10 @@
-"""What the control group of this process allows: cores and memory, both versions of the kernel's interface.
+"""Limits of this process's control group, cores and memory, for both versions of the kernel's interface.
 
     /proc/self/cgroup -> folder(s) of this group, and all above it -> cpu.max | cpu.cfs_quota_us, memory.max | memory.limit_in_bytes
 
-A limit holds for everything below it, so every folder up to the root is read and the tightest figure counts.
-Inside a container the group's path may not exist under the mount; then the mount's own root is the group.
-Whatever cannot be read counts as no limit.
+A limit holds for everything below it, so every folder up to the root is read and the lowest figure counts.
+Inside a container the group's path may not exist under the mount; then the mount's root is the group.
+A file that cannot be read counts as no limit.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ OWN = Path("/proc/self/cgroup")
 
 
 def cpu_quota(mount: Path = MOUNT, own: Path = OWN) -> float | None:
-    """Cores' worth of time this group may use; None when there is no limit."""
+    """Processor time that this group may use, in cores; None when there is no limit."""
     found = [*_quotas_v2(mount, own), *_quotas_v1(mount, own)]
     return min(found, default=None)
 
 
-def memory_room_bytes(mount: Path = MOUNT, own: Path = OWN) -> int | None:
-    """Bytes this group may still take before the kernel kills in it; None when there is no limit.
+def memory_available_bytes(mount: Path = MOUNT, own: Path = OWN) -> int | None:
+    """Bytes this group may still allocate before the kernel kills a process in it; None when there is no limit.
 
     File pages that the kernel can drop at once (``inactive_file``) count as free.
     """
     found = [
-        *_rooms(_folders(mount, _path(own, "")), "memory.max", "memory.current"),
-        *_rooms(_folders(mount / "memory", _path(own, "memory")), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        *_available(_folders(mount, _path(own, "")), "memory.max", "memory.current"),
+        *_available(_folders(mount / "memory", _path(own, "memory")), "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ]
     return min(found, default=None)
 
@@ -49,7 +49,7 @@ def _quotas_v1(mount: Path, own: Path) -> Iterator[float]:
                 yield quota / period
 
 
-def _rooms(folders: Iterator[Path], limit_name: str, used_name: str) -> Iterator[int]:
+def _available(folders: Iterator[Path], limit_name: str, used_name: str) -> Iterator[int]:
     for folder in folders:
         limit, used = _number(folder / limit_name), _number(folder / used_name)
         # Version 1 writes "no limit" as a number near 2**63.

@@ -1,8 +1,8 @@
-"""Which processor kernels run on: cuda, then mps, then cpu; chosen once in a worker's life and said aloud.
+"""Which device kernels run on: cuda, then mps, then cpu; chosen once in a worker's life, and printed with each kernel.
 
-asked for "auto": torch loaded, or a sign of a GPU on this machine? -> ask torch -> cuda | mps
-                  otherwise cpu, and torch is not imported for the question (it costs seconds and 200 MB)
-asked by name:    that one, or Refused with what is missing and how to get it
+"auto":   torch loaded, or a sign of a GPU on this machine? -> query torch -> cuda | mps
+          otherwise cpu, without importing torch for it (it costs seconds and 200 MB)
+by name:  that device, or Refused with what is missing and how to install it
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from tmax_pipes.jobs import Device as DeviceChoice
 from tmax_workers import cgroup
 from tmax_workers.worker_errors import Refused
 
-Kind: TypeAlias = Literal["cpu", "cuda", "mps"]
-Asked: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+DeviceKind: TypeAlias = Literal["cpu", "cuda", "mps"]
 
 INSTALL_TORCH = "install it with: pip install 'tmax[torch]' (in a checkout: scripts/setup --torch)"
 GPU_SIGNS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
@@ -28,30 +28,30 @@ GPU_SIGNS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A processor: its kind as torch spells it, its name for people, and one sentence on why it was chosen."""
+    """A device: its kind as torch spells it, its name for people, and the reason why it was chosen."""
 
-    kind: Kind
+    kind: DeviceKind
     name: str
     note: str
 
 
 @functools.cache
-def choose(asked: Asked = "auto") -> Device:
-    """The device to use. Refused when a named one is not there; ``auto`` never fails and ends at ``cpu``.
+def choose(wanted: DeviceChoice = "auto") -> Device:
+    """Return the device to use. Raises Refused when a named one is missing; ``auto`` falls back to ``cpu`` and never fails.
 
-    The answer is kept for the life of the process: a GPU that appears later is not looked for again.
+    The result is cached for the life of the process: a GPU that appears later is not detected.
     """
-    if asked == "cpu":
-        return Device(kind="cpu", name=cpu_name(), note="cpu, as asked")
-    if asked == "cuda":
+    if wanted == "cpu":
+        return Device(kind="cpu", name=cpu_name(), note="cpu, as requested")
+    if wanted == "cuda":
         return _cuda(import_torch("device cuda"))
-    if asked == "mps":
+    if wanted == "mps":
         return _mps(import_torch("device mps"))
     return _automatic()
 
 
 def import_torch(purpose: str) -> Any:
-    """The torch module. Refused when it is not installed, or is and cannot be loaded."""
+    """Return the torch module. Raises Refused when it is not installed or cannot be loaded."""
     if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
         raise Refused(f"{purpose} needs torch, which is not installed", INSTALL_TORCH)
     try:
@@ -62,10 +62,10 @@ def import_torch(purpose: str) -> Any:
 
 
 def available_bytes(device: Device) -> int:
-    """Memory a job may take on this device now, by what the system says (cpu: the cgroup's limit counts too)."""
+    """Return the bytes that a job may allocate on this device now (cpu: the cgroup's limit counts too)."""
     if device.kind == "cuda":
         cuda = import_torch("device cuda").cuda
-        # What torch's allocator holds and does not use is not free to the driver, but is free to us.
+        # The driver counts torch's cached memory as used, but a job can use it.
         return int(cuda.mem_get_info()[0] + cuda.memory_reserved() - cuda.memory_allocated())
     if device.kind == "mps":
         mps = import_torch("device mps").mps
@@ -73,12 +73,12 @@ def available_bytes(device: Device) -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    room = cgroup.memory_room_bytes()
-    return free if room is None else min(free, room)
+    group_free = cgroup.memory_available_bytes()
+    return free if group_free is None else min(free, group_free)
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it; its architecture when it does not."""
+    """Return the processor's name from ``/proc/cpuinfo``; its architecture when there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

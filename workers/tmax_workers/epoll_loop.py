@@ -1,4 +1,4 @@
-"""A worker's own small event loop: descriptors and what to call when they are ready.  Nothing in it polls."""
+"""A small event loop over epoll: descriptors and the handlers to call when they are ready."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Handler: TypeAlias = Callable[[int], None]
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
-ENDED = select.EPOLLHUP | select.EPOLLERR
+HANG_UP = select.EPOLLHUP | select.EPOLLERR
 
 _LONGEST_S = 86_400.0
-"""epoll refuses what does not fit its milliseconds; waking early is free."""
+"""epoll rejects timeouts that overflow its milliseconds; an early wake-up costs nothing."""
 
 
-class Loop:
-    """Owned by the IO thread; made and closed there or before it starts."""
+class EpollLoop:
+    """Used by the IO thread; made and closed there or before it starts."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -34,12 +34,12 @@ class Loop:
         return True
 
     def change(self, fd: int, events: int) -> None:
-        """Wait for other events of ``fd``; nothing when it is not known."""
+        """Wait for other events of ``fd``; an unknown one is ignored."""
         if fd in self._handlers:
             self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
-        """Forget ``fd``, before it is closed; again is harmless."""
+        """Unregister ``fd``, before it is closed; a second call is harmless."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -51,14 +51,14 @@ class Loop:
         """Wait until something is ready, at most ``timeout_s`` (None: for ever), and call its handlers."""
         ready = self._epoll.poll(-1 if timeout_s is None else min(max(0.0, timeout_s), _LONGEST_S))
         for fd, events, handler in [(fd, events, self._handlers.get(fd)) for fd, events in ready]:
-            # An earlier handler of this turn may have closed this descriptor, and its number may be another one's by now.
+            # An earlier handler of this turn may have closed this descriptor, and its number may be reused.
             if handler is not None and self._handlers.get(fd) is handler:
                 handler(events)
 
     def fileno(self) -> int:
-        """The descriptor of the loop itself, to be closed in a forked child."""
+        """Return the descriptor of the loop itself, which a forked child closes."""
         return self._epoll.fileno()
 
     def close(self) -> None:
-        """Stop watching; twice is harmless."""
+        """Close the loop; a second call is harmless."""
         self._epoll.close()

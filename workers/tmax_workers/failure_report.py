@@ -1,4 +1,4 @@
-"""An exception of a task as data: its words, its traceback without our frames, and itself when it can travel."""
+"""A task's exception as data: message, traceback without the worker's frames, and a pickle where that is possible."""
 
 from __future__ import annotations
 
@@ -24,61 +24,63 @@ _OWN = frozenset({__name__.partition(".")[0], blobs.__name__.partition(".")[0]})
 
 
 def failure_of(error: BaseException, blob_folder: str) -> Failure:
-    """Return what is told of ``error``; never raises, whatever the user's exception does when it is printed or pickled."""
+    """Return the Failure that reports ``error``; never raises, whatever the user's exception does when it is printed or pickled."""
     if isinstance(error, Refused):
         return Failure("refused", error.message, hint=error.hint)
     if isinstance(error, TargetNotFound):
-        return Failure("notfound", error.message, traceback=_told(error.__cause__), hint=error.hint)
+        return Failure("notfound", error.message, traceback=_traceback_text(error.__cause__), hint=error.hint)
     if isinstance(error, Unpicklable):
-        return Failure("unpicklable", error.message, traceback=_told(error.__cause__), hint=error.hint)
+        return Failure("unpicklable", error.message, traceback=_traceback_text(error.__cause__), hint=error.hint)
     if isinstance(error, TaskCancelled):
-        return Failure("cancelled", "cancelled", traceback=_told(error))
+        return Failure("cancelled", "cancelled", traceback=_traceback_text(error))
     if isinstance(error, InitializerRaised):
-        return Failure("initializer", error.args[0], traceback=_told(error.__cause__), hint="look at the initializer of this executor")
+        return Failure(
+            "initializer", error.args[0], traceback=_traceback_text(error.__cause__), hint="look at the initializer of this executor"
+        )
     if isinstance(error, BlobError):
         return Failure("refused", f"the task's body cannot be read: {error}")
-    return Failure("exception", _message(error), traceback=_told(error), error=_packed(error, blob_folder))
+    return Failure("exception", _message(error), traceback=_traceback_text(error), error=_pickled(error, blob_folder))
 
 
 def exit_code_of(error: SystemExit) -> int:
-    """Return the status with which a program leaves that raises this; prints what ``sys.exit("text")`` wants printed."""
+    """Return the exit status of a program that raises this; prints the text of ``sys.exit("text")``."""
     code = error.code
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 255  # as Python has it: what no C long holds is -1
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 255  # as in Python: an int that overflows a C long counts as -1
     try:
         print(code, file=sys.stderr, flush=True)
-    except Exception:  # the user's __str__, or a stream the task has closed: it is an exit all the same
+    except Exception:  # the user's __str__, or a closed stream: it is an exit all the same
         pass
     return 1
 
 
 def exit_of(error: SystemExit, code: int, blob_folder: str) -> Failure:
-    """Return what is told of a task that left by ``sys.exit`` with this status, other than 0."""
-    return Failure("exit", f"exit {code}", exit_code=code, error=_packed(error, blob_folder))
+    """Return the Failure of a task that called ``sys.exit`` with this status, other than 0."""
+    return Failure("exit", f"exit {code}", exit_code=code, error=_pickled(error, blob_folder))
 
 
 def end_child(error: BaseException | None) -> int:
-    """Return the status with which a task's forked child leaves, as a child of any program would: 0, or what it raised."""
+    """Return the exit status of a task's forked child, as of any program: 0, or that of the exception it raised."""
     code = 0
     try:
         if isinstance(error, SystemExit):
             code = exit_code_of(error)
         elif error is not None:
             code = 1
-            print(_told(error), end="", file=sys.stderr)
+            print(_traceback_text(error), end="", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-    except Exception:  # streams of the task's own making may do anything
+    except Exception:  # the task's own stream objects may raise anything
         pass
     return code
 
 
 def failure_of_job(job: Job, error: BaseException, blob_folder: str) -> Failure | None:
-    """Return what is told of what a job raised; None for a program's exit with status 0.
+    """Return the Failure for an exception of a job; None for an exit with status 0.
 
-    A function named by ``module:function`` runs as a program would; a future raises its function's SystemExit.
+    A target ``module:function`` exits like a program; a submitted function's SystemExit is raised by its future.
     """
     if not isinstance(error, SystemExit):
         return failure_of(error, blob_folder)
@@ -99,31 +101,31 @@ def _message(error: BaseException) -> str:
     return (f"{name}: {text}" if text else name)[:MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
 
 
-def _told(error: BaseException | None) -> str:
+def _traceback_text(error: BaseException | None) -> str:
     if error is None:
         return ""
     try:
-        lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
+        lines = traceback.format_exception(type(error), error, _without_own_frames(error.__traceback__))
     except Exception as failed:  # a user's exception may do anything when it is formatted
         return f"{type(error).__name__} (its traceback could not be made: {type(failed).__name__})"
     text = "".join(lines).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= TRACEBACK_CHARS else f"{text[: TRACEBACK_CHARS // 2]}\n...\n{text[-TRACEBACK_CHARS // 2 :]}"
 
 
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from where our code calls theirs; none when it never left ours: a wrong argument, or a function written in C."""
+def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame outside of tmax; None when there is none: a wrong argument, or a function written in C."""
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _OWN:
         trace = trace.tb_next
     return trace
 
 
-def _packed(error: BaseException, blob_folder: str) -> Body | None:
-    """The exception itself, when it survives the journey there and back."""
+def _pickled(error: BaseException, blob_folder: str) -> Body | None:
+    """The pickled exception, if it can be unpickled again."""
     try:
         data = _dump(error)
         if isinstance(pickle.loads(data), BaseException):
             return blobs.body_of(blob_folder, data)
-    except Exception:  # the user's own pickling code; message and traceback are told anyway
+    except Exception:  # the user's own pickling code; message and traceback are reported anyway
         pass
     return None
 
@@ -131,7 +133,7 @@ def _packed(error: BaseException, blob_folder: str) -> Body | None:
 def _dump(error: BaseException) -> bytes:
     try:
         return pickle.dumps(error, 5)
-    except Exception:  # its class may be defined in the submitter's script; cloudpickle sends that along
+    except Exception:  # its class may be defined in the submitter's script; cloudpickle includes it
         from tmax_workers.kinds.resultpickler import dump
 
         return dump(error)

@@ -1,4 +1,4 @@
-"""The interpreter's own handler of faults (SIGSEGV and the like): it prints where each thread was, in this worker's pane."""
+"""``faulthandler`` in this worker's pane: on SIGSEGV and the like it prints where each thread was."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _files: list[int] = []
 
 
 def enable(fd: int) -> None:
-    """Have faults printed there."""
+    """Print faults to this descriptor."""
     _files[:] = [fd]
     faulthandler.enable(file=fd)
 
 
 def enable_again() -> None:
-    """A task has switched it off, or taken its signals."""
+    """Enable it again after a task disabled it or replaced its signal handlers."""
     faulthandler.disable()
     for fd in _files:
         faulthandler.enable(file=fd)

@@ -1,4 +1,4 @@
-"""The IO thread: everything a worker does beside computing.
+"""The IO thread: everything a worker does except computing.
 
 ::
 
@@ -6,8 +6,8 @@
             +-- signals: Ctrl-C, size, TERM                +-- inotify: a task printed; a control socket was made
             +-- pane: room to write; keys for a shell job  +-- pidfd, pseudo-terminal of a shell job
 
-It sleeps until one of them has something, or until the nearest of the deadlines its parts name.  An idle worker
-without a deadline uses no CPU at all.
+It sleeps until a descriptor is ready or the nearest deadline of its parts has come.  An idle worker without a deadline
+uses no CPU.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture, append_to_log
 from tmax_workers.controller_connection import ControllerConnection
 from tmax_workers.coordinator import Coordinator
-from tmax_workers.epoll_loop import ENDED, READ, WRITE, Loop
-from tmax_workers.kinds.shell import NotStarted, ShellPlace, ShellRun
+from tmax_workers.epoll_loop import HANG_UP, READ, WRITE, EpollLoop
+from tmax_workers.kinds.shell import NotStarted, ShellRun, ShellSettings
 from tmax_workers.memory import own_rss_bytes, own_usage
-from tmax_workers.pane import Pane, plain
-from tmax_workers.stale import Sources
+from tmax_workers.pane import Pane, printable_label
+from tmax_workers.stale import SourceFiles
 from tmax_workers.terminal import CancelConfirmation, Terminal
 from tmax_workers.worker_events import (
     Begin,
@@ -41,40 +41,40 @@ from tmax_workers.worker_events import (
     Event,
     ExitWorker,
     JobEnded,
-    Keep,
     KillTask,
     PaneCancel,
     PaneLost,
+    SpillResults,
     StaleFound,
     Terminated,
     TimeElapsed,
     Unreported,
 )
 
-LOOK_S = 0.02
-"""Output of a task is copied to the pane at most so often."""
-SHORT_LOOK_S = 0.02
-"""While tasks follow one another without a word to this thread, it looks so often which one runs."""
-ASK_AGAIN_S = 0.05
-"""A task that was asked to end is signalled so often until the interpreter has acted on it (``cancel.py`` says why)."""
+COPY_INTERVAL_S = 0.02
+"""Shortest interval between two copies of a task's output to the pane."""
+SHORT_TASK_WAKE_S = 0.02
+"""While tasks follow one another without waking this thread, it checks at this interval which one runs."""
+REPEAT_CANCEL_S = 0.05
+"""Interval between the signals of a pending cancellation (``cancel.py`` has the reason for repeating them)."""
 FIRST_BEAT_S = 0.1
-"""A task that ends sooner needs no heartbeat."""
+"""Delay of a task's first heartbeat: a task that ends sooner needs none."""
 
 
 class IoThread:
-    """Owns the loop, the connection, the pane and the shell job.  ``run`` is the thread's whole life."""
+    """Owns the loop, the connection, the pane and the shell job.  ``run`` is the thread's function."""
 
     def __init__(
         self,
         *,
         coordinator: Coordinator,
-        loop: Loop,
+        loop: EpollLoop,
         inotify: Inotify,
         capture: Capture,
         terminal: Terminal,
         pane: Pane,
         gate: InterruptGate,
-        sources: Sources,
+        sources: SourceFiles,
         signal_fd: int,
         on_who: Callable[[Who], dict[bytes, bytes]],
         on_command: Callable[[], Mapping[bytes, bytes]],
@@ -93,7 +93,7 @@ class IoThread:
         self._sources = sources
         self._signal_fd = signal_fd
         self._signals: deque[int] = deque()
-        """Read by the main thread, to be taken in here."""
+        """Signals that the main thread has read, to be handled here."""
         self._on_who = on_who
         self._on_command = on_command
         self._on_keep = on_keep
@@ -101,43 +101,42 @@ class IoThread:
         self._logs = logs
         self._blobs = blobs
         self._env: dict[bytes, bytes] = {}
-        self._offer = CancelConfirmation()
+        self._confirmation = CancelConfirmation()
         self._shell: ShellRun | None = None
         self._connection: ControllerConnection | None = None
         self._control_watch: FolderWatch | None = None
-        self._look_at: float | None = None
-        self._ask_again_at: float | None = None
+        self._copy_at: float | None = None
+        self._repeat_cancel_at: float | None = None
         self._beat_s = 2.0
         self._beat_at: float | None = None
-        self._told_busy = False
-        self._dropped_bytes = 0
-        self._left = False
+        self._reported_busy = False
+        self._has_left = False
 
     def start(self, rt: str, life: int, control: str, made: int = 0) -> None:
-        """Publish, announce, and begin to listen.  Called before the thread runs.  ``made``: connections of this life until now."""
+        """Publish and announce the first connection.  Called before the thread runs.  ``made``: number of earlier connections of this life."""
         loop = self._loop
         if self._inotify.fd >= 0:
             folder = os.path.dirname(os.path.abspath(control))
             self._control_watch = FolderWatch(self._inotify, folder, IN_CREATE | IN_MOVED_TO)
             self._control_watch.arm()
-            loop.add(self._inotify.fd, lambda _events: self._changed())
+            loop.add(self._inotify.fd, lambda _events: self._files_changed())
         loop.add(self._coordinator.wake_fd, lambda _events: None)
         loop.add(self._signal_fd, lambda _events: self._signalled())
         if self._pane.fd >= 0:
             loop.add(self._pane.fd, self._pane_ready, 0)
         self._connection = ControllerConnection(
-            loop, rt, life, control, on_ready=self._heard, is_woken=self._control_watch is not None, made=made
+            loop, rt, life, control, on_ready=self._receive, is_woken=self._control_watch is not None, made=made
         )
         self._connection.open()
 
     @property
     def connections(self) -> int:
-        """How many connections this life has made."""
+        """Number of connections that this life has made."""
         return self._connection.made if self._connection is not None else 0
 
     def run(self) -> None:
-        """Turn until the worker leaves."""
-        while not self._left:
+        """Run the loop until the worker leaves."""
+        while not self._has_left:
             self._loop.turn(self._wait_s(time.monotonic()))
             self._coordinator.awake()
             if self._signals:
@@ -145,7 +144,7 @@ class IoThread:
             self._after_turn(time.monotonic())
 
     def close_in_child(self) -> None:
-        """In a forked child: close what must end with this process, above all the FIFOs, or the connection outlives its owner."""
+        """In a forked child: close the FIFOs, or the connection outlives its owner, and the other descriptors of the loop."""
         if self._connection is not None:
             self._connection.close_in_child()
         self._loop.close()
@@ -155,7 +154,7 @@ class IoThread:
 
     def _wait_s(self, now: float) -> float | None:
         assert self._connection is not None
-        times = [self._pane.deadline(), self._connection.deadline(), self._look_at, self._beat_at, self._ask_again_at]
+        times = [self._pane.deadline(), self._connection.deadline(), self._copy_at, self._beat_at, self._repeat_cancel_at]
         if self._shell is not None:
             times.append(self._shell.deadline())
         with self._coordinator.lock:
@@ -164,10 +163,10 @@ class IoThread:
         return None if nearest is None else max(0.0, nearest - now)
 
     def _short_task_deadline(self, now: float) -> float | None:
-        """The main thread may go from task to task without waking us; look soon which one it is in, until one lasts."""
+        """The main thread may run several tasks without waking this one: check soon which one runs, until one lasts."""
         state = self._coordinator.state
         since = state.running_since
-        return now + SHORT_LOOK_S if since is not None and state.queue and now - since < SHORT_LOOK_S else None
+        return now + SHORT_TASK_WAKE_S if since is not None and state.queue and now - since < SHORT_TASK_WAKE_S else None
 
     def _after_turn(self, now: float) -> None:
         assert self._connection is not None
@@ -186,45 +185,45 @@ class IoThread:
         if coordinator.broken:
             self._reconnect()
         self._follow_orders()
-        self._ask_again(now)
+        self._repeat_cancel(now)
         self._show_notes(now)
-        if self._pane.lost and not self._left:
-            self._pane_is_gone()
+        if self._pane.lost and not self._has_left:
+            self._pane_was_lost()
         self._beat(now)
 
     # -- connection --------------------------------------------------------------------------------
 
-    def _heard(self) -> None:
+    def _receive(self) -> None:
         assert self._connection is not None
         try:
-            heard = self._connection.hear()
+            received = self._connection.receive()
         except ConnectionEnded:
             self._reconnect()
             return
-        if not heard:
+        if not received:
             return
-        if any(_may_be_python(message) for _, message in heard) and self._sources.changed():
+        if any(_may_be_python(message) for _, message in received) and self._sources.changed():
             self._coordinator.arrived(StaleFound())
         batch: list[Event] = []
-        for epoch, message in heard:
+        for epoch, message in received:
             if isinstance(message, Who):
                 self._coordinator.arrived(*batch)
                 batch.clear()
-                if not self._answer(message):
+                if not self._accept(message):
                     return
             elif self._coordinator.wire is None or epoch != self._coordinator.wire.epoch:
-                # Another controller's life, or one that did not say who it is: not a word more from there.
+                # A frame of another controller life, or of a controller that sent no Who: drop the connection.
                 self._reconnect()
                 return
             else:
-                batch.append(cast("ToWorker", message))  # the decoder lets nothing else through
+                batch.append(cast("ToWorker", message))  # the decoder rejects other messages
         self._coordinator.arrived(*batch)
 
-    def _answer(self, who: Who) -> bool:
-        """Take this controller as ours; False when it has gone in the meantime."""
+    def _accept(self, who: Who) -> bool:
+        """Connect to this controller; False when it has ended meanwhile."""
         assert self._connection is not None
         try:
-            wire = self._connection.answer(who.epoch)
+            wire = self._connection.accept(who.epoch)
         except ConnectionEnded:
             self._reconnect()
             return False
@@ -242,13 +241,13 @@ class IoThread:
             self._coordinator.wire, self._coordinator.broken = None, False
             self._connection.open()
         if self._control_watch is not None:
-            self._control_watch.arm()  # a folder that was removed while somebody had it open is watched in vain
+            self._control_watch.arm()  # a folder that was removed while a process held it open is watched in vain
         self._coordinator.arrived(ConnectionDown())
 
     # -- orders ------------------------------------------------------------------------------------
 
     def _follow_orders(self) -> None:
-        while self._coordinator.orders and not self._left:
+        while self._coordinator.orders and not self._has_left:
             order = self._coordinator.orders.popleft()
             if isinstance(order, Begin):
                 self._begin_shell(order.run)
@@ -256,14 +255,14 @@ class IoThread:
                 if self._shell is not None:
                     self._shell.cancel()
                 else:
-                    self._gate.ask((order.task, order.attempt))
-                    self._ask_again_at = time.monotonic() + ASK_AGAIN_S
+                    self._gate.request((order.task, order.attempt))
+                    self._repeat_cancel_at = time.monotonic() + REPEAT_CANCEL_S
             elif isinstance(order, KillTask):
                 if self._shell is not None:
                     self._shell.kill()
             elif isinstance(order, Unreported):
                 self._keep_output(order.outcome)
-            elif isinstance(order, Keep):
+            elif isinstance(order, SpillResults):
                 self._on_keep()
             elif isinstance(order, ExitWorker):
                 self._leave(order)
@@ -272,7 +271,7 @@ class IoThread:
         self._coordinator.notes.append(run)
         self._show_notes(time.monotonic())
         size = self._terminal.size()
-        place = ShellPlace(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
+        place = ShellSettings(logs=self._logs, own_env=self._on_command(), env=self._env, size=size, blobs=self._blobs, alone=True)
         self._shell = ShellRun(run, place, self._loop, self._pane.write, self._shell_started, self._shell_ended)
         try:
             self._shell.begin()
@@ -290,23 +289,23 @@ class IoThread:
     def _shell_ended(self, outcome: Done | Failed) -> None:
         self._shell = None
         if outcome.report.lost_bytes:
-            self._pane.say(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no room")
-        self._signalled()  # a TERM that is here already came first, and may be what ended the command too
+            self._pane.show_line(f"{outcome.report.lost_bytes} bytes that task {outcome.task} printed are not in its log: no space")
+        self._signalled()  # a pending TERM came first, and may have ended the command too
         self._coordinator.arrived(JobEnded(outcome))
 
     def _keep_output(self, outcome: Done | Failed) -> None:
-        """The report that held what the task printed is not sent; its log is what a person reads then."""
+        """Write the task's output to its log, because the report that holds it is not sent."""
         if outcome.report.tail:
             try:
                 append_to_log(self._logs, outcome.task, outcome.report.tail)
             except OSError as error:
-                self._pane.say(f"what task {outcome.task} printed is lost: {error}")
+                self._pane.show_line(f"what task {outcome.task} printed is lost: {error}")
 
     def _leave(self, order: ExitWorker) -> None:
         assert self._connection is not None
-        self._left = True
+        self._has_left = True
         self._show_notes(time.monotonic())
-        self._pane.say(f"worker leaves: {order.why}")
+        self._pane.show_line(f"worker leaves: {order.why}")
         self._terminal.settle()
         with self._coordinator.lock:
             self._coordinator.flush()
@@ -315,13 +314,13 @@ class IoThread:
         self._capture.close()
         self._on_exit(order)
 
-    def _ask_again(self, now: float) -> None:
-        if self._ask_again_at is None or now < self._ask_again_at:
+    def _repeat_cancel(self, now: float) -> None:
+        if self._repeat_cancel_at is None or now < self._repeat_cancel_at:
             return
         with self._coordinator.lock:
             run = self._coordinator.state.running
-        waits = run is not None and self._gate.again((run.task, run.attempt))
-        self._ask_again_at = now + ASK_AGAIN_S if waits else None
+        is_pending = run is not None and self._gate.repeat((run.task, run.attempt))
+        self._repeat_cancel_at = now + REPEAT_CANCEL_S if is_pending else None
 
     # -- pane and terminal -------------------------------------------------------------------------
 
@@ -348,8 +347,8 @@ class IoThread:
         due = self._pane.deadline()
         if due is not None and now >= due:
             self._pane.tick(now)
-        if self._look_at is not None and now >= self._look_at:
-            self._look_at = None
+        if self._copy_at is not None and now >= self._copy_at:
+            self._copy_at = None
             self._copy_output(now)
 
     def _pane_ready(self, events: int) -> None:
@@ -357,38 +356,37 @@ class IoThread:
             self._shell.press(self._terminal.read())
         if events & WRITE:
             self._pane.pump()
-        if events & ENDED:
+        if events & HANG_UP:
             self._pane.lost = True
 
-    def _pane_is_gone(self) -> None:
-        """Finish what runs, then leave: a new worker in a new pane is better than one nobody can see."""
+    def _pane_was_lost(self) -> None:
+        """Finish what runs, then leave: a worker without a pane is replaced by one that people can see."""
         if self._loop.knows(self._pane.fd):
             self._loop.remove(self._pane.fd)
             self._coordinator.arrived(PaneLost())
             self._follow_orders()
 
-    def _changed(self) -> None:
+    def _files_changed(self) -> None:
         events = self._inotify.read()
         watch = self._control_watch
         if watch is not None and watch.concerns(events):
-            watch.arm()  # its folder may have been removed, or made again
+            watch.arm()  # its folder may have been removed or made again
             assert self._connection is not None
-            self._connection.look()
-        if self._look_at is None:
+            self._connection.socket_folder_changed()
+        if self._copy_at is None:
             self._show_notes(time.monotonic())
             self._copy_output(time.monotonic())
 
     def _copy_output(self, now: float) -> None:
-        data, dropped = self._capture.look()
-        self._dropped_bytes += dropped
+        data = self._capture.read_new()
         if data:
             self._pane.write(data)
-            self._look_at = now + LOOK_S
+            self._copy_at = now + COPY_INTERVAL_S
 
     def take_signals(self) -> None:
-        """On the main thread, before the end of a task is taken in: a TERM that came first is taken in first.
+        """On the main thread, before the end of a task is handled: handle a TERM that came first.
 
-        The task's own handler may have ended it upon that very signal.
+        The task's own handler may have ended the task because of that signal.
         """
         numbers = self._read_signals()
         if signal.SIGTERM in numbers:
@@ -419,11 +417,11 @@ class IoThread:
             held = self._coordinator.state.in_turn
         self._pane.write(b"\r")  # over the ^C that the terminal echoed
         if held is None:
-            self._pane.say("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
-        elif self._offer.press(held.task, time.monotonic()):
+            self._pane.show_line("Ctrl-C: nothing runs here. Detach with your tmux prefix and d; leave workers to `tmax down`")
+        elif self._confirmation.press(held.task, time.monotonic()):
             self._coordinator.arrived(PaneCancel())
         else:
-            self._pane.say(f"Ctrl-C: press again within 3 s to cancel task {held.task}")
+            self._pane.show_line(f"Ctrl-C: press again within 3 s to cancel task {held.task}")
 
     # -- heartbeat ---------------------------------------------------------------------------------
 
@@ -433,21 +431,20 @@ class IoThread:
             connected = self._coordinator.wire is not None
         if run is None or not connected:
             self._beat_at = None
-            if self._told_busy and connected:
-                self._told_busy = False
-                self._say_beat(0, 0)
+            if self._reported_busy and connected:
+                self._reported_busy = False
+                self._send_beat(0, 0)
         elif self._beat_at is None:
             self._beat_at = now + min(FIRST_BEAT_S, self._beat_s)
         elif now >= self._beat_at:
             self._beat_at = now + self._beat_s
             if self._shell is not None:
                 self._shell.sample()
-            self._told_busy = True
-            self._say_beat(run.task, run.attempt)
+            self._reported_busy = True
+            self._send_beat(run.task, run.attempt)
 
-    def _say_beat(self, task: int, attempt: int) -> None:
-        dropped = self._dropped_bytes + self._pane.dropped_bytes
-        self._coordinator.say(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s, dropped))
+    def _send_beat(self, task: int, attempt: int) -> None:
+        self._coordinator.send(Beat(task, attempt, own_rss_bytes(), own_usage().cpu_s))
 
 
 def _may_be_python(message: Message) -> bool:
@@ -455,6 +452,8 @@ def _may_be_python(message: Message) -> bool:
 
 
 def header(who: Who, life: int, preloaded: tuple[str, ...], threads: int) -> str:
-    """Return the line a person sees first."""
+    """Return the first line of a worker's pane."""
     modules = ", ".join(preloaded) or "nothing"
-    return plain(f"tmax {who.worker} in swarm {who.swarm} (life {life}, pid {os.getpid()}): preloaded {modules}; threads {threads}")
+    return printable_label(
+        f"tmax {who.worker} in swarm {who.swarm} (life {life}, pid {os.getpid()}): preloaded {modules}; threads {threads}"
+    )

@@ -1,33 +1,33 @@
-"""What one task does to its process never reaches the next one: compared after each task, then put back, or the worker is replaced.
+"""Isolates tasks from one another: after each task the process state is compared and restored, or the worker is replaced.
 
 ::
 
-    load the function and its arguments   what importing modules does to the process stays, as the modules do: a new baseline
-    call                                  in a copy of the context: decimal, NumPy's errors, context variables are the task's own
-    the call has ended                    functions that were replaced are put back, before anything of ours goes through them
-    the task has ended                    timers off; one look at all the rest --differs--> put back --cannot be--> ``used_up``
+    load the function and its arguments   changes by imported modules stay, as the modules do: a new baseline
+    call                                  in a copy of the context: decimal, NumPy's error settings and context variables belong to the task
+    the call has ended                    replaced functions are restored, before the worker calls them
+    the task has ended                    timers off; compare the rest --differs--> restore --impossible--> ``used_up``
 
-A worker that is used up reports its task's result, gives back what waits and asks for its replacement.
+A used-up worker reports its task's result, gives back what waits and requests its replacement.
 
-What is looked at after each task that calls anything, in microseconds (a trivial system call costs 0.15 here):
+Checks after each task that calls anything, in microseconds (a trivial system call costs 0.15 here):
 
 ====================================================================================================  =====
-a call that can change nothing (``inert.py``): a no-op, arithmetic                                      0.4
+a call without side effects (``side_effects.py``): a no-op, arithmetic                                  0.4
 process (``probes.VALUES``): hooks, argv, path, finders, warnings, limits, tracing, gc, logging         6.0
     of these descriptor 0 1.2, user 0.7, handlers of faults 0.5, affinity 0.4, locale 0.4, niceness 0.2
 functions (``probes.FUNCTIONS``) of time, os, builtins, json, pickle, random, socket, subprocess        0.2
 timers: alarm, virtual, profiling; ``dump_traceback_later``, ``faulthandler.register(SIGUSR1)``         0.85
 child processes: one read of ``/proc``; threads: one counter                                            0.35
 context: one copy                                                                                       0.1
-resource limits: nothing until something has imported ``resource``, then a call for each              6.4
+resource limits: none until ``resource`` is imported, then a call for each                             6.4
 ====================================================================================================  =====
 
 Working directory, environment, umask, time zone, signal handlers and signal mask are in ``task_environment.py``, the standard
-streams in ``capture.py``.  A thread or process that a task leaves running is the end of the worker, and the process's too;
+streams in ``capture.py``.  A thread or process that a task leaves running uses the worker up, and the process is ended;
 with ``keep_background`` both stay.
 
-Not looked at: variables of modules, the state of random generators, functions that are not in the table, open files,
-``atexit``, and what ``ctypes`` or a C extension does behind Python's back (``putenv``, ``prctl``, POSIX timers).
+Not checked: variables of modules, the state of random generators, functions that are not in the table, open files,
+``atexit``, and what ``ctypes`` or a C extension changes without Python (``putenv``, ``prctl``, POSIX timers).
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from time import monotonic
 from typing import Any
 
 from tmax_workers import descendants
-from tmax_workers.inert import PLAIN, calls_nothing
-from tmax_workers.limits import KnownLimits
+from tmax_workers.limit_baseline import LimitBaseline
 from tmax_workers.probes import FUNCTIONS, VALUES, Baseline
+from tmax_workers.side_effects import PLAIN, has_no_side_effects
 
 _THREAD_GRACE_S = 0.05
-"""A thread that is about to end has so long."""
+"""Time to wait for threads that are about to end."""
 _KEPT_THREADS = frozenset({("tqdm._monitor", "TMonitor")})
-"""Threads of libraries that live as long as the process, and neither compute nor print for a task that has ended."""
+"""Library threads that live as long as the process, and neither compute nor print for a task that has ended."""
 _CLOSE_S = 2.0
 _CHILDREN_BYTES = 4096
 _VIRTUAL, _PROFILING = (1, 2)
@@ -66,20 +66,20 @@ _USR1 = int(signal.SIGUSR1)
 
 
 class Isolation:
-    """Of this process; used on the main thread alone.  ``used_up`` says why this process must run no other task; empty: it may."""
+    """Checks and restores this process; main thread only.  ``used_up``: why this process must not run another task; empty: it may."""
 
     def __init__(self, on_loaded: Callable[[], None] = lambda: None) -> None:
-        """``on_loaded``: called when loading a function has imported modules: what they did to the process is to stay."""
+        """``on_loaded``: called when loading a function has imported modules, whose changes to the process stay."""
         self._on_loaded = on_loaded
         self.used_up = ""
         self._inside = False
         self._code: object = None
-        self._calls_nothing = False
-        """Of the function whose code this is."""
-        self._is_inert = False
-        """Whether the running task can have changed nothing."""
+        self._has_no_side_effects = False
+        """Of the function with the code ``_code``."""
+        self._had_no_side_effects = False
+        """Whether the running task has no side effects."""
         self._decimal: Any = None
-        self._limits = KnownLimits()
+        self._limits = LimitBaseline()
         self._functions = Baseline(FUNCTIONS)
         self._values = Baseline(VALUES)
         self._children_fd = _open_children()
@@ -87,12 +87,12 @@ class Isolation:
         self.rebase()
 
     def rebase(self) -> None:
-        """What this process is now is what it is to be after each task: called between tasks, after changes that are to stay."""
+        """Take the present state as the one to restore after each task; called between tasks, after changes that stay."""
         self._limits.retake()
         self._rebase_loaded()
 
     def close(self) -> None:
-        """Let go of the descriptors, for an owner whose process lives on."""
+        """Close the descriptors, for an owner that outlives this object."""
         if self._children_fd >= 0:
             os.close(self._children_fd)
 
@@ -106,9 +106,9 @@ class Isolation:
             self._on_loaded()
         code = getattr(function, "__code__", None)
         if code is not self._code:
-            self._code, self._calls_nothing = code, calls_nothing(function)
-        elif self._calls_nothing and not kwargs and PLAIN.issuperset(map(type, args)):
-            self._is_inert = True
+            self._code, self._has_no_side_effects = code, has_no_side_effects(function)
+        elif self._has_no_side_effects and not kwargs and PLAIN.issuperset(map(type, args)):
+            self._had_no_side_effects = True
             return function(*args)
         context = copy_context()
         if self._decimal is not None:
@@ -124,17 +124,17 @@ class Isolation:
     # -- after the task ----------------------------------------------------------------------------
 
     def disarm(self) -> None:
-        """Timers off, before their handlers are put back; and the functions, if TaskCancelled came in while ``call`` did that."""
-        if self._is_inert:
+        """Stop timers before their handlers are restored; restore the functions if TaskCancelled interrupted ``call`` there."""
+        if self._had_no_side_effects:
             return
-        for _ in ("at once", "again, as the task's handler of a timer that had run out has raised"):
+        for _ in ("first", "again, because the task's handler of an expired timer raised"):
             try:
                 _alarm(0)
                 if _getitimer(_VIRTUAL) != _OFF or _getitimer(_PROFILING) != _OFF:
                     _setitimer(_VIRTUAL, 0)
                     _setitimer(_PROFILING, 0)
                 _cancel_dump()
-                _unregister_dump(_USR1)  # it would take the signal that cancels
+                _unregister_dump(_USR1)  # it would consume the signal that cancels
                 if self._inside:
                     self._functions.put_back()
                     self._inside = False
@@ -143,12 +143,12 @@ class Isolation:
                 continue
 
     def leave(self, *, keep_background: bool) -> None:
-        """Put everything back; what cannot be is in ``used_up`` afterwards.  Processes left behind have ended, up to a few seconds later."""
-        if self._is_inert:
-            self._is_inert = False
+        """Restore everything; ``used_up`` names what cannot be restored.  Ends processes left running, which takes up to a few seconds."""
+        if self._had_no_side_effects:
+            self._had_no_side_effects = False
             return
         try:
-            if self._limits.differ():  # the first: with little memory left nothing else could be done
+            if self._limits.differ():  # first: nothing else works with little memory
                 self._use_up_by(self._limits.put_back())
             if len(_modules) != self._count or self._values.differs():
                 self._put_values_back()
@@ -156,8 +156,8 @@ class Isolation:
                 self._look_at_threads(keep=keep_background)
             if self._read_children() != self._children:
                 self._look_at_children(keep=keep_background)
-        except Exception as error:  # the task may have left anything in our way
-            self.use_up(f"cannot be looked at: {type(error).__name__}: {error}"[:200])
+        except Exception as error:  # the task may have broken anything that the checks use
+            self.use_up(f"cannot be checked: {type(error).__name__}: {error}"[:200])
 
     def _put_values_back(self) -> None:
         imported = len(_modules) != self._count
@@ -169,10 +169,10 @@ class Isolation:
 
     def _use_up_by(self, names: list[str]) -> None:
         if names:
-            self.use_up(f"cannot be put back: {', '.join(names)}")
+            self.use_up(f"cannot be restored: {', '.join(names)}")
 
     def use_up(self, why: str) -> None:
-        """This process must not run another task."""
+        """Record why this process must not run another task; the first reason stays."""
         self.used_up = self.used_up or why
 
     def _look_at_threads(self, *, keep: bool) -> None:
@@ -185,12 +185,12 @@ class Isolation:
         strangers = [thread for thread in left if not _is_kept(thread)]
         unknown = count_threads() - self._threads - len(left)
         if not keep and (strangers or unknown > 0):
-            named = ", ".join(thread.name for thread in strangers[:3]) or "one of its own making"
+            named = ", ".join(thread.name for thread in strangers[:3]) or "not started by the module threading"
             self.use_up(f"threads left running: {named}"[:200])
         self._note_threads()
 
     def _look_at_children(self, *, keep: bool) -> None:
-        # Nothing else runs here now, so whatever has ended may be reaped.
+        # No task or command runs now, so every ended child may be reaped.
         running, spare = descendants.left_running(), self._spare | descendants.helpers()
         left = [pid for pid in running if pid not in spare]
         if left and not keep:
@@ -209,7 +209,7 @@ class Isolation:
         self._note_children()
         self._decimal = None
         if any(variable.name == "decimal_context" for variable in copy_context()):
-            self._decimal = _modules["decimal"].getcontext().copy()  # the one there could be changed in place by each task
+            self._decimal = _modules["decimal"].getcontext().copy()  # a copy, because a task could change the original in place
 
     def _note_modules(self) -> None:
         self._count = len(_modules)
@@ -220,7 +220,7 @@ class Isolation:
         self._known_threads = frozenset(all_threads())
 
     def _note_children(self) -> None:
-        # Nothing is reaped here: a command of the IO thread's may run.
+        # Reap nothing: a command of the IO thread may run.
         self._children = self._read_children()
         self._spare = frozenset(map(int, self._children.split()))
 
@@ -231,7 +231,7 @@ class Isolation:
 
 
 def _open_children() -> int:
-    """The children of the main thread: those of another one are seen once it has ended, and until then the thread is."""
+    """Open the list of the main thread's children.  A child of another thread appears once that thread has ended; until then the thread count differs."""
     try:
         return os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -239,7 +239,7 @@ def _open_children() -> int:
 
 
 def _close_pools() -> None:
-    """Have multiprocessing end its pools as it does at exit: a pool whose processes are only killed starts new ones."""
+    """Run multiprocessing's finalizers, as at exit: a pool whose processes are only killed starts new ones."""
     finalizers = getattr(_modules.get("multiprocessing.util"), "_run_finalizers", None)
     if finalizers is not None:
         try:

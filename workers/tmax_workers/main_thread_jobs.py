@@ -1,8 +1,8 @@
-"""Running one task on the main thread: measured, captured, cancellable, and always ending in Done or Failed.
+"""Runs one task on the main thread: measured, captured, cancellable, and always ending in Done or Failed.
 
 ::
 
-    capture.begin -> surroundings.enter -> gate.open -> kinds.table.call -> gate.close -> surroundings, isolation.leave -> capture.end
+    capture.begin -> environment.enter -> gate.open -> registry.call -> gate.close -> environment, isolation.leave -> capture.end
                                                 |  raises anything --> Failure
 """
 
@@ -23,12 +23,12 @@ from tmax_workers.kinds import registry
 from tmax_workers.kinds.python import Output
 from tmax_workers.memory import Usage, ended_children_cpu_s, own_usage
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
-from tmax_workers.stale import Sources
+from tmax_workers.stale import SourceFiles
 from tmax_workers.task_environment import TaskEnvironment
 from tmax_workers.worker_errors import Refused
 
 _TOO_SHORT_S = 0.0001
-"""A task that took less has neither filled a megabyte nor waited for a child: the figures of the one before it hold."""
+"""A shorter task has neither filled a megabyte nor waited for a child, so the figures of the task before it hold."""
 
 
 class MainJobs:
@@ -39,17 +39,17 @@ class MainJobs:
         blob_folder: str,
         capture: Capture,
         gate: InterruptGate,
-        surroundings: TaskEnvironment,
+        environment: TaskEnvironment,
         context: ProcessContext,
-        sources: Sources,
+        sources: SourceFiles,
         isolation: Isolation,
         start_bare: Callable[[NeedsBareProcess], None] = lambda _needs: None,
     ) -> None:
-        """``start_bare``: replaces this process by one that has nothing preloaded; returns only when that cannot help."""
+        """``start_bare``: replaces this process by one without preloaded modules; returns only when that cannot help."""
         self._blobs = blob_folder
         self._capture = capture
         self._gate = gate
-        self._surroundings = surroundings
+        self._environment = environment
         self._context = context
         self._sources = sources
         self._isolation = isolation
@@ -59,9 +59,9 @@ class MainJobs:
         self._peak_rss_bytes = 0
 
     def run(self, run: Run, *, follows: bool = False) -> tuple[Done | Failed, Printed]:
-        """Run it and return how it ended, and what it printed.  Raises nothing, whatever the task does.
+        """Run a task and return its outcome and its output.  Raises nothing, whatever the task does.
 
-        ``follows``: nothing has run in this worker since the last call, so that no other child has ended.
+        ``follows``: nothing has run in this worker since the last call, so no other child has ended.
         """
         self._capture.begin(run.task, run.attempt)
         if not follows:
@@ -70,7 +70,7 @@ class MainJobs:
         output, failure = self._guarded(run)
         duration_s = monotonic() - began
         self._isolation.disarm()
-        self._surroundings.leave()
+        self._environment.leave()
         self._isolation.leave(keep_background=run.job.keep_background)
         used = self._usage_after(duration_s)
         printed = self._capture.end()
@@ -105,13 +105,13 @@ class MainJobs:
             try:
                 output = self._call(run)
             finally:
-                self._gate.close()  # if TaskCancelled comes in just before this, it has closed the gate itself
-        except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are its failures, not our end
+                self._gate.close()  # a TaskCancelled just before this has closed the gate already
+        except BaseException as error:  # a task's SystemExit or KeyboardInterrupt is its failure and does not end the worker
             self._end_forked_child(error)
             failure = failure_of_job(run.job, error, self._blobs)
             if failure is None and self._gate.reached:
                 failure = Failure("cancelled", "cancelled")
-            # The frames hold the task's arguments: without this they would live until the next failure.
+            # The frames hold the task's arguments, which would otherwise live until the next failure.
             error.__traceback__ = None
             return Output(), failure
         self._end_forked_child(None)
@@ -125,7 +125,7 @@ class MainJobs:
         marks = {b"TMAX_TASK_ID": b"%d" % run.task, b"TMAX_ATTEMPT": b"%d" % run.attempt}
         changed = True
         try:
-            changed = self._surroundings.enter(job, marks)
+            changed = self._environment.enter(job, marks)
         finally:
             if changed:
                 self._isolation.rebase()
@@ -136,7 +136,7 @@ class MainJobs:
 
     def _call_function(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         value = self._isolation.call(function, args, kwargs)
-        self._surroundings.lift_file_limit()
+        self._environment.lift_file_limit()
         return value
 
     def _enter_context(self, job: PythonJob) -> bool:
@@ -145,11 +145,11 @@ class MainJobs:
         except NeedsBareProcess as needs:
             self._start_bare(needs)
             raise Refused(
-                f"the program has its own {needs}, and a worker cannot let go of the one it has loaded",
+                f"the program has its own {needs}, and a worker cannot unload the one that it has imported",
                 "start the swarm with the program's Python: tmax init --python",
             ) from None
 
     def _end_forked_child(self, error: BaseException | None) -> None:
-        """A task that forked and let the child return: the child must not go on as a second worker."""
+        """Exit in a child that a task forked and that returned here: it must not continue as a second worker."""
         if getpid() != self._pid:
             _exit(end_child(error))

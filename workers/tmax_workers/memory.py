@@ -1,4 +1,4 @@
-"""What this process uses, read from the kernel.  No psutil: it would cost a worker 4 MB and 20 ms for two numbers.
+"""Memory and processor time of this process, read from the kernel.  Without psutil, which costs a worker 4 MB and 20 ms.
 
 /proc/self/statm --> resident set now        getrusage --> CPU so far, peak resident set, children included
 """
@@ -13,9 +13,9 @@ from tmax_pipes.resource_limits import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SLACK_BYTES = 4 * 1024 * 1024
-"""The two figures are counted a little apart; less than this between them means nothing."""
+"""The kernel counts the two figures a little apart; a smaller difference means nothing."""
 _inherited: dict[int, int] = {}
-"""By process, so that a forked one does not believe its parent's: the peak it was born with, 0 when its own is larger."""
+"""By pid, so that a forked process does not use its parent's: the inherited peak, 0 when its own is larger."""
 
 
 class Usage(NamedTuple):
@@ -24,23 +24,23 @@ class Usage(NamedTuple):
     cpu_s: float
     peak_rss_bytes: int
     children_cpu_s: float
-    """What of ``cpu_s`` is the ended children's."""
+    """The part of ``cpu_s`` that ended children used."""
 
 
 def own_size_bytes() -> int:
-    """Return what this process has mapped, in bytes; 0 when the kernel does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[0]) * _PAGE_BYTES
-    except (OSError, IndexError, ValueError):
-        return 0
+    """Return what this process has mapped, in bytes; 0 when the kernel does not report it."""
+    return _statm_bytes(0)
 
 
 def own_rss_bytes() -> int:
-    """Return the resident set of this process in bytes; 0 when the kernel does not tell."""
+    """Return the resident set of this process in bytes; 0 when the kernel does not report it."""
+    return _statm_bytes(1)
+
+
+def _statm_bytes(field: int) -> int:
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
+            return int(file.read().split()[field]) * _PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -57,12 +57,12 @@ def ended_children_cpu_s() -> float:
     return children.ru_utime + children.ru_stime
 
 
-def _own_peak_bytes(told_bytes: int) -> int:
+def _own_peak_bytes(reported_bytes: int) -> int:
     pid = getpid()
     born_with = _inherited.get(pid)
     if born_with is None:
-        born_with = _inherited[pid] = told_bytes if told_bytes > peak_of(pid) + _SLACK_BYTES else 0
-    return told_bytes if told_bytes > born_with else peak_of(pid)
+        born_with = _inherited[pid] = reported_bytes if reported_bytes > peak_of(pid) + _SLACK_BYTES else 0
+    return reported_bytes if reported_bytes > born_with else peak_of(pid)
 
 
 def peak_of(pid: int) -> int:

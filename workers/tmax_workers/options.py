@@ -1,4 +1,4 @@
-"""What a worker is told on its command line.  Parsed by hand: argparse costs more than the rest of a worker's start."""
+"""The command line of a worker.  Parsed by hand: argparse costs more than the rest of a worker's start."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ USAGE = "python -P -m tmax_workers --life N --rt FOLDER --state FOLDER --control
 
 
 class BadOptions(WorkerError):
-    """The command line is not one a worker understands; it is written by the controller, never by a person."""
+    """The command line is wrong.  The controller writes it, never a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """One worker process."""
+    """The options of one worker process."""
 
     life: int
-    """Number of this process in its swarm; never used twice."""
+    """Number of this process in its swarm; never reused."""
     rt: str
-    """Folder in which places and FIFOs are published; exists and is private."""
+    """Private, existing folder in which FIFOs and their records are published."""
     state: str
     """The swarm's state folder; ``logs`` and ``blobs`` in it are made when missing."""
     control: str
@@ -29,11 +29,11 @@ class Options:
     preload: tuple[str, ...] = ()
     """Modules imported before work arrives."""
     threads: int = 1
-    """BLAS and torch threads until ``Who`` says otherwise."""
+    """BLAS and torch threads until ``Who`` sets them."""
     orphan_ttl_s: float = 900.0
-    """How long to live without any controller."""
+    """How long to live without a controller."""
     connections: int = 0
-    """Connections that this process had made when it was started anew in its place (``bare.py``)."""
+    """Connections that this process had made before it restarted itself (``bare_restart.py``)."""
 
     @property
     def logs(self) -> str:
@@ -47,7 +47,7 @@ class Options:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Return the options in ``argv`` (without the program's name); raise BadOptions saying what is wrong."""
+    """Return the options in ``argv`` (without the program's name); raises BadOptions, which names what is wrong."""
     given: dict[str, str] = {}
     rest = list(argv)
     while rest:

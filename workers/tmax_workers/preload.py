@@ -1,6 +1,6 @@
 """Imports before work arrives, so that no task pays for them.
 
-threads into the environment -> import each module -> threads enforced on what was imported
+thread counts into the environment -> import each module -> enforce thread counts on imported libraries
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tmax_workers import threads
-from tmax_workers.masks import ENDING, threads_take_none
+from tmax_workers.signal_masks import ENDING, threads_without_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preloaded:
-    """What could be imported, what could not (``name: reason``), and the threads each library now has."""
+    """Modules that were imported, those that failed (``name: reason``), and the threads of each library."""
 
     modules: tuple[str, ...]
     missing: tuple[str, ...]
@@ -28,11 +28,11 @@ def preload(modules: Sequence[str], thread_count: int) -> Preloaded:
     os.environ.update(threads.env_for(thread_count))
     found: list[str] = []
     missing: list[str] = []
-    with threads_take_none(but=ENDING):  # which must be able to end an import that takes long
+    with threads_without_signals(but=ENDING):  # these must be able to end a long import
         for name in modules:
             try:
                 importlib.import_module(name)
-            except Exception as error:  # a module runs any code at import; the worker says so and lives on
+            except Exception as error:  # a module may raise anything at import; the worker reports it and continues
                 missing.append(f"{name}: {type(error).__name__}: {error}"[:500])
             else:
                 found.append(name)

@@ -1,11 +1,11 @@
-"""What a process lets a task change, as a table: how each is read, and how it is put back.
+"""Table of the process state that a task can change: how each item is read and restored.
 
 ::
 
     rows of the modules that are loaded --one compiled expression--> a tuple      compared as a whole after each task
-    differs --> row by row: put back --> cannot be: its name is returned
+    differs --> row by row: restore --> impossible: its name is returned
 
-One expression for all of them, because a call for each would cost more than all the reading.
+One expression for all of them, because a call for each would cost more than the reading.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 
 from tmax_pipes.brief_calls import locale_now, set_locale
-from tmax_workers import faults, masks
+from tmax_workers import faults, signal_masks
 
 PutBack: TypeAlias = Callable[[Any, Any], object]
-"""Takes the module and the value that was there before."""
+"""Called with the module and the value to restore."""
 Merge: TypeAlias = Callable[[list[Any], list[Any]], list[Any]]
-"""Takes what was there before and what is there now; returns what is to be there, when the task has imported modules."""
+"""Called with the value before and the value now; returns the value to set when the task has imported modules."""
 
 
 _MODULE = re.compile(r"\bm\b")
 _MISSING = object()
-_SIGNALS = sorted({*masks.SYNCHRONOUS, *masks.SELDOM})
-"""Those that ``task_environment.py`` does not put back."""
+_SIGNALS = sorted({*signal_masks.SYNCHRONOUS, *signal_masks.RARE})
+"""Those that ``task_environment.py`` does not restore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing to look at, once ``module`` is loaded.  ``read`` and ``default`` are expressions in which ``m`` is the module."""
+    """One item to check, once ``module`` is loaded.  ``read`` and ``default`` are expressions in which ``m`` is the module."""
 
     module: str
     read: str
@@ -143,12 +143,12 @@ def _put_filters_back(m: Any, filters: list[Any]) -> None:
 
 
 def _keep_filters(before: list[Any], now: list[Any]) -> list[Any]:
-    """A library's own, set at its import, names a message or a module; what a task's code sets seldom does."""
+    """Keep filters that name a message or a module: a library sets such filters at import, a task rarely does."""
     return [one for one in now if one in before or one[1] is not None or one[3] is not None]
 
 
 def _keep_finders(before: list[Any], now: list[Any]) -> list[Any]:
-    """Those of a module that was imported, which is not imported a second time."""
+    """Keep finders that an imported module installed, because it is not imported a second time."""
     return [one for one in now if one in before or getattr(one, "__module__", "__main__") not in {"__main__", None}]
 
 
@@ -161,7 +161,7 @@ def _end_tools(m: Any, before: dict[str, int]) -> None:
             monitoring.set_events(tool, 0)
             for event in vars(monitoring.events).values():
                 if event.bit_count() == 1:
-                    monitoring.register_callback(tool, event, None)  # the next tool of this number would be given it
+                    monitoring.register_callback(tool, event, None)  # the next tool of this number would inherit it
             monitoring.free_tool_id(tool)
 
 
@@ -183,7 +183,7 @@ FUNCTIONS = (
     *rows_of("subprocess", "Popen run"),
     *rows_of("threading", "Thread"),
 )
-"""What tests and tools replace most.  A function of any other module stays replaced, as a variable of that module would."""
+"""Functions that tests and tools replace most often.  A replaced function of another module stays, as a variable of that module would."""
 
 VALUES = (
     *rows_of("sys", "stdin argv path excepthook displayhook unraisablehook modules"),
@@ -262,11 +262,11 @@ _HELPERS = {
     "trace_limit": _trace_limit,
     "user": _user,
 }
-"""What the rows' expressions name."""
+"""Names in the rows' expressions."""
 
 
 class Baseline:
-    """What the rows of a table gave before the task, for those whose module is loaded."""
+    """The values of a table's rows before the task, for rows whose module is loaded."""
 
     def __init__(self, rows: Iterable[Probe]) -> None:
         self._table = tuple(rows)
@@ -281,13 +281,13 @@ class Baseline:
         self.retake()
 
     def retake(self) -> None:
-        """What is now is what is to be after each task."""
+        """Take the present values as the ones to restore."""
         self._compile()
         self._originals = self._read()
         self._set_before(tuple(map(_copy, self._originals)))
 
     def extend(self) -> None:
-        """Modules were imported by the task itself: take up their rows, with what an import gives them; ``put_back`` then has the rest."""
+        """The task itself imported modules: add their rows with the values of a fresh import, so that ``put_back`` restores them."""
         known = dict(zip(self._rows, zip(self._originals, self._before, strict=True), strict=True))
         self._compile()
         pairs = [known.get(row) or _pair_of(row, read) for row, read in zip(self._rows, self._one_by_one, strict=True)]
@@ -295,14 +295,14 @@ class Baseline:
         self._set_before(tuple(pair[1] for pair in pairs))
 
     def differs(self) -> bool:
-        """Whether anything is not as it was."""
+        """Whether any value has changed."""
         try:
             return self._changed()
-        except BaseException:  # a name was deleted, or the comparison of an object of the task's raised: look row by row
+        except BaseException:  # a name was deleted, or a task's object raised in the comparison: check row by row
             return True
 
     def put_back(self, *, imported: bool = False) -> list[str]:
-        """Put back what differs; return the names of what cannot be.  ``imported``: the task has imported modules."""
+        """Restore values that differ; return the names of those that cannot be restored.  ``imported``: the task has imported modules."""
         lost = []
         for row, read, original, before in zip(self._rows, self._one_by_one, self._originals, self._before, strict=True):
             if _is_as_before(read, before):
@@ -315,9 +315,9 @@ class Baseline:
                 row.put_back(sys.modules[row.module], wanted)
                 if not _is_as_before(read, _copy(wanted)):
                     lost.append(f"{row.module}: {row.read}")
-            except BaseException:  # the task may have put anything there, also where we put back
+            except BaseException:  # the task may have replaced anything, also what restoring uses
                 lost.append(f"{row.module}: {row.read}")
-        self.retake()  # a stream or a list may have had to be made anew
+        self.retake()  # a stream or a list may be a new object now
         return lost
 
     def _compile(self) -> None:
@@ -357,7 +357,7 @@ def _reader(row: Probe, module: ModuleType) -> Callable[[], Any]:
 def _works(read: Callable[[], Any]) -> bool:
     try:
         read()
-    except Exception:  # another version of the library: the row is not looked at
+    except Exception:  # another version of the library: skip the row
         return False
     return True
 
@@ -377,5 +377,5 @@ def _copy(value: Any) -> Any:
 def _is_as_before(read: Callable[[], Any], before: Any) -> bool:
     try:
         return bool(read() == before)
-    except BaseException:  # deleted, or an object of the task's that cannot be compared
+    except BaseException:  # deleted, or a task's object that cannot be compared
         return False

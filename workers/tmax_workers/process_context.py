@@ -1,14 +1,14 @@
-"""Whose code this process runs: the search path, the main module and the initializer of one program, taken once.
+"""The context of this process: search path, main module and initializer of one program, applied once.
 
 ::
 
-    first Python task --> its Context --> sys.path in the submitter's order --> modules that it hides are let go of
-                                      --> main module --> initializer --> from now on no task of another context
+    first Python task --> its Context --> sys.path in the submitter's order --> forget the modules that it hides
+                                      --> main module --> initializer --> no task of another context afterwards
 
-The state machine gives back tasks of other contexts (``WorkerState``), so a process takes one context at most.
+The state machine gives back tasks of other contexts (``AcceptedTasks``), so a process applies one context at most.
 
-The submitter's order of search goes before everything that is installed or lies in this worker's own environment; what the
-worker itself needs is imported by then, and its own folders stay behind, for what else it imports.
+The submitter's search path precedes the worker's own.  What the worker itself needs is imported by then; its own folders stay at
+the end of the path for later imports.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEEDED = frozenset(
     {"__main__", "_collections_abc", "abc", "codecs", "encodings", "genericpath", "importlib", "io", "msgspec", "os", "posixpath", "runpy", "site",
      "stat", "sys", "tmax_pipes", "tmax_workers", "zipimport"}
 )  # fmt: skip
-"""Never let go of: what an interpreter has imported before it looks at any program's folder, and what a worker is made of."""
+"""Never forgotten: modules that an interpreter imports before it searches a program's folder, and the worker's own."""
 
 
 class InitializerRaised(Exception):
@@ -49,7 +49,7 @@ class NeedsBareProcess(Exception):
 
 
 class ProcessContext:
-    """The context of this process; used on the main thread alone."""
+    """The context of this process; main thread only."""
 
     def __init__(self, blob_folder: str) -> None:
         self._blobs = blob_folder
@@ -57,12 +57,12 @@ class ProcessContext:
         self._taken: Body | tuple[str, ...] | None = None
         self.context = Context()
         self.tasks = 0
-        """Python tasks of this context that ran here."""
+        """Number of Python tasks of this context that ran here."""
         self.failed = False
-        """It was not taken whole, as its initializer raised or was cancelled: nothing more of it may run here."""
+        """Applying it failed, because its initializer raised or was cancelled: nothing more may run here."""
 
     def enter(self, job: PythonJob) -> bool:
-        """Take the job's context, if it has one and it is not taken; return whether it was taken just now.
+        """Apply the job's context, unless it is applied already; return whether this call applied it.
 
         Raises InitializerRaised, NeedsBareProcess, BlobError; msgspec.MsgspecError for a context of another version.
         """
@@ -78,25 +78,25 @@ class ProcessContext:
         except NeedsBareProcess:
             raise  # nothing was begun
         except BaseException:
-            self.failed = True  # also by a cancel: what is half done is not begun a second time here
+            self.failed = True  # also after a cancellation: a partly applied context is not applied again
             raise
         self._taken = wanted
         return True
 
     @property
     def is_spent(self) -> bool:
-        """Whether no more tasks may run here: as many as the context allows have, or its initializer raised."""
+        """Whether no more tasks may run here: the context's limit of tasks is reached, or its initializer raised."""
         return self.failed or 0 < self.context.max_tasks <= self.tasks
 
     def _take(self, context: Context) -> None:
         path = search_path(context.path, self._own_path)
         hidden = hidden_modules(path, self._own_path)
-        twice = [name for name in hidden if _has_extensions(name)]
-        if twice:
-            raise NeedsBareProcess(twice)
+        loaded_twice = [name for name in hidden if _has_extensions(name)]
+        if loaded_twice:
+            raise NeedsBareProcess(loaded_twice)
         sys.path[:] = path
         for name in hidden:
-            _let_go(name)
+            _forget_module(name)
         importlib.invalidate_caches()
         self.context = context
         _import_main(context)
@@ -109,14 +109,14 @@ class ProcessContext:
             function(*args, **kwargs)
         except TaskCancelled:
             raise
-        except BaseException as error:  # SystemExit too: it is no end of the task
+        except BaseException as error:  # SystemExit too: it does not end the task
             raise InitializerRaised(f"the initializer raised {type(error).__name__}: {error}") from error
 
 
 def _import_main(context: Context) -> None:
-    """Run the main module's top level, as ``multiprocessing`` does: what it sets up for its process holds here as well.
+    """Run the main module's top level, as ``multiprocessing`` does: so that its process-wide set-up applies here as well.
 
-    Functions of ``__main__`` bring with them what they need, so a module that cannot be imported again costs only that.
+    Functions of ``__main__`` carry what they need, so a module that cannot be imported again is ignored.
     """
     if not context.main_file:
         return
@@ -131,14 +131,14 @@ def _import_main(context: Context) -> None:
 
 
 def context_of(job: PythonJob, blob_folder: str) -> Context:
-    """Return the context of a job; raises BlobError, and msgspec.MsgspecError for one that is not understood."""
+    """Return the context of a job; raises BlobError, and msgspec.MsgspecError for one that cannot be decoded."""
     if job.context:
         return decode_context(blobs.load(blob_folder, job.context))
     return Context(python=job.python, path=job.path)
 
 
 def search_path(wanted: Sequence[str], own: Sequence[str]) -> list[str]:
-    """Return ``sys.path`` for a submitter's order of search: its entries, our standard library in the place it names, then our own."""
+    """Return ``sys.path`` for a submitter's search path: its entries, our standard library at the position of STDLIB, then our own entries."""
     library = {os.path.normpath(path) for path in standard_library()}
     ours = [entry for entry in own if os.path.normpath(entry) in library]
     found: list[str] = []
@@ -156,9 +156,9 @@ def standard_library() -> list[str]:
 
 
 def hidden_modules(path: Sequence[str], own: Sequence[str]) -> list[str]:
-    """Return the imported modules (top level) that ``path`` finds elsewhere than where they came from.
+    """Return the imported top-level modules that ``path`` would find elsewhere.
 
-    Only names that lie in a folder which was not searched before are looked at: usually there is none.
+    Only names in folders that were not searched before are checked: usually there are none.
     """
     before = set(own)
     names: set[str] = set()
@@ -172,7 +172,7 @@ def _names_in(folder: str) -> set[str]:
     try:
         return {entry.partition(".")[0] for entry in os.listdir(folder)}
     except OSError:
-        return set()  # no folder, or an archive: what it holds is found when it is first imported
+        return set()  # no folder, or an archive: its modules are found at their import
 
 
 def _is_hidden(name: str, module: ModuleType, path: Sequence[str]) -> bool:
@@ -183,7 +183,7 @@ def _is_hidden(name: str, module: ModuleType, path: Sequence[str]) -> bool:
     except (ImportError, ValueError):
         return False
     if spec is None or (spec.origin is None and getattr(module, "__file__", None)):
-        return False  # a folder without __init__ never goes before a real module
+        return False  # a namespace package never precedes a regular module
     origin = getattr(getattr(module, "__spec__", None), "origin", None) or getattr(module, "__file__", None)
     return spec.origin != origin and not _is_same_file(spec.origin, origin)
 
@@ -195,17 +195,17 @@ def _is_same_file(one: str | None, other: str | None) -> bool:
         return False
 
 
-def _below(name: str) -> list[str]:
+def _with_submodules(name: str) -> list[str]:
     return [one for one in sys.modules if one == name or one.startswith(f"{name}.")]
 
 
 def _has_extensions(name: str) -> bool:
-    """Whether a package was loaded with extension modules of its own; one lone extension module may be loaded beside another."""
-    files = (getattr(sys.modules[one], "__file__", None) for one in _below(name) if one != name)
+    """Whether a package was loaded with extension modules of its own; a single extension module can be loaded beside another."""
+    files = (getattr(sys.modules[one], "__file__", None) for one in _with_submodules(name) if one != name)
     return any(isinstance(file, str) and file.endswith(tuple(EXTENSION_SUFFIXES)) for file in files)
 
 
-def _let_go(name: str) -> None:
-    """Forget a module, so that the next import finds the submitter's; whoever holds the old one keeps it."""
-    for one in _below(name):
+def _forget_module(name: str) -> None:
+    """Forget a module, so that the next import finds the submitter's; existing references keep the old one."""
+    for one in _with_submodules(name):
         del sys.modules[one]

@@ -1,4 +1,4 @@
-"""A worker process from its first to its last moment.
+"""The life of a worker process.
 
 ::
 
@@ -7,10 +7,10 @@
       preload (threads before, enforced after)
       IO thread: publish FIFOs, announce, Who --> Hello --> Run...
       main thread: inbox --> jobs.run --> coordinator.ended --> the next one
-      Exit --> spill what nobody stored, restore the terminal, remove the FIFOs, end
+      ExitWorker --> spill results that are not Stored, restore the terminal, remove the FIFOs, end
 
-Nothing happens at import and no thread exists before ``main``: a process that has imported everything already may be
-forked and call it.
+Nothing happens at import and no thread exists before ``main``: so a forked process that has imported
+everything may call it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from types import FrameType
 
 from tmax_pipes.inotify import IN_MODIFY, Inotify
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Hello, Run, Who
-from tmax_pipes.rendezvous import start_ticks
-from tmax_workers import bare, descendants, faults, masks, spill
+from tmax_pipes.proc_stat import start_ticks
+from tmax_workers import bare_restart, descendants, faults, signal_masks, spill
 from tmax_workers.cancel import InterruptGate
 from tmax_workers.capture import Capture
 from tmax_workers.coordinator import Coordinator
 from tmax_workers.descendants import adopt_orphans
-from tmax_workers.epoll_loop import Loop
+from tmax_workers.epoll_loop import EpollLoop
 from tmax_workers.iothread import IoThread, header
 from tmax_workers.isolation import Isolation
 from tmax_workers.main_thread_jobs import MainJobs
 from tmax_workers.options import Options
-from tmax_workers.pane import Pane, speaks_utf8
+from tmax_workers.pane import Pane, is_utf8_locale
 from tmax_workers.preload import Preloaded, preload
 from tmax_workers.process_context import NeedsBareProcess, ProcessContext
+from tmax_workers.proctitle import LIFE_VARIABLE
 from tmax_workers.stale import sources
 from tmax_workers.state_machine import WorkerStateMachine
 from tmax_workers.task_environment import TaskEnvironment
@@ -49,14 +50,14 @@ from tmax_workers.terminal import Terminal
 from tmax_workers.threads import enforce, env_for
 from tmax_workers.worker_events import ExitWorker
 
-OUR_MISTAKE = 70
-"""Exit code when the worker itself failed; the controller sees a death, and delivers again."""
+INTERNAL_ERROR = 70
+"""Exit code of an internal error; the controller sees a death and redelivers."""
 SLOW_S = 0.05
-"""After a task that took longer, look again whether code changed while it ran."""
+"""After a task that took longer, check again whether code changed while it ran."""
 
 
 def main(options: Options) -> int:
-    """Be a worker until told to leave; does not return in order (the process ends), but returns a code if it cannot start."""
+    """Run a worker until it has to leave, and end the process; returns 1 only when it cannot start."""
     try:
         worker = Worker(options)
     except OSError as error:
@@ -67,14 +68,14 @@ def main(options: Options) -> int:
 
 
 class Worker:
-    """This process: its parts, wired.  Made and used on the main thread."""
+    """Creates and connects the parts of this process; main thread only."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._threads = options.threads
         for folder in (options.state, options.logs, options.blobs):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        _keep_descriptors_to_ourselves()
+        _close_descriptors_on_exec()
         descendants.adopt_orphans()
         self._forking = threading.local()
         self._is_forked = False
@@ -82,18 +83,18 @@ class Worker:
         self._gate = InterruptGate()
         self._set_signals()
         self._terminal = Terminal()
-        self._pane = Pane(self._terminal.out, unicode=speaks_utf8(os.environ))
+        self._pane = Pane(self._terminal.out, unicode=is_utf8_locale(os.environ))
         self._inotify = Inotify()
         self._capture = Capture(options.logs, options.life, self._watch)
-        self._loop = Loop()
+        self._loop = EpollLoop()
         self._sources = sources()
         self._preloaded = self._preload()
-        self._surroundings = TaskEnvironment(self._set_wakeup, options.blobs)
-        self._isolation = Isolation(self._surroundings.keep)
+        self._environment = TaskEnvironment(self._set_wakeup, options.blobs)
+        self._isolation = Isolation(self._environment.keep)
         self._coordinator = Coordinator(self._new_state())
         self._context = ProcessContext(options.blobs)
         self._jobs = MainJobs(
-            options.blobs, self._capture, self._gate, self._surroundings, self._context, self._sources, self._isolation, self._start_bare
+            options.blobs, self._capture, self._gate, self._environment, self._context, self._sources, self._isolation, self._start_bare
         )
         self._io = IoThread(
             coordinator=self._coordinator,
@@ -105,16 +106,16 @@ class Worker:
             gate=self._gate,
             sources=self._sources,
             signal_fd=self._signal_fds[0],
-            on_who=self._greeted,
+            on_who=self._on_who,
             on_command=self._before_command,
-            on_keep=self._keep,
+            on_keep=self._spill_results,
             on_exit=self._leave,
             logs=options.logs,
             blobs=options.blobs,
         )
 
     def live(self) -> None:
-        """Work until told to leave, then end the process."""
+        """Run tasks until the worker has to leave, then end the process."""
         os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_forked_child)
         self._io.start(self._options.rt, self._options.life, self._options.control, self._options.connections)
         threading.Thread(target=self._run_io, name="tmax-io", daemon=True).start()
@@ -122,33 +123,33 @@ class Worker:
         try:
             self._work()
         except BaseException:
-            self._die_of_our_mistake()
-        # What modules left for the end is done; threads that tasks left behind are not waited for.
+            self._exit_on_internal_error()
+        # Run atexit functions; do not wait for threads that tasks left behind.
         atexit._run_exitfuncs()  # noqa: SLF001  # sys.exit would wait for those threads first
         descendants.end_all(spare=descendants.helpers())
         os._exit(0)
 
     def _start_bare(self, needs: NeedsBareProcess) -> None:
-        """Start anew with nothing preloaded, unless nothing was."""
+        """Restart this process without preloaded modules; returns only when none were preloaded."""
         if not self._options.preload:
             return
-        with self._coordinator.lock:  # what was said is written, and nothing more is
+        with self._coordinator.lock:  # flush what was sent, and send nothing more
             self._coordinator.flush()
-            self._keep()
-            self._surroundings.put_own_limits_back()
-            self._surroundings.go_home()
-            bare.start_again(self._options, self._io.connections, self._surroundings.own_environment, self._terminal.out)
+            self._spill_results()
+            self._environment.put_own_limits_back()
+            self._environment.go_home()
+            bare_restart.restart_bare(self._options, self._io.connections, self._environment.own_environment, self._terminal.out)
 
     # -- start -------------------------------------------------------------------------------------
 
     def _preload(self) -> Preloaded:
         options = self._options
-        self._pane.say(f"tmax worker, life {options.life}: importing {', '.join(options.preload) or 'nothing'}")
+        self._pane.show_line(f"tmax worker, life {options.life}: importing {', '.join(options.preload) or 'nothing'}")
         preloaded = preload(options.preload, options.threads)
         for missing in preloaded.missing:
-            self._pane.say(f"not imported: {missing}")
+            self._pane.show_line(f"not imported: {missing}")
         self._sources.note()
-        # What is imported by now stays: the collector need not look at it again and again.
+        # Imported objects stay, so exclude them from later collections.
         gc.collect()
         gc.freeze()
         return preloaded
@@ -161,11 +162,10 @@ class Worker:
             ticks=start_ticks(pid),
             protocol=PROTOCOL,
             python=".".join(map(str, sys.version_info[:3])),
-            preloaded=self._preloaded.modules,
             missing=self._preloaded.missing,
         )
         state = WorkerStateMachine(greeting, now=now, offset_s=time.time() - now, orphan_ttl_s=self._options.orphan_ttl_s)
-        if self._options.connections:  # this life started anew (``bare.py``): what it had said may not have been stored
+        if self._options.connections:  # restarted (``bare_restart.py``): its earlier results may not be stored
             state.keep(spill.read(self._options.state, self._options.life))
         return state
 
@@ -174,9 +174,9 @@ class Worker:
 
     def _set_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH):
-            signal.signal(number, _noted)  # a handler of ours, so that the wakeup descriptor gets a byte
+            signal.signal(number, _noted)  # a Python handler is needed for a byte on the wakeup descriptor
         signal.signal(signal.SIGUSR1, self._gate.on_signal)
-        # A pane that closes must not end a task; and putting terminal modes back must not stop us.
+        # A closed pane must not end a task, and restoring terminal modes must not stop this process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         self._set_wakeup()
@@ -190,8 +190,8 @@ class Worker:
         try:
             adopt_orphans()
         except OSError:
-            pass  # what leaves its parents is then ended with the worker at the latest
-        self._isolation.rebase()  # now the IO thread is there
+            pass  # orphans are then ended with the worker at the latest
+        self._isolation.rebase()  # now the IO thread exists
 
     def _work(self) -> None:
         faults.enable(self._pane.fd if self._pane.fd >= 0 else 2)
@@ -212,7 +212,7 @@ class Worker:
                 self._do_chores()
 
     def _do_chores(self) -> None:
-        """While one task follows another the inbox holds chores at most."""
+        """Call the functions in the inbox; between two consecutive tasks it holds nothing else."""
         inbox = self._coordinator.inbox
         while not inbox.empty():
             work = inbox.get()
@@ -224,58 +224,58 @@ class Worker:
     # -- IO thread ---------------------------------------------------------------------------------
 
     def _run_io(self) -> None:
-        masks.take_none()
+        signal_masks.block_all_signals()
         try:
             self._io.run()
         except BaseException:
-            self._die_of_our_mistake()
+            self._exit_on_internal_error()
 
-    def _die_of_our_mistake(self) -> None:
-        """Without either of its threads a worker would be deaf or idle for ever.  Die aloud; the controller delivers again."""
+    def _exit_on_internal_error(self) -> None:
+        """Print the traceback and exit: without one of its threads a worker would hang.  The controller redelivers."""
         self._pane.write(traceback.format_exc().encode())
-        os._exit(OUR_MISTAKE)
+        os._exit(INTERNAL_ERROR)
 
-    def _greeted(self, who: Who) -> dict[bytes, bytes]:
-        """A controller told us our name: say it in the pane; return what shell jobs find in their environment."""
+    def _on_who(self, who: Who) -> dict[bytes, bytes]:
+        """A controller sent the worker's name: show it in the pane; return the worker's variables for shell jobs."""
         threads = who.threads or self._threads
-        # The engine's mark, if it set one: by it everything this worker starts is found and ended after the worker's death.
-        mark = os.environb.get(b"TMAX_LIFE") or b"%d" % self._options.life
-        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), b"TMAX_LIFE": mark}
-        self._coordinator.inbox.put(self._chore(marks, threads))
-        self._pane.say(header(who, self._options.life, self._preloaded.modules, threads))
+        # By the engine's mark, if it set one, the worker's processes are found and ended after its death.
+        mark = os.environb.get(LIFE_VARIABLE) or b"%d" % self._options.life
+        marks = {b"TMAX_WORKER": who.worker.encode(), b"TMAX_SWARM": who.swarm.encode(), LIFE_VARIABLE: mark}
+        self._coordinator.inbox.put(self._adoption(marks, threads))
+        self._pane.show_line(header(who, self._options.life, self._preloaded.modules, threads))
         return marks | {name.encode(): value.encode() for name, value in env_for(threads).items()}
 
-    def _chore(self, marks: dict[bytes, bytes], threads: int) -> Callable[[], None]:
+    def _adoption(self, marks: dict[bytes, bytes], threads: int) -> Callable[[], None]:
         def adopt() -> None:
-            self._surroundings.adopt(marks)
+            self._environment.adopt(marks)
             if threads != self._threads:
-                # On the main thread: OpenMP keeps the figure by thread.
+                # On the main thread, because OpenMP keeps the count for each thread.
                 self._threads = threads
                 enforce(threads)
-                self._surroundings.adopt({name.encode(): value.encode() for name, value in env_for(threads).items()})
+                self._environment.adopt({name.encode(): value.encode() for name, value in env_for(threads).items()})
             self._isolation.rebase()
 
         return adopt
 
     def _before_command(self) -> Mapping[bytes, bytes]:
-        """On the IO thread, while no task runs: a command and its log have this worker's limits; return this worker's variables."""
-        self._surroundings.put_own_limits_back()
-        return self._surroundings.own_environment
+        """On the IO thread, while no task runs: restore the worker's own limits for a command and its log; return the worker's variables."""
+        self._environment.put_own_limits_back()
+        return self._environment.own_environment
 
-    def _keep(self) -> None:
-        """Write down what nobody has stored yet."""
-        results = [one for one in self._coordinator.state.link.again() if isinstance(one, (Done, Failed))]
+    def _spill_results(self) -> None:
+        """Write the results that are not ``Stored`` to a file."""
+        results = [one for one in self._coordinator.state.link.to_resend() if isinstance(one, (Done, Failed))]
         if results:
-            self._surroundings.put_own_limits_back()  # the last task's may let no file become as large
+            self._environment.put_own_limits_back()  # the last task's file size limit may be too low
             try:
                 spill.write(self._options.state, self._options.life, results)
             except OSError as error:
-                self._pane.say(f"{len(results)} results nobody stored are lost: {error}")
+                self._pane.show_line(f"{len(results)} results that were not stored are lost: {error}")
 
     def _leave(self, order: ExitWorker) -> None:
-        self._keep()
+        self._spill_results()
         if order.kill:
-            _end_with_all_of_it()
+            _kill_process_group()
         if order.signal:
             _end_by(order.signal)
         self._coordinator.inbox.put(None)
@@ -283,7 +283,7 @@ class Worker:
     # -- forked children of tasks ------------------------------------------------------------------
 
     def _before_fork(self) -> None:
-        # A signal that the child gets before it has let go of the wakeup descriptor would be heard by us as one of our own.
+        # Until the child resets the wakeup descriptor, its signals would arrive here as ours.
         self._forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
     def _after_fork(self) -> None:
@@ -291,17 +291,17 @@ class Worker:
 
     def _in_forked_child(self) -> None:
         try:
-            if not self._is_forked:  # by then a child's own children have these numbers for files of their own
+            if not self._is_forked:  # in a child's own children these numbers may be other files
                 self._is_forked = True
-                self._let_go_of_worker()
+                self._release_worker()
         finally:
             self._after_fork()
 
-    def _let_go_of_worker(self) -> None:
+    def _release_worker(self) -> None:
         signal.set_wakeup_fd(-1)
         ours = (_noted, self._gate.on_signal)
         for number in (signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1, signal.SIGINT):
-            if signal.getsignal(number) in ours:  # a handler of the task's is the child's too
+            if signal.getsignal(number) in ours:  # a task's own handler stays in the child
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         self._io.close_in_child()
         for fd in (*self._signal_fds, self._coordinator.wake_fd):
@@ -309,35 +309,35 @@ class Worker:
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The wakeup descriptor has told the IO thread already."""
+    """Do nothing: the wakeup descriptor has woken the IO thread."""
 
 
-def _keep_descriptors_to_ourselves() -> None:
-    """Whatever we were started with besides 0, 1 and 2 is not for the programs that tasks start."""
+def _close_descriptors_on_exec() -> None:
+    """Keep inherited descriptors above 2 from the programs that tasks start."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             try:
                 os.set_inheritable(int(name), False)
             except OSError:
-                pass  # the descriptor of this very listing
+                pass  # the descriptor of the listing itself
 
 
 def _end_by(number: int) -> None:
     """End by this signal's default action, whatever its handler is.
 
-    By libc: Python sets handlers on the main thread only, which may be deep in a task.  What tasks left running is ended
-    by the controller, as after any death.
+    By libc: Python sets handlers on the main thread only, which may run a task.  The controller ends what tasks left
+    running, as after any death.
     """
     import ctypes
 
     ctypes.CDLL(None).signal(number, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
-    os._exit(OUR_MISTAKE)
+    os._exit(INTERNAL_ERROR)
 
 
-def _end_with_all_of_it() -> None:
-    """A task in this process does not end: end the process and what the task started, all at once."""
+def _kill_process_group() -> None:
+    """Kill this process, whose task does not end, and the processes of its group."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

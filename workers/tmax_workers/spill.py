@@ -1,8 +1,8 @@
-"""Results of a worker that had to leave before anyone had stored them.
+"""Files for the results of a worker that has to leave before they are stored.
 
 worker: STATE/life-17.results (0600, frames) written, synced, renamed  -->  controller: read(STATE, 17) -> [Done | Failed]
 
-In the state folder: the runtime folder may be removed while there is nobody who would make it again.
+They are in the state folder, because the runtime folder may be removed while no controller runs.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from tmax_pipes.durable_files import atomic_write
 from tmax_pipes.frame import Decoder, encode_many
 from tmax_pipes.messages import Done, Failed
 from tmax_pipes.pipe_errors import FrameError
-from tmax_pipes.private import open_private
 
 
 def path_of(state: str, life: int) -> str:
@@ -24,17 +24,11 @@ def path_of(state: str, life: int) -> str:
 
 def write(state: str, life: int, results: Sequence[Done | Failed]) -> None:
     """Keep ``results`` for the next controller.  Raises OSError when they cannot be written."""
-    path = path_of(state, life)
-    fd = open_private(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(fd, "wb") as file:
-        file.write(encode_many(results, 0))
-        file.flush()
-        os.fsync(fd)
-    os.rename(f"{path}.new", path)
+    atomic_write(path_of(state, life), encode_many(results, 0))
 
 
 def read(state: str, life: int) -> list[Done | Failed]:
-    """Return the results ``life`` spilled; none when it spilled none, or when the file is not whole or not ours alone."""
+    """Return the spilled results of ``life``; an empty list when there is no file, or when it is incomplete or not private."""
     try:
         fd = os.open(path_of(state, life), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -44,14 +38,14 @@ def read(state: str, life: int) -> list[Done | Failed]:
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             return []
         try:
-            heard = Decoder("from_worker").feed(file.read())
+            decoded = Decoder("from_worker").feed(file.read())
         except FrameError:
             return []
-    return [message for _, message in heard if isinstance(message, (Done, Failed))]
+    return [message for _, message in decoded if isinstance(message, (Done, Failed))]
 
 
 def forget_others(state: str, lives: Collection[int]) -> None:
-    """Remove what other lives than these spilled: their ends, and so these results, are stored."""
+    """Remove the files of all other lives than these: their ends, and so their results, are stored."""
     for path in Path(state).glob("life-*.results"):
         number = path.stem.removeprefix("life-")
         if not number.isdigit() or int(number) not in lives:

@@ -1,7 +1,7 @@
-"""Has code that this process imported changed on disk?
+"""Detects user modules that changed on disk after their import.
 
-A task's function travels by reference when its module can be imported, so a warm worker would run the version it
-imported first.  Reloading in place is no answer (old classes and old closures live on): the worker is replaced.
+A task's function is pickled by reference when its module can be imported, so a warm worker would run the version it
+imported first.  Reloading in place keeps old classes and closures alive, so the worker is replaced instead.
 
     after imports: note the time and size of each new user module's file  ->  before a task: one stat a user module
 
@@ -21,19 +21,19 @@ from types import ModuleType
 _ALWAYS: tuple[int, int] = (-1, -1)
 _PYC_HEAD = struct.Struct("<4sIII")
 _TICK_NS = 100_000_000
-"""File systems note times by a coarser clock than ours."""
+"""Resolution of the clock of file systems, which is coarser than ours."""
 _BEGAN_NS = time_ns()
-"""Before this process has imported anything of its user's."""
+"""Before this process has imported any user module."""
 
 
-class Sources:
+class SourceFiles:
     """The source files behind the user modules of this process."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._count = -1
         self._noted_ns = _BEGAN_NS
-        self._marks: dict[str, tuple[int, int]] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
         self._others = _folders_of_others()
 
     def note(self) -> None:
@@ -49,11 +49,11 @@ class Sources:
                 self._note_one(module, since_ns)
 
     def changed(self) -> list[str]:
-        """Return the files that are no longer what was imported.  One that is missing counts as unchanged: editors replace by rename."""
+        """Return the files that changed after their import.  A missing file counts as unchanged, because editors replace by rename."""
         found = []
-        for path, mark in list(self._marks.items()):
-            now = _mark_of(path)
-            if now is not None and now != mark:
+        for path, version in list(self._versions.items()):
+            now = _version_of(path)
+            if now is not None and now != version:
                 found.append(path)
         return found
 
@@ -67,20 +67,20 @@ class Sources:
             or "/dist-packages/" in path
         ):
             return
-        mark = _mark_of(path)
-        if mark is not None:
-            self._marks[path] = mark if _is_as_imported(module, path, since_ns) else _ALWAYS
+        version = _version_of(path)
+        if version is not None:
+            self._versions[path] = version if _is_as_imported(module, path, since_ns) else _ALWAYS
 
 
 @functools.cache
-def sources() -> Sources:
-    """Return the one of this process.  A forked worker goes on with its parent's: to look at two thousand modules again would
-    copy the pages of all of them, 9 MB a worker.
+def sources() -> SourceFiles:
+    """Return the instance of this process.  A forked worker keeps its parent's: reading two thousand modules again would copy
+    their pages, 9 MB for each worker.
     """
-    return Sources()
+    return SourceFiles()
 
 
-def _mark_of(path: str) -> tuple[int, int] | None:
+def _version_of(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:
@@ -89,11 +89,10 @@ def _mark_of(path: str) -> tuple[int, int] | None:
 
 
 def _is_as_imported(module: ModuleType, path: str, since_ns: int) -> bool:
-    """Whether the file is still the one that was imported after ``since_ns``: it may have been edited between the import and this moment.
+    """Whether the file is still the one that was imported after ``since_ns``: it may have been edited since its import.
 
-    One that has not changed since then is.  Of the others the compiled file remembers the time and size of its source; it is of
-    another source, too, where none is written (PYTHONDONTWRITEBYTECODE, a folder of somebody else's).
-    Without one there is nothing to compare: yes.
+    A file unchanged since then is.  For others the compiled file holds the time and size of the imported source, unless compiled files
+    are not written (PYTHONDONTWRITEBYTECODE, a read-only folder) and it is older.  Without a compiled file: True.
     """
     cached = getattr(getattr(module, "__spec__", None), "cached", None)
     if not isinstance(cached, str):
@@ -106,7 +105,7 @@ def _is_as_imported(module: ModuleType, path: str, since_ns: int) -> bool:
         return True
     if found.st_ctime_ns < since_ns - _TICK_NS:
         return True
-    # Flags other than 0: compiled by hash, which names no time.
+    # Flags other than 0: validated by hash, so it holds no time.
     return flags != 0 or (time_s, size_bytes) == (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
 
 

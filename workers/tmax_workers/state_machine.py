@@ -1,24 +1,24 @@
-r"""What a worker knows and decides: no clock, no file, no process in here.
+r"""A worker's state and decisions; pure: no clock, no file, no process.
 
 ::
 
-    message or local event, now  -->  WorkerState.handle  -->  what to do: Say Begin Cancel KillTask Exit
+    message or local event, now  -->  WorkerStateMachine.handle  -->  instructions: Send Begin CancelTask KillTask ExitWorker
 
-    Idle ----Run----> Running --JobEnded--> Idle            one task at a time, in the order they came
-      \--Run(ask)--> Asking --Go--> Running
-                      Running --command ended by a signal, not by us--> Settling --SETTLE_S--> Idle
+    Idle ------Run------> Running --JobEnded--> Idle        one task at a time, in the order of arrival
+      \--Run(needs_go)--> AwaitingGo --Go--> Running
+                      Running --command ended by a signal from outside--> Settling --SETTLE_S--> Idle
                       Running --grace over, in this process--> Dying --all Stored, or time over--> Gone
-    leaving ("drain", "now", "pane"): nothing begins any more, queued tasks went back; Idle and all Stored --> Gone
-    leaving ("killed": TERM from outside): the same, but Idle --> Gone at once; what is not Stored is left in a file
+    leaving ("drain", "now", "pane"): no task begins, queued tasks are given back; Idle and all Stored --> Gone
+    leaving ("killed": TERM from outside): the same, but Idle --> Gone at once; results that are not Stored go to a file
 
-Results are kept (in the link) until ``Stored``.  What is said without a connection may be dropped: after the next
-``Who`` the ``Hello`` and the link say all that matters again.
+Results are kept (in the link) until ``Stored``.  Messages without a connection may be dropped: after the next ``Who``
+the ``Hello`` and the link repeat all that matters.
 
-A task in this process that ignores its cancellation can only be ended with the process.  Its ``Failed`` is said first,
-then everything waits for ``Stored`` (``Dying``), then the process goes: the controller hears why before it sees the death.
+A task in this process that ignores its cancellation can only be ended with the process.  Its ``Failed`` is sent first,
+then the worker waits for ``Stored`` (``Dying``), then the process ends: the controller gets the reason before the death.
 
-A task that is ended only because its worker has to leave did not end: nobody cancelled it, and nothing is reported.  The
-controller sees the death, and runs it again or calls it interrupted.
+The end of a task that only its worker's leaving caused is not reported.  The controller sees the death, and runs the task
+again or marks it interrupted.
 """
 
 from __future__ import annotations
@@ -49,12 +49,11 @@ from tmax_pipes.messages import (
     Stored,
     Who,
 )
-from tmax_workers.arrivals import Early, Taken, is_meant
 from tmax_workers.phases import (
     DYING_S,
     SETTLE_S,
     SIGTERM,
-    Asking,
+    AwaitingGo,
     Dying,
     Ending,
     Gone,
@@ -70,20 +69,21 @@ from tmax_workers.phases import (
     may_be_shutdown,
     message_of,
 )
+from tmax_workers.task_admission import AcceptedTasks, EarlyRequests, is_about
 from tmax_workers.worker_events import (
     Begin,
     CancelTask,
     ChildGroup,
     ConnectionDown,
-    Do,
     Event,
     ExitWorker,
+    Instruction,
     JobEnded,
-    Keep,
     KillTask,
     PaneCancel,
     PaneLost,
     Send,
+    SpillResults,
     StaleFound,
     Terminated,
     TimeElapsed,
@@ -95,49 +95,49 @@ from tmax_workers.worker_events import (
 class WorkerStateMachine:
     """One worker's state machine.
 
-    ``greeting`` is the ``Hello`` of this process without what it holds.  ``now`` is monotonic seconds everywhere;
+    ``hello`` is the ``Hello`` of this process without what it holds.  ``now`` is monotonic seconds everywhere;
     ``offset_s`` added to it gives UTC epoch seconds, and is the owner's to keep right.
     """
 
-    def __init__(self, greeting: Hello, *, now: float, offset_s: float = 0.0, orphan_ttl_s: float = 900.0) -> None:
-        self.greeting = greeting
+    def __init__(self, hello: Hello, *, now: float, offset_s: float = 0.0, orphan_ttl_s: float = 900.0) -> None:
+        self.hello = hello
         self.offset_s = offset_s
         self.link = WorkerLink()
         self.phase: Phase = Idle()
         self.queue: dict[int, Run] = {}
         self.leaving: Leaving = ""
-        self.stale: tuple[type[JobOptions], ...] = ()  # the kinds of job this process must not run any more
-        self._taken = Taken()
+        self.stale: tuple[type[JobOptions], ...] = ()  # kinds of job that this process must not run any more
+        self._taken = AcceptedTasks()
         self.alone_since: float | None = now
         self._orphan_ttl_s = orphan_ttl_s
         self._last: tuple[float, Done | Failed] | None = None
-        """The last end of a command, and when it was reported."""
-        self._early = Early()
-        self._kept: set[Key] = set()  # the keys of link.results(), which would have to be built for every question
+        """The last command's outcome, and when it was reported."""
+        self._early_requests = EarlyRequests()
+        self._kept: set[Key] = set()  # the keys of link.results(), kept to avoid building that tuple for each check
         self._past: deque[object] = deque(maxlen=20)
-        self._dos: list[Do] = []
+        self._instructions: list[Instruction] = []
         self._now = now
 
-    # -- the door ----------------------------------------------------------------------------------
+    # -- interface ---------------------------------------------------------------------------------
 
-    def handle(self, event: Event, now: float) -> list[Do]:
-        """Take in one event; return what to do, in this order.  Raises UnknownTransition for an event that cannot be."""
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Handle one event; return the instructions, in order.  Raises UnknownTransition for an event that this phase does not allow."""
         self._past.append(event)
         rule = _RULES.get((type(self.phase), type(event)))
         if rule is None:
             raise UnknownTransition(self.phase, event, list(self._past))
-        self._dos, self._now = [], now
+        self._instructions, self._now = [], now
         rule(self, event)
         self._settle()
-        return self._dos
+        return self._instructions
 
     def keep(self, results: Iterable[Done | Failed]) -> None:
         """Take over results of this life that may not be ``Stored``."""
         for one in results:
-            self._say(one)
+            self._send(one)
 
     def next_deadline(self) -> float | None:
-        """Return when ``Tick`` is due if nothing else happens before; None: never."""
+        """Return when ``TimeElapsed`` is due without another event; None: never."""
         times = []
         if isinstance(self.phase, Running):
             times.append(due(self.phase))
@@ -148,12 +148,12 @@ class WorkerStateMachine:
         return min((time for time in times if time is not None), default=None)
 
     def is_orphan(self, now: float) -> bool:
-        """Whether no controller was there for so long that this worker finishes what it runs and leaves."""
+        """Whether this worker had no controller for ``orphan_ttl_s``, so that it finishes what it runs and leaves."""
         return self.alone_since is not None and now - self.alone_since >= self._orphan_ttl_s
 
     @property
     def is_gone(self) -> bool:
-        """Whether ``Exit`` was said."""
+        """Whether ``ExitWorker`` was issued."""
         return isinstance(self.phase, Gone)
 
     @property
@@ -169,21 +169,21 @@ class WorkerStateMachine:
     @property
     def in_turn(self) -> Run | None:
         """The task that runs, or that waits for its ``Go``."""
-        return self.phase.run if isinstance(self.phase, (Asking, Running)) else None
+        return self.phase.run if isinstance(self.phase, (AwaitingGo, Running)) else None
 
     # -- messages ----------------------------------------------------------------------------------
 
     def _who(self, who: Who) -> None:
         self.alone_since = None
-        self._say(msgspec.structs.replace(self.greeting, holding=tuple(self._holding()), results=self.link.results()))
-        for message in self.link.again():
-            self._dos.append(Send(message))
-        self._ask_for_replacement()
+        self._send(msgspec.structs.replace(self.hello, holding=tuple(self._holding()), results=self.link.results()))
+        for message in self.link.to_resend():
+            self._instructions.append(Send(message))
+        self._request_replacement()
 
     def _run(self, run: Run) -> None:
         if self._is_known(run):
             return
-        early = self._early.take((run.task, run.attempt))
+        early = self._early_requests.take((run.task, run.attempt))
         if isinstance(early, Stop):
             self._end_unstarted(run, early.why)
         elif isinstance(early, Recall):
@@ -192,7 +192,7 @@ class WorkerStateMachine:
             self._give_back(run, "drain")
         elif isinstance(run.job, self.stale) or not self._taken.fits(run):
             self._give_back(run, "stale")
-        elif isinstance(self.phase, Asking) and self.phase.run.task == run.task:
+        elif isinstance(self.phase, AwaitingGo) and self.phase.run.task == run.task:
             old, self.phase = self.phase.run, Idle()
             self._give_back(old, "asked")
             self.queue = {run.task: run, **self.queue}
@@ -200,17 +200,17 @@ class WorkerStateMachine:
             self.queue[run.task] = run
 
     def _is_known(self, run: Run) -> bool:
-        """Whether this attempt, or a later one of the task, is here already.  Says again what answers it."""
+        """Whether this attempt, or a later one of the task, is known already.  Sends its answer again."""
         key = (run.task, run.attempt)
-        held = self.phase.run if isinstance(self.phase, (Asking, Running, Settling)) else None
+        held = self.phase.run if isinstance(self.phase, (AwaitingGo, Running, Settling)) else None
         if key in self._kept or (held is not None and _key(held) == key):
-            self._dos += [Send(message) for message in self.link.again() if _key(message) == key]
+            self._instructions += [Send(message) for message in self.link.to_resend() if _key(message) == key]
             return True
         queued = self.queue.get(run.task)
         return any(one is not None and one.task == run.task and one.attempt >= run.attempt for one in (queued, held))
 
     def _go(self, go: Go) -> None:
-        if isinstance(self.phase, Asking) and _key(self.phase.run) == (go.task, go.attempt):
+        if isinstance(self.phase, AwaitingGo) and _key(self.phase.run) == (go.task, go.attempt):
             self._begin(self.phase.run)
 
     def _recall(self, recall: Recall) -> None:
@@ -219,10 +219,10 @@ class WorkerStateMachine:
         if run is not None:
             self._give_back(run, "asked")
         elif not self._has_started(key):
-            self._early.remember(key, recall)
+            self._early_requests.remember(key, recall)
 
     def _stored(self, stored: Stored) -> None:
-        self.link.heard(stored)
+        self.link.received(stored)
         self._kept.difference_update(stored.keys)
 
     def _stop(self, stop: Stop) -> None:
@@ -234,11 +234,11 @@ class WorkerStateMachine:
         run = self._take_unstarted(stop.task, stop.attempt)
         if run is not None:
             self._end_unstarted(run, stop.why)
-        elif isinstance(self.phase, Running) and is_meant(self.phase.run, stop.task, stop.attempt):
+        elif isinstance(self.phase, Running) and is_about(self.phase.run, stop.task, stop.attempt):
             kind: Reason = "timeout" if stop.why == "timeout" else "cancelled"
             self._cancel_running(kind, message_of(kind, self.phase.run), stop.grace_s)
         elif stop.attempt and not self._has_started((stop.task, stop.attempt)):
-            self._early.remember((stop.task, stop.attempt), stop)
+            self._early_requests.remember((stop.task, stop.attempt), stop)
 
     # -- local events ------------------------------------------------------------------------------
 
@@ -253,41 +253,41 @@ class WorkerStateMachine:
             return
         if ending is not None and ending.kind == "leaving":
             if is_own_end(phase.run, outcome):
-                self._say(outcome)
+                self._send(outcome)
             else:
-                self._dos.append(Unreported(outcome))
+                self._instructions.append(Unreported(outcome))
             return
         if isinstance(outcome, Failed) and (ending is not None or outcome.failure.kind == "cancelled"):
-            # Without an ``ending`` nobody cancelled it: the task raised our exception itself.
+            # Without an ``ending`` it was not cancelled: the task raised TaskCancelled itself.
             kind, message = (ending.kind, ending.message) if ending is not None else ("exception", "TaskCancelled")
             outcome = msgspec.structs.replace(outcome, failure=msgspec.structs.replace(outcome.failure, kind=kind, message=message))
         elif isinstance(phase.run.job, ShellJob):
             self._last = (self._now, outcome)
-        self._say(outcome)
-        self._ask_for_replacement()
+        self._send(outcome)
+        self._request_replacement()
 
     def _stale_found(self, found: StaleFound | UsedUp) -> None:
         self.stale = (JobOptions,) if isinstance(found, UsedUp) else self.stale or (PythonJob,)
         for run in [run for run in self.queue.values() if isinstance(run.job, self.stale)]:
             del self.queue[run.task]
             self._give_back(run, "stale")
-        if isinstance(self.phase, Asking) and isinstance(self.phase.run.job, self.stale):
+        if isinstance(self.phase, AwaitingGo) and isinstance(self.phase.run.job, self.stale):
             run, self.phase = self.phase.run, Idle()
             self._give_back(run, "stale")
 
     def _child_group(self, child: ChildGroup) -> None:
         if isinstance(self.phase, Running) and _key(self.phase.run) == (child.task, child.attempt):
-            self._say(Started(child.task, child.attempt, at=self.phase.since + self.offset_s, group=child.group))
+            self._send(Started(child.task, child.attempt, at=self.phase.since + self.offset_s, group=child.group))
 
     def _connection_down(self, _: ConnectionDown) -> None:
-        self._early.clear()  # the next controller says again what it still wants
+        self._early_requests.clear()  # the next controller repeats what it still wants
         if self.alone_since is None:
             self.alone_since = self._now
 
     def _pane_cancel(self, _: PaneCancel) -> None:
         if isinstance(self.phase, Running):
             self._cancel_running("cancelled", "cancelled from the pane", self.phase.run.grace_s)
-        elif isinstance(self.phase, Asking):
+        elif isinstance(self.phase, AwaitingGo):
             run, self.phase = self.phase.run, Idle()
             self._end_unstarted(run, "pane")
 
@@ -295,44 +295,44 @@ class WorkerStateMachine:
         self._leave("pane")
 
     def _terminated(self, _: Terminated) -> None:
-        """TERM from outside is a death, with time to give back what did not start: nobody's wish to cancel anything."""
+        """TERM from outside counts as a death, with time to give back what has not started; it cancels no task."""
         self._take_back()
         self._leave("killed")
         if isinstance(self.phase, Settling):
             outcome, self.phase = self.phase.outcome, Idle()
-            self._dos.append(Unreported(outcome))
+            self._instructions.append(Unreported(outcome))
         elif isinstance(self.phase, Running):
             self._cancel_running("leaving", "", self.phase.run.grace_s)
             if self._kept:
-                self._dos.append(Keep())
+                self._instructions.append(SpillResults())
         elif isinstance(self.phase, Dying):
             self._exit("a task in this process had to be killed", kill=True)
 
     def _take_back(self) -> None:
-        """A command that ended a moment ago, by whatever status, may have had the same TERM: unless it is stored, forget that."""
+        """Withdraw the unstored end of a command that ended just before, with any status: it may have received the same TERM."""
         at, outcome = self._last or (0.0, None)
         if outcome is not None and _key(outcome) in self._kept and self._now - at < SETTLE_S:
             self._stored(Stored((_key(outcome),)))
-            self._dos.append(Unreported(outcome))
+            self._instructions.append(Unreported(outcome))
 
     def _nothing(self, _: object) -> None:
-        """For a tick (``_settle`` looks at the time anyway), and for what comes too late to matter."""
+        """For ``TimeElapsed`` (``_settle`` checks the time anyway), and for events that arrive too late to matter."""
 
     # -- steps -------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """After every event: what is overdue, whose turn it is, whether this was the end."""
-        for _ in ("asked to end", "killed"):  # with a grace of 0 both at once
+        """After every event: apply limits, begin the next task, leave if nothing is left."""
+        for _ in ("asked to end", "killed"):  # with a grace of 0 both apply at once
             if isinstance(self.phase, Running):
                 self._look_at_limits(self.phase)
         if isinstance(self.phase, Settling) and self._now >= self.phase.until:
             outcome, self.phase = self.phase.outcome, Idle()
-            self._say(outcome)
+            self._send(outcome)
         if isinstance(self.phase, Idle) and self.queue and not self.leaving and not self.is_orphan(self._now):
             self._take_turn()
         if isinstance(self.phase, Idle) and self.leaving == "killed":
             self._exit("killed by SIGTERM", signal=SIGTERM)
-        elif isinstance(self.phase, (Idle, Asking)) and self.is_orphan(self._now):
+        elif isinstance(self.phase, (Idle, AwaitingGo)) and self.is_orphan(self._now):
             self._exit(f"no controller for {self._orphan_ttl_s:g} s")
         elif isinstance(self.phase, Idle) and self.leaving and not self._kept:
             self._exit(f"asked to leave ({self.leaving})")
@@ -341,7 +341,7 @@ class WorkerStateMachine:
 
     def _exit(self, why: str, *, kill: bool = False, signal: int = 0) -> None:
         self.phase = Gone()
-        self._dos.append(ExitWorker(why, kill, signal))
+        self._instructions.append(ExitWorker(why, kill, signal))
 
     def _look_at_limits(self, phase: Running) -> None:
         limit = due(phase)
@@ -351,7 +351,7 @@ class WorkerStateMachine:
             self._cancel_running("timeout", message_of("timeout", phase.run), phase.run.grace_s)
         elif isinstance(phase.run.job, ShellJob):
             phase.killed = True
-            self._dos.append(KillTask(phase.run.task, phase.run.attempt))
+            self._instructions.append(KillTask(phase.run.task, phase.run.attempt))
         elif phase.ending.kind != "leaving":
             self._die_with(phase, phase.ending)
         elif self.leaving == "killed":
@@ -365,7 +365,7 @@ class WorkerStateMachine:
         hint = f"it did not end within its grace of {run.grace_s:g} s, so its worker was killed with it"
         self.phase = Dying(until=self._now + DYING_S)
         kind: Literal["cancelled", "timeout"] = "timeout" if ending.kind == "timeout" else "cancelled"
-        self._say(Failed(run.task, run.attempt, report, Failure(kind, ending.message, hint=hint)))
+        self._send(Failed(run.task, run.attempt, report, Failure(kind, ending.message, hint=hint)))
         self._give_back_queue()
 
     def _cancel_running(self, kind: Reason, message: str, grace_s: float) -> None:
@@ -374,29 +374,29 @@ class WorkerStateMachine:
             return
         kill_at = self._now + grace_s
         if phase.ending is not None:
-            # Asked again: the sooner end counts, the first reason stays; but what somebody cancels is cancelled.
+            # A repeated request: the earlier kill counts and the first reason stays, except that a cancellation replaces "leaving".
             first = phase.ending if phase.ending.kind != "leaving" else Ending(kind=kind, message=message, kill_at=kill_at)
             phase.ending = Ending(kind=first.kind, message=first.message, kill_at=min(kill_at, phase.ending.kill_at))
             return
         phase.ending = Ending(kind=kind, message=message, kill_at=kill_at)
-        self._dos.append(CancelTask(phase.run.task, phase.run.attempt, kind, grace_s))
+        self._instructions.append(CancelTask(phase.run.task, phase.run.attempt, kind, grace_s))
 
     def _take_turn(self) -> None:
         run = self.queue.pop(next(iter(self.queue)))
-        self._say(Started(run.task, run.attempt, at=self._now + self.offset_s))
-        if run.ask:
-            self.phase = Asking(run=run)
+        self._send(Started(run.task, run.attempt, at=self._now + self.offset_s))
+        if run.needs_go:
+            self.phase = AwaitingGo(run=run)
         else:
             self._begin(run)
 
     def _begin(self, run: Run) -> None:
         self.phase = Running(run=run, since=self._now)
-        self._dos.append(Begin(run))
+        self._instructions.append(Begin(run))
 
     def _leave(self, why: Leaving) -> None:
         if self.leaving != "killed" and (not self.leaving or why in {"now", "killed"}):
             self.leaving = why
-        if isinstance(self.phase, Asking):
+        if isinstance(self.phase, AwaitingGo):
             run, self.phase = self.phase.run, Idle()
             self._give_back(run, "drain")
         self._give_back_queue()
@@ -407,42 +407,42 @@ class WorkerStateMachine:
         self.queue.clear()
 
     def _give_back(self, run: Run, why: Literal["asked", "stale", "drain"]) -> None:
-        self._say(Recalled(run.task, run.attempt, why))
+        self._send(Recalled(run.task, run.attempt, why))
 
-    def _ask_for_replacement(self) -> None:
+    def _request_replacement(self) -> None:
         if JobOptions in self.stale:
-            self._say(Recalled(0, 0, "stale"))
+            self._send(Recalled(0, 0, "stale"))
 
     def _end_unstarted(self, run: Run, why: str) -> None:
         kind: Literal["cancelled", "timeout"] = "timeout" if why == "timeout" else "cancelled"
         message = "cancelled from the pane before it started" if why == "pane" else f"{kind} before it started"
-        self._say(Failed(run.task, run.attempt, Report(), Failure(kind, message)))
+        self._send(Failed(run.task, run.attempt, Report(), Failure(kind, message)))
 
     def _take_unstarted(self, task: int, attempt: int) -> Run | None:
-        """Take out and return a task that is queued or asked for; ``attempt`` 0 fits any."""
-        if isinstance(self.phase, Asking) and is_meant(self.phase.run, task, attempt):
+        """Remove and return a task that is queued or awaits ``Go``; ``attempt`` 0 matches any."""
+        if isinstance(self.phase, AwaitingGo) and is_about(self.phase.run, task, attempt):
             run, self.phase = self.phase.run, Idle()
             return run
         queued = self.queue.get(task)
-        return self.queue.pop(task) if queued is not None and is_meant(queued, task, attempt) else None
+        return self.queue.pop(task) if queued is not None and is_about(queued, task, attempt) else None
 
     def _has_started(self, key: Key) -> bool:
         return key in self._kept or (isinstance(self.phase, (Running, Settling)) and _key(self.phase.run) == key)
 
-    def _say(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         self.link.sent(message)
         if isinstance(message, (Done, Failed)):
             self._kept.add((message.task, message.attempt))
-        self._dos.append(Send(message))
+        self._instructions.append(Send(message))
 
     def _holding(self) -> list[Holding]:
         held = [Holding(run.task, run.attempt, "queued") for run in self.queue.values()]
-        if isinstance(self.phase, (Asking, Running, Settling)):
+        if isinstance(self.phase, (AwaitingGo, Running, Settling)):
             run = self.phase.run
-            held.insert(0, Holding(run.task, run.attempt, "asked" if isinstance(self.phase, Asking) else "running"))
+            held.insert(0, Holding(run.task, run.attempt, "asked" if isinstance(self.phase, AwaitingGo) else "running"))
         return held
 
-    # -- proof -------------------------------------------------------------------------------------
+    # -- checks ------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
         """Raise AssertionError when what must always hold between two events does not."""
@@ -456,14 +456,14 @@ class WorkerStateMachine:
         orphan = self.is_orphan(self._now)
         if isinstance(self.phase, Idle):
             assert not self.queue or self.leaving or orphan, f"{len(self.queue)} tasks wait and nothing runs"
-            assert not self.leaving or self.link.results(), "nothing is left to do, and the worker is still here"
-        assert not (isinstance(self.phase, (Idle, Asking)) and orphan), "an orphan that runs nothing is still here"
-        assert not (isinstance(self.phase, (Idle, Asking, Settling)) and self.leaving == "killed"), "killed, and still here"
+            assert not self.leaving or self.link.results(), "nothing is left to do, and the worker is still alive"
+        assert not (isinstance(self.phase, (Idle, AwaitingGo)) and orphan), "an orphan that runs nothing is still alive"
+        assert not (isinstance(self.phase, (Idle, AwaitingGo, Settling)) and self.leaving == "killed"), "killed, and still alive"
         if isinstance(self.phase, Settling):
-            assert self.phase.until > self._now, "the end of a command is kept back for too long"
+            assert self.phase.until > self._now, "the end of a command is withheld for too long"
         if self.leaving or isinstance(self.phase, Dying):
             assert not self.queue, "a leaving worker holds tasks it will not run"
-            assert not isinstance(self.phase, Asking)
+            assert not isinstance(self.phase, AwaitingGo)
         assert not any(isinstance(run.job, self.stale) for run in self.queue.values()), "a stale process would run it"
         if isinstance(self.phase, Running) and not self.phase.killed:
             limit = due(self.phase)
@@ -474,9 +474,9 @@ def _key(one: Any) -> Key:
     return (one.task, one.attempt)
 
 
-_ALIVE: tuple[type[Phase], ...] = (Idle, Asking, Running, Settling, Dying)
+_ALIVE: tuple[type[Phase], ...] = (Idle, AwaitingGo, Running, Settling, Dying)
 _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
-    # what happens, what is done, in which phases it may come
+    # event, rule, phases in which it may arrive
     (Who, "_who", _ALIVE),
     (Run, "_run", _ALIVE),
     (Go, "_go", _ALIVE),
@@ -484,7 +484,7 @@ _TRANSITIONS: tuple[tuple[type[object], str, tuple[type[Phase], ...]], ...] = (
     (Stored, "_stored", _ALIVE),
     (Stop, "_stop", _ALIVE),
     (JobEnded, "_job_ended", (Running,)),
-    (JobEnded, "_nothing", (Dying,)),  # it ended after all, just after its Failed was said
+    (JobEnded, "_nothing", (Dying,)),  # it ended just after its Failed was sent
     (StaleFound, "_stale_found", _ALIVE),
     (UsedUp, "_stale_found", (Running, Dying)),
     (ChildGroup, "_child_group", (Running,)),

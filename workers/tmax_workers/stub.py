@@ -1,17 +1,17 @@
-"""The first process of a worker's pane: hands the pane over to a worker that is forked elsewhere, and ends as that worker ends.
+"""The first process of a worker's pane: passes the pane to a worker forked by the zygote, and ends as that worker ends.
 
-Run as ``python -I -S stub.py SOCKET NAME=VALUE... -- WORKER COMMAND...``; the environment of the worker is this one's,
+Run as ``python -I -S stub.py SOCKET NAME=VALUE... -- WORKER COMMAND...``; the worker gets this environment
 without tmux's variables and with NAME=VALUE.
 
 ::
 
-    connect --> give the terminal up --> command, environment, descriptors 0 1 2 and the folder --> the zygote forks
-        forked PID   wait for "exit N" or "signal N", end in the same way      connection lost: wait for PID, say that nobody knows
-        refused      nothing was forked, for sure: become the worker by exec   never heard: the same
-        gone         this life is not wanted any more: end
+    connect --> give up the terminal --> command, environment, descriptors 0 1 2 and the folder --> the zygote forks
+        forked PID   wait for "exit N" or "signal N", end in the same way      connection lost: wait for PID, exit status unknown
+        refused      certainly nothing was forked: exec the worker             no answer: the same
+        gone         this life is not wanted any more: exit
 
-Descriptor 2 stays open to the end: tmux would otherwise see the terminal close before it sees this status, and lose it.
-It imports built-in modules only, because each worker of each swarm starts one: 10 ms instead of 16.
+Descriptor 2 stays open to the end: otherwise tmux would see the terminal close before this exit status, and lose the status.
+The stub imports built-in modules only, because each worker starts one: 10 ms instead of 16.
 """
 
 import _socket
@@ -24,16 +24,16 @@ from posix import _exit
 _TIOCNOTTY, _TIOCSCTTY = 0x5422, 0x540E
 _O_PATH = 0o10000000
 LOST = 69
-"""How the worker ended is not known (``EX_UNAVAILABLE``)."""
+"""Exit status when that of the worker is unknown (``EX_UNAVAILABLE``)."""
 _GONE = 75
 
 
 def main(args: list[str]) -> None:
-    """Bring the worker into this pane; does not return."""
+    """Start the worker in this pane; does not return."""
     where, cut = args[0], args.index("--")
-    command = [_bytes(word) for word in args[cut + 1 :]]
+    command = [_bytes(verb) for verb in args[cut + 1 :]]
     env = {name: value for name, value in posix.environ.items() if name not in (b"TMUX", b"TMUX_PANE")}
-    env.update((name, value) for name, _, value in (_bytes(word).partition(b"=") for word in args[1:cut]))
+    env.update((name, value) for name, _, value in (_bytes(verb).partition(b"=") for verb in args[1:cut]))
     zygote = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         zygote.connect(where)
@@ -41,13 +41,13 @@ def main(args: list[str]) -> None:
         _exec(command, env, f"no process forks workers here ({error.strerror})")
     _give_terminal_up()
     try:
-        _ask(zygote, command, env)
+        _send_request(zygote, command, env)
     except OSError:
-        pass  # it closed the connection; what it said before is read below
+        pass  # it closed the connection; its answer is read below
     _follow(zygote, command, env)
 
 
-def _ask(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
+def _send_request(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
     parts = [b"%d" % len(command), *command, *(name + b"=" + value for name, value in env.items())]
     body = b"\0".join(parts)
     data = b"S" + len(body).to_bytes(4, "big") + body
@@ -59,7 +59,7 @@ def _ask(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) 
 
 
 def _follow(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes]) -> None:
-    """Do what the zygote says, line by line."""
+    """Follow the zygote's answers, line by line."""
     greeted, pid, watch, rest = False, 0, -1, b""
     while True:
         line, newline, after = rest.partition(b"\n")
@@ -70,41 +70,41 @@ def _follow(zygote: _socket.socket, command: list[bytes], env: dict[bytes, bytes
             rest += data
             continue
         rest = after
-        word, _, told = line.decode("utf-8", "replace").partition(" ")
-        if word == "hello":
+        verb, _, detail = line.decode("utf-8", "replace").partition(" ")
+        if verb == "hello":
             greeted = True
-        elif word == "forked":
-            pid = int(told)
+        elif verb == "forked":
+            pid = int(detail)
             watch = _watch(pid)
             posix.close(0)
             posix.close(1)
-        elif word == "refused":
-            _exec(command, env, told)
+        elif verb == "refused":
+            _exec(command, env, detail)
         else:
-            _end(word, told)
+            _end(verb, detail)
     if pid:
         _wait_for(watch)
     elif not greeted:
         _exec(command, env, "the process that forks workers has ended")
-    _end("lost", "the process that forks workers has ended; how the worker ended is not known")
+    _end("lost", "the process that forks workers has ended; the exit status of the worker is unknown")
 
 
 def _receive(zygote: _socket.socket) -> bytes:
     try:
         return zygote.recv(4096)
     except OSError:
-        return b""  # reset: it ended without having read all we sent
+        return b""  # reset: it ended before it had read the request
 
 
 def _watch(pid: int) -> int:
     try:
         return posix.pidfd_open(pid)
     except OSError:
-        return -1  # it has ended already, which is told next
+        return -1  # it has ended already; its status follows
 
 
 def _wait_for(watch: int) -> None:
-    """Wait until the process of this pidfd has ended; its pane must not be closed under it."""
+    """Wait until the process of this pidfd has ended, so that its pane stays open."""
     if watch >= 0:
         import select
 
@@ -114,7 +114,7 @@ def _wait_for(watch: int) -> None:
 
 
 def _give_terminal_up() -> None:
-    """Let somebody else make this terminal its controlling one; what hangs on it gets SIGHUP, which is ourselves."""
+    """Give up the controlling terminal, so that the worker can take it; this sends SIGHUP to this process."""
     signal(SIGHUP, SIG_IGN)
     try:
         fcntl.ioctl(0, _TIOCNOTTY)
@@ -123,8 +123,8 @@ def _give_terminal_up() -> None:
 
 
 def _exec(command: list[bytes], env: dict[bytes, bytes], why: str) -> None:
-    """Become the worker after all.  Only where it is certain that no other process is this worker."""
-    _say(f"{why}; this worker starts by itself")
+    """Replace this process by the worker.  Only when certainly no other process is this worker."""
+    _print(f"{why}; this worker starts without it")
     try:
         fcntl.ioctl(0, _TIOCSCTTY, 0)
     except OSError:
@@ -136,14 +136,14 @@ def _exec(command: list[bytes], env: dict[bytes, bytes], why: str) -> None:
         _end("lost", f"cannot start {command[0].decode('utf-8', 'replace')}: {error.strerror}")
 
 
-def _end(word: str, told: str) -> None:
-    """End as the worker ended."""
-    if word == "exit":
-        _exit(int(told))
-    if word == "signal":
-        _die_by(int(told))
-    _say(told)
-    _exit(_GONE if word == "gone" else LOST)
+def _end(verb: str, detail: str) -> None:
+    """Exit as the worker did."""
+    if verb == "exit":
+        _exit(int(detail))
+    if verb == "signal":
+        _die_by(int(detail))
+    _print(detail)
+    _exit(_GONE if verb == "gone" else LOST)
 
 
 def _die_by(number: int) -> None:
@@ -158,15 +158,15 @@ def _die_by(number: int) -> None:
     _exit(128 + number)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     try:
         posix.write(2, f"tmax: {text}\r\n".encode())
     except OSError:
         pass  # the pane is gone
 
 
-def _bytes(word: str) -> bytes:
-    return word.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+def _bytes(verb: str) -> bytes:
+    return verb.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a Python task finds around it, and what is put back after it.
+"""The process environment of a Python task, set before it and restored after it.
 
-enter: sys.path, environment, working directory of the submitter     leave: all that, signal handlers, the wakeup descriptor
+enter: environment, working directory, umask, limits, locale of the submitter     leave: all that, signal handlers, the wakeup descriptor
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from typing import Any
 from msgspec.structs import replace
 
 from tmax_pipes import blobs
-from tmax_pipes.jobs import Body, Job, Limits, PythonJob, Surroundings, decode_surroundings
-from tmax_pipes.resource_limits import LIMITS, getrlimit, setrlimit
-from tmax_workers.masks import SELDOM, SYNCHRONOUS, discard_pending
+from tmax_pipes.jobs import Body, Job, Limits, PythonJob, SubmitterEnvironment, decode_submitter_environment
+from tmax_pipes.resource_limits import LIMITS, NUMBERS, getrlimit, setrlimit
 from tmax_workers.memory import own_size_bytes
+from tmax_workers.signal_masks import RARE, SYNCHRONOUS, discard_pending
 from tmax_workers.threads import VARIABLES
 from tmax_workers.worker_errors import Refused
 
 USUAL_UMASK = 0o022
-"""Of a task whose submitter said none: never the controller's own, which keeps its files from everybody else."""
+"""Umask of a task whose submitter sent none: not the controller's own, which makes its files private."""
 
 LEAST_FILES = 128
-"""Open files that a Python task is left whatever its submitter's limit: its worker holds some thirty."""
+"""Lowest limit of open files for a Python task, whatever its submitter's: its worker holds about thirty."""
 
-ROOM_BYTES = 256 * 1024 * 1024
-"""Memory that a Python task is left above what its worker has mapped, whatever its submitter's limit."""
+SPARE_BYTES = 256 * 1024 * 1024
+"""Lowest memory limit of a Python task above what its worker has mapped, whatever its submitter's."""
 
 DELETED = b" (deleted)"
-"""Ends the path of a folder that was removed under its process, as /proc shows it."""
+"""Suffix that /proc shows after the path of a removed working directory."""
 
-_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - SELDOM))
+_SIGNALS = tuple(sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP} - SYNCHRONOUS - RARE))
 
 
 class TaskEnvironment:
-    """Of this process; used on the main thread alone.  Made once its own signal handlers are set."""
+    """Sets and restores the environment of this process; main thread only.  Made after the worker has set its signal handlers."""
 
     def __init__(self, set_wakeup: Callable[[], None], blob_folder: str) -> None:
         self._set_wakeup = set_wakeup
@@ -55,47 +55,51 @@ class TaskEnvironment:
         self._zone = time.tzname
         self._own = _OwnState()
         self._ours: dict[bytes, bytes] = {}
-        """Variables that every task finds, whoever submitted it."""
+        """Variables that every task gets, from any submitter."""
         self._body: Body = b""
-        self._shared = Surroundings()
-        self._applied: Surroundings | None = None
+        self._shared = SubmitterEnvironment()
+        self._applied: SubmitterEnvironment | None = None
         self._has_own_limits = True
         self._is_file_limited = False
         self._handlers: list[Any] = [*map(getsignal, _SIGNALS)]
         self._mask: set[int] = pthread_sigmask(signal.SIG_BLOCK, ())
 
     def adopt(self, variables: Mapping[bytes, bytes]) -> None:
-        """Every task from now on finds these in its environment."""
+        """Add these variables to the environment of every later task."""
         self._ours.update(variables)
         for name, value in variables.items():
             os.environb[name] = self._env[name] = value
 
     def enter(self, job: Job, marks: Mapping[bytes, bytes]) -> bool:
-        """Make it look as it did where the task was submitted; ``marks`` are variables of ours.
+        """Set the submitter's environment for a task; ``marks`` are variables of tmax.
 
-        Returns whether anything but the working directory had to be changed for it.  Raises Refused when its folder cannot be
-        entered, BlobError when what its client sent of itself is gone.
+        Returns whether anything but the working directory was changed.  Raises Refused when its folder cannot be entered,
+        BlobError when the encoded environment is missing.
         """
         wanted = self._wanted(job)
         changed = False
         if wanted is not self._applied:
             changed = self._applied is None or not _same_but_folder(wanted, self._applied)
             if changed:
-                self._applied = None  # until all of it is done: otherwise the next task would take this for its own
+                self._applied = None  # until all of it is applied: otherwise the next task could reuse a partial state
                 self._apply(wanted)
             self._applied = wanted
-        for name, value in marks.items():  # they stay until the next task: taking them away would cost as much again
+        for name, value in marks.items():  # they stay until the next task: removing them would cost as much again
             if self._env.get(name) != value:
                 os.environb[name] = self._env[name] = value
         if wanted.cwd:
             change_folder(wanted.cwd)
         return changed
 
-    def _wanted(self, job: Job) -> Surroundings:
-        """What its submitter sent once for many tasks, with what the job says of itself in front."""
-        if job.surroundings != self._body:
-            self._shared = decode_surroundings(blobs.load(self._blobs, job.surroundings)) if job.surroundings else Surroundings()
-            self._body = job.surroundings
+    def _wanted(self, job: Job) -> SubmitterEnvironment:
+        """Return the submitter's environment, which many tasks share, with the job's own fields in place of its."""
+        if job.submitter_environment != self._body:
+            self._shared = (
+                decode_submitter_environment(blobs.load(self._blobs, job.submitter_environment))
+                if job.submitter_environment
+                else SubmitterEnvironment()
+            )
+            self._body = job.submitter_environment
         cwd, env = (job.cwd, job.env) if isinstance(job, PythonJob) else (b"", {})
         if not (cwd or env or job.limits or job.umask is not None):
             return self._shared
@@ -108,7 +112,7 @@ class TaskEnvironment:
             limits=job.limits or shared.limits,
         )
 
-    def _apply(self, wanted: Surroundings) -> None:
+    def _apply(self, wanted: SubmitterEnvironment) -> None:
         self._env = self._environment(wanted.env)
         self._restore_env()
         if b"TZ" in self._env or b"TZ" in self._own.env:
@@ -123,7 +127,7 @@ class TaskEnvironment:
         sys.setrecursionlimit(wanted.recursion_limit or self._own.recursion_limit)
 
     def _environment(self, given: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        """Return the variables of a task: its submitter's without those of its tmux, then ours; a thread count it chose stays."""
+        """Return a task's variables: its submitter's without those of tmux, then the worker's; a thread count that the submitter chose stays."""
         if not given:
             return self._own.env | self._ours
         chosen = {name.encode() for name in VARIABLES} & given.keys()
@@ -131,55 +135,55 @@ class TaskEnvironment:
         return env | {name: value for name, value in self._ours.items() if name not in chosen}
 
     def keep(self) -> None:
-        """Variables, signal handlers and the time zone as they are now, inside a task, are to be found by every task after it."""
+        """Take variables, signal handlers and time zone as they are now, inside a task, for every task after it."""
         self._env = _environ().copy()
         self._handlers = [*map(getsignal, _SIGNALS)]
         self._zone = time.tzname
 
     @property
     def own_environment(self) -> dict[bytes, bytes]:
-        """Return the variables of this worker, without any task's."""
+        """The worker's own variables, without those of tasks."""
         return self._own.env
 
     def lift_file_limit(self) -> None:
-        """The task's function has returned: its result may become a larger file than its submitter's limit lets its files be."""
+        """Lift the file size limit after the task's function has returned: its result may exceed the submitter's limit."""
         if self._is_file_limited:
             self._own.lift(LIMITS["RLIMIT_FSIZE"])
             self._is_file_limited, self._applied = False, None
 
     def put_own_limits_back(self) -> None:
-        """Set the resource limits that this worker was started with, until the next task is entered.  Also on the IO thread, while no task runs."""
+        """Set the worker's own resource limits, until the next task.  Also on the IO thread, while no task runs."""
         if not self._has_own_limits:
             self._applied = None
             self._own.set_limits({})
             self._has_own_limits = True
 
     def go_home(self) -> None:
-        """Go back to the folder this worker began in: before the end is told, as the task's own may be unmounted then, and before the IO thread starts a command from here."""
+        """Return to the folder this worker started in: before the end is reported, as the task's folder may then be unmounted, and before the IO thread starts a command."""
         try:
             fchdir(self._home)
         except OSError:
-            pass  # it was removed: there is nothing to go back to
+            pass  # it was removed
 
     def leave(self) -> None:
-        """Put everything back, whatever the task did."""
+        """Restore everything, whatever the task did."""
         self.go_home()
         umask(self._umask)
         if _environ() != self._env:
             self._restore_env()
-        if time.tzname is not self._zone:  # each tzset makes a new one
+        if time.tzname is not self._zone:  # each tzset creates a new tuple
             time.tzset()
             self._zone = time.tzname
         if [*map(getsignal, _SIGNALS)] != self._handlers:
             self._restore_handlers()
         if pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
             discard_pending()
-            pthread_sigmask(signal.SIG_SETMASK, self._mask)  # blocked, a cancel would never come in
+            pthread_sigmask(signal.SIG_SETMASK, self._mask)  # a blocked SIGUSR1 would prevent cancellation
         if "asyncio" in sys.modules or "trio" in sys.modules:
-            self._set_wakeup()  # an event loop takes it for its own and leaves none
+            self._set_wakeup()  # an event loop replaces the wakeup descriptor and does not restore it
 
     def close(self) -> None:
-        """Let go of the folder a task would be brought back to; for an owner whose process lives on."""
+        """Close the descriptor of the worker's folder; for an owner that outlives this object."""
         os.close(self._home)
 
     def _restore_env(self) -> None:
@@ -197,17 +201,17 @@ class TaskEnvironment:
 
 
 class _OwnState:
-    """What this process was before any task: what a submitter does not say is put back to it."""
+    """The state of this process before any task: it applies where a submitter sends nothing."""
 
     def __init__(self) -> None:
         self.env = _environ().copy()
         self.argv = list(sys.argv)
         self.recursion_limit = sys.getrecursionlimit()
         self._locale = locale.setlocale(locale.LC_ALL, None)
-        self._limits = {which: getrlimit(which) for which in limit_numbers()}
+        self._limits = {which: getrlimit(which) for which in NUMBERS}
 
-    def set_locale(self, wanted: Surroundings) -> None:
-        """As the submitter had it; as a program that has just started with its environment; or as here."""
+    def set_locale(self, wanted: SubmitterEnvironment) -> None:
+        """Set the submitter's locale; else that of a program just started with its environment; else the worker's own."""
         try:
             if wanted.locale or not wanted.env:
                 locale.setlocale(locale.LC_ALL, wanted.locale or self._locale)
@@ -215,19 +219,19 @@ class _OwnState:
                 locale.setlocale(locale.LC_ALL, "C")
                 locale.setlocale(locale.LC_CTYPE, "")
         except locale.Error:
-            pass  # not installed here: an interpreter that starts with such a name goes on as well
+            pass  # not installed here: an interpreter that starts with such a name ignores it as well
 
     def lift(self, which: int) -> None:
-        """Set one limit to what this process was started with."""
+        """Restore one limit to its value at the worker's start."""
         setrlimit(which, self._limits[which])
 
     def set_limits(self, wanted: Limits) -> bool:
-        """Set the soft limits; a hard one lowered here could not be raised for the next task.  Return whether any is not as at the start."""
+        """Set the soft limits; a lowered hard limit could not be raised for the next task.  Return whether any differs from the start."""
         differ = False
         for which, (own_soft, hard) in self._limits.items():
             soft = wanted.get(which, (own_soft, hard))[0]
             if which == LIMITS["RLIMIT_CPU"] and soft >= 0 and which in wanted:
-                soft += int(sum(os.times()[:2]))  # the kernel counts what earlier tasks used as well
+                soft += int(sum(os.times()[:2]))  # the kernel counts the time of earlier tasks as well
             if soft >= 0:
                 soft = max(soft, self._least(which))
             soft = hard if soft < 0 or 0 <= hard < soft else soft
@@ -238,31 +242,26 @@ class _OwnState:
 
     @staticmethod
     def _least(which: int) -> int:
-        """What this process needs for itself: below it, the worker would fail and not the task."""
+        """The lowest value that the worker itself needs: below it the worker would fail, not the task."""
         if which == LIMITS["RLIMIT_NOFILE"]:
             return LEAST_FILES
         if which in (LIMITS["RLIMIT_AS"], LIMITS.get("RLIMIT_DATA", -1)):
-            return own_size_bytes() + ROOM_BYTES
+            return own_size_bytes() + SPARE_BYTES
         return 0
 
 
-def limit_numbers() -> list[int]:
-    """Return the numbers of all resource limits of this system."""
-    return sorted(set(LIMITS.values()))
-
-
-def _same_but_folder(one: Surroundings, other: Surroundings) -> bool:
+def _same_but_folder(one: SubmitterEnvironment, other: SubmitterEnvironment) -> bool:
     return replace(one, cwd=b"") == replace(other, cwd=b"")
 
 
 def _environ() -> dict[bytes, bytes]:
-    """The dictionary behind ``os.environ``: going through its methods costs a microsecond for each variable."""
+    """The dictionary behind ``os.environ``, whose methods cost a microsecond for each variable."""
     found: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
     return found
 
 
 def change_folder(cwd: bytes) -> None:
-    """Go to a task's working directory; Refused when that cannot be done."""
+    """Enter a task's working directory.  Raises Refused when that is impossible."""
     try:
         os.chdir(cwd)
     except OSError as error:
@@ -274,11 +273,11 @@ def change_folder(cwd: bytes) -> None:
 
 
 def _enter_removed_folder() -> None:
-    """The submitter stood in a folder that was removed: so does the task."""
+    """Enter a new folder and remove it: the submitter's working directory was removed too."""
     known = tempfile.tempdir
     try:
         folder = tempfile.mkdtemp()
     finally:
-        tempfile.tempdir = known  # found for this submitter's TMPDIR; a later task may have another
+        tempfile.tempdir = known  # computed for this submitter's TMPDIR; a later task may have another
     os.chdir(folder)
     os.rmdir(folder)

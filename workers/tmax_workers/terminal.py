@@ -1,13 +1,13 @@
-r"""The pane's terminal: its modes, its size, its keyboard, and what Ctrl-C means.
+r"""The pane's terminal: its modes, its size, its keyboard, and the confirmation of Ctrl-C.
 
 ::
 
     ISIG on: Ctrl-C reaches the IO thread as SIGINT even while the main thread computes
     IXON off, VQUIT and VSUSP off: Ctrl-S, Ctrl-\ and Ctrl-Z are ordinary keys
-    a shell job with a pseudo-terminal runs: ICANON and ECHO off, keys go to the job     afterwards: as before
+    a shell job with a pseudo-terminal runs: ICANON and ECHO off, keys go to the job     afterwards: restored
 
-It is opened a second time by its path: O_NONBLOCK belongs to the open file and would otherwise reach whoever shares
-descriptor 0.  Without a terminal (tests, CI) every method is harmless.
+It is opened a second time by its path: O_NONBLOCK belongs to the open file and would otherwise affect every process
+that shares descriptor 0.  Without a terminal (tests, CI) every method does nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import struct
 import termios
 from fcntl import ioctl
 
-OFFER_S = 3.0
+CONFIRM_S = 3.0
 """A second Ctrl-C within this time cancels."""
 
 _LFLAG, _IFLAG, _CC = 3, 0, 6
@@ -26,16 +26,16 @@ _DEFAULT_SIZE = (24, 80)
 
 
 class CancelConfirmation:
-    """Ctrl-C asks first: nothing that runs for hours may end by one wrong key."""
+    """Ctrl-C needs a second press: one wrong key must not end hours of work."""
 
     def __init__(self) -> None:
         self._task = 0
         self._until = 0.0
 
     def press(self, task: int, now: float) -> bool:
-        """Return whether this press cancels ``task``; the first one only offers to."""
+        """Return whether this press cancels ``task``; the first press only starts the confirmation period."""
         meant = bool(task) and task == self._task and now <= self._until
-        self._task, self._until = (0, 0.0) if meant else (task, now + OFFER_S)
+        self._task, self._until = (0, 0.0) if meant else (task, now + CONFIRM_S)
         return meant
 
 
@@ -48,7 +48,7 @@ class Terminal:
         self._keys = False
         try:
             self.fd = self.out = os.open(os.ttyname(0), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._base = _ours(termios.tcgetattr(self.fd))
+            self._base = _worker_modes(termios.tcgetattr(self.fd))
         except (OSError, termios.error):
             self.out = _open_output()
         self.settle()
@@ -59,12 +59,12 @@ class Terminal:
         return self.fd >= 0
 
     def settle(self) -> None:
-        """Put back our modes, whatever a task has done to them."""
+        """Restore the worker's terminal modes, whatever a task did to them."""
         self._keys = False
         self._set(self._base)
 
     def pass_keys(self) -> None:
-        """Hand each key on as it is pressed; what was typed before is thrown away."""
+        """Pass on each key as it is pressed; discard what was typed before."""
         if self._base is None:
             return
         modes = _copy(self._base)
@@ -76,7 +76,7 @@ class Terminal:
 
     @property
     def passes_keys(self) -> bool:
-        """Whether keys are being handed on."""
+        """Whether keys are passed on."""
         return self._keys
 
     def read(self) -> bytes:
@@ -84,7 +84,7 @@ class Terminal:
         try:
             return os.read(self.fd, 4096)
         except OSError:
-            return b""  # nothing there, or the pane was closed, which writing to it notices
+            return b""  # no input, or a closed pane, which the next write detects
 
     def size(self) -> tuple[int, int]:
         """Return (rows, columns); 24 x 80 without a terminal."""
@@ -104,10 +104,10 @@ class Terminal:
                 termios.tcflush(self.fd, termios.TCIFLUSH)
             termios.tcsetattr(self.fd, termios.TCSANOW, modes)  # type: ignore[arg-type]  # as tcgetattr gave it
         except termios.error:
-            pass  # the pane was closed; writing to it notices
+            pass  # the pane was closed, which the next write detects
 
 
-def _ours(modes: list[object]) -> list[object]:
+def _worker_modes(modes: list[object]) -> list[object]:
     modes = _copy(modes)
     iflag, lflag, keys = modes[_IFLAG], modes[_LFLAG], modes[_CC]
     assert isinstance(iflag, int)
@@ -126,7 +126,7 @@ def _copy(modes: list[object]) -> list[object]:
 
 
 def _open_output() -> int:
-    """A descriptor for what the pane would show when there is no terminal; -1 when descriptor 1 is nothing to write to."""
+    """Open descriptor 1 again, as the pane's output when there is no terminal; -1 when it cannot be written."""
     try:
         return os.open("/proc/self/fd/1", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -12,7 +12,7 @@ import os
 import sys
 
 from tmax_workers import cgroup
-from tmax_workers.masks import threads_take_none
+from tmax_workers.signal_masks import threads_without_signals
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -25,29 +25,29 @@ VARIABLES = (
 
 
 def usable_cores() -> int:
-    """Cores this process may use: its affinity, and whole cores of its cgroup's quota; at least 1."""
+    """Return the number of cores this process may use: by its affinity and the whole cores of its cgroup's quota; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup.cpu_quota()
     return max(1, cores if quota is None else min(cores, int(quota)))
 
 
 def default_threads(workers: int) -> int:
-    """Threads for each of ``workers`` (below 1 counts as 1) so that together they fill the usable cores; at least 1."""
+    """Return the threads for each of ``workers`` (below 1 counts as 1), so that together they fill the usable cores; at least 1."""
     return max(1, usable_cores() // max(1, workers))
 
 
 def env_for(threads: int) -> dict[str, str]:
-    """Variables that numeric libraries read once, at import. ValueError below 1."""
+    """Return the variables that numeric libraries read once, at import. Raises ValueError below 1."""
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     return dict.fromkeys(VARIABLES, str(threads))
 
 
 def enforce(threads: int) -> dict[str, int]:
-    """Set what is already imported to ``threads``, and the environment for what is imported later and for children.
+    """Set imported libraries to ``threads``, and the environment for later imports and for children.
 
-    Returns the figures that hold now, by library (``openblas``, ``openmp``, ``torch``...); empty when none is loaded.
-    May be called again with another figure, higher or lower. ValueError below 1.
+    Returns the counts in effect, by library (``openblas``, ``openmp``, ``torch``...); empty when none is loaded.
+    It may be called again with a higher or lower count. Raises ValueError below 1.
     Imports neither NumPy nor torch, and runs no parallel region: a forked child may call it before its first computation.
     """
     os.environ.update(env_for(threads))
@@ -57,7 +57,7 @@ def enforce(threads: int) -> dict[str, int]:
 
     pools = threadpoolctl.ThreadpoolController()
     torch = sys.modules.get("torch")
-    with threads_take_none():
+    with threads_without_signals():
         pools.limit(limits=threads)
         if torch is not None:
             torch.set_num_threads(threads)

@@ -1,16 +1,12 @@
-"""The errors of a worker."""
+"""Base classes of a worker's errors."""
 
 from __future__ import annotations
 
 
 class WorkerError(Exception):
-    """Something a worker could not do."""
+    """Base of a worker's own errors.
 
-
-class Refused(WorkerError):
-    """A job that was checked before running and cannot run here: nothing was computed, nothing was changed.
-
-    ``message`` says what is wrong with which value; ``hint`` says what to do about it, and may be empty.
+    ``message`` names what is wrong and with which value; ``hint`` is what to do about it, and may be empty.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -18,5 +14,9 @@ class Refused(WorkerError):
         self.hint = hint
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[Refused], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[WorkerError], tuple[str, str]]:
         return type(self), (self.message, self.hint)
+
+
+class Refused(WorkerError):
+    """A job that cannot run here, by a check before it ran: nothing was computed or changed."""

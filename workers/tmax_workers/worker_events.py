@@ -1,4 +1,4 @@
-"""Everything that can happen to a worker (in) and everything its state can order (out).  Values only."""
+"""The events of a worker's state machine (in) and its instructions (out).  Values only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class StaleFound(msgspec.Struct, frozen=True):
 
 
 class UsedUp(msgspec.Struct, frozen=True):
-    """The running task left this process so that it must not run another one of any kind: ``isolation.py``."""
+    """The running task changed this process so that it must not run another task of any kind (``isolation.py``)."""
 
 
 class ChildGroup(msgspec.Struct, frozen=True):
-    """The running task has a process group of its own."""
+    """The running task has its own process group."""
 
     task: int
     attempt: int
@@ -34,7 +34,7 @@ class ChildGroup(msgspec.Struct, frozen=True):
 
 
 class ConnectionDown(msgspec.Struct, frozen=True):
-    """The connection ended.  There is one again when ``Who`` comes."""
+    """The connection ended.  The next ``Who`` means a new one."""
 
 
 class PaneCancel(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class PaneCancel(msgspec.Struct, frozen=True):
 
 
 class PaneLost(msgspec.Struct, frozen=True):
-    """The terminal is gone: finish, hand back the rest, leave."""
+    """The terminal is closed: finish the running task, give back the others, leave."""
 
 
 class Terminated(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Terminated(msgspec.Struct, frozen=True):
 
 
 class TimeElapsed(msgspec.Struct, frozen=True):
-    """``next_deadline`` has come."""
+    """``next_deadline`` has passed."""
 
 
 Event: TypeAlias = (
@@ -75,19 +75,19 @@ Event: TypeAlias = (
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send this, if there is a connection; otherwise drop it."""
+    """Send this message, or drop it when there is no connection."""
 
     message: Message
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """Run this task now; answer with ``JobEnded``."""
+    """Run this task now; ``JobEnded`` reports its end."""
 
     run: Run
 
 
 class CancelTask(msgspec.Struct, frozen=True):
-    """Ask the running task to end: TERM to its group, or an exception on the main thread."""
+    """End the running task: TERM to its group, or an exception on the main thread."""
 
     task: int
     attempt: int
@@ -103,19 +103,19 @@ class KillTask(msgspec.Struct, frozen=True):
 
 
 class Unreported(msgspec.Struct, frozen=True):
-    """This end is not reported, because the worker's own end caused it; what the task printed becomes its log."""
+    """Do not report this end, because the worker's own end caused it; write the task's output to its log."""
 
     outcome: Done | Failed
 
 
-class Keep(msgspec.Struct, frozen=True):
-    """Write down the results that are not ``Stored`` yet: KILL may follow at any moment."""
+class SpillResults(msgspec.Struct, frozen=True):
+    """Write the results that are not ``Stored`` to a file now: KILL may follow at any moment."""
 
 
 class ExitWorker(msgspec.Struct, frozen=True):
-    """End this process.  ``kill``: a task still runs in it and must not live on.  Results not ``Stored`` are spilled.
+    """End this process.  ``kill``: a task still runs in it and must end too.  Results not ``Stored`` are spilled.
 
-    ``signal``: end by this one, so that who waits for the process is told the true cause; 0: in order.
+    ``signal``: end by this signal, so that the parent gets the true cause; 0: exit with status 0.
     """
 
     why: str
@@ -123,4 +123,4 @@ class ExitWorker(msgspec.Struct, frozen=True):
     signal: int = 0
 
 
-Do: TypeAlias = Send | Begin | CancelTask | KillTask | Unreported | Keep | ExitWorker
+Instruction: TypeAlias = Send | Begin | CancelTask | KillTask | Unreported | SpillResults | ExitWorker

@@ -1,17 +1,17 @@
-"""One process imports once and forks ready workers into panes that wait.  ``python -P -m tmax_workers.zygote --fd N ...``
+"""The zygote: one process that has imported everything and forks workers into waiting panes.  ``python -P -m tmax_workers.zygote --fd N ...``
 
 ::
 
     import what every worker needs, freeze it; compute nothing, touch no device, start no thread
     stub: request, terminal --> one thread? code unchanged? --> fork --> zygote_child.live()
-    SIGCHLD --> wait4 --> the stub ends its pane in the same way; the controller is told, or the next one
+    SIGCHLD --> wait4 --> the stub ends its pane in the same way; Ended to the controller, or to the next one
 
-It listens on a socket it was given, so that panes may ask while it still imports.  It outlives its controller, is found
-again by that socket (made again on ``Listen`` or SIGUSR1, when it was removed), and ends on ``End``, or when it has had neither a child nor a controller for ``--orphan-ttl-s``.
-Its end costs no worker: they live on.
+It listens on an inherited socket, so that panes can connect while it still imports.  It outlives its controller, is found
+again by that socket (made again on ``RenewSocket`` or SIGUSR1 after a removal), and ends on ``End``, or after
+``--orphan-ttl-s`` without a child and a controller.  Its workers outlive it.
 
-A child of a process with a second thread may wait for ever for a lock which that thread held; with torch's OpenMP
-threads it does at the first parallel operation.  Hence the look at /proc/self/task before each fork.
+A child of a process with a second thread may wait for ever for a lock that the thread held; with torch's OpenMP
+threads it does so at the first parallel operation.  So /proc/self/task is checked before each fork.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from typing import NoReturn
 
 import msgspec
 
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import zygote_child
-from tmax_workers.epoll_loop import ENDED, READ, WRITE, Loop
+from tmax_workers.epoll_loop import HANG_UP, READ, WRITE, EpollLoop
 from tmax_workers.options import BadOptions, parse
 from tmax_workers.stale import sources
-from tmax_workers.zygote_child import Birth
-from tmax_workers.zygote_load import LoadedModules, crowd, load
+from tmax_workers.zygote_child import ChildSetup
+from tmax_workers.zygote_load import LoadedModules, load, other_threads
 from tmax_workers.zygote_peer import ZygotePeer, listen
 from tmax_workers.zygote_wire import (
     VERSION,
@@ -48,9 +48,9 @@ from tmax_workers.zygote_wire import (
     Forked,
     ForkRequest,
     FromZygote,
-    Greet,
-    Listen,
     NotForked,
+    RenewSocket,
+    RequestStatus,
     Retire,
     Stale,
     ZygoteReady,
@@ -64,11 +64,11 @@ USAGE = "python -P -m tmax_workers.zygote --fd N --socket PATH --swarm NAME --st
 # -- serving --------------------------------------------------------------------------------------
 
 
-class _Born(BaseException):
-    """Unwinds the forked process to where nothing of the zygote is left on the stack.  No Exception: nobody is to catch it."""
+class _InChild(BaseException):
+    """Unwinds the stack of the forked process out of the zygote's code.  A BaseException, so that no handler catches it."""
 
-    def __init__(self, birth: Birth) -> None:
-        self.birth = birth
+    def __init__(self, setup: ChildSetup) -> None:
+        self.setup = setup
         super().__init__()
 
 
@@ -80,21 +80,21 @@ class _Worker:
 
 
 class Zygote:
-    """Forks, waits, and tells."""
+    """Forks workers on request, waits for them and reports their ends."""
 
     def __init__(self, listener: socket.socket, path: str, loaded: LoadedModules, *, orphan_ttl_s: float) -> None:
-        """``path``: where ``listener`` is found, to be made again when it is removed."""
+        """``path``: the path of ``listener``, which is made again when it is removed."""
         self._loaded = loaded
         self._broken = loaded.broken
         self._orphan_ttl_s = orphan_ttl_s
         self._sources = sources()
         self._sources.note()
-        self._loop = Loop()
+        self._loop = EpollLoop()
         self._peers: dict[int, ZygotePeer] = {}
         self._controllers: set[int] = set()
         self._children: dict[int, _Worker] = {}
         """By pid."""
-        self._untold: dict[int, Ended] = {}
+        self._unacknowledged: dict[int, Ended] = {}
         self._refused: set[int] = set()
         self._retired = False
         self._ends = False
@@ -109,15 +109,15 @@ class Zygote:
             signal.signal(number, _noted)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
 
-    def serve(self) -> Birth | None:
-        """Serve until there is no more reason to; in a forked child, return what it is to be."""
+    def serve(self) -> ChildSetup | None:
+        """Serve until the zygote has to end, then return None; in a forked child, return its set-up."""
         try:
             while not self._ends:
                 self._loop.turn(self._wait_s())
-        except _Born as born:
-            self._let_go()
-            return born.birth
-        self._let_go()
+        except _InChild as unwound:
+            self._close_all()
+            return unwound.setup
+        self._close_all()
         return None
 
     def _wait_s(self) -> float | None:
@@ -131,8 +131,8 @@ class Zygote:
         self._ends = left_s <= 0 or self._retired
         return 0.0 if self._ends else left_s
 
-    def _let_go(self) -> None:
-        """Close everything of the zygote's; in a child no descriptor of it may stay open."""
+    def _close_all(self) -> None:
+        """Close all descriptors of the zygote; none may stay open in a child."""
         for peer in list(self._peers.values()):
             peer.close()
         self._peers.clear()
@@ -149,11 +149,11 @@ class Zygote:
         self._accept()
 
     def _accept(self) -> bool:
-        """Take one connection; False when there is none."""
+        """Accept one connection; False when there is none."""
         try:
             sock, _ = self._listener.accept()
         except OSError:
-            return False  # it hung up meanwhile, or there is no descriptor left: the next turn tries again
+            return False  # the peer has closed, or no descriptor is left: the next turn tries again
         peer = ZygotePeer(sock)
         if not peer.is_ours:
             peer.close()
@@ -162,8 +162,8 @@ class Zygote:
         self._loop.add(peer.fd, lambda events: self._ready(peer, events))
         return True
 
-    def _listen(self) -> None:
-        """Make the socket again when it was removed; who waits at the old one is not forgotten."""
+    def _renew_listener(self) -> None:
+        """Make the socket again when it was removed, after accepting the connections that wait at the old one."""
         if self._retired or os.path.lexists(self._path):
             return
         try:
@@ -183,18 +183,18 @@ class Zygote:
         if events & WRITE:
             peer.flush()
             self._watch(peer)
-        if events & (READ | ENDED) and not self._hear(peer):
+        if events & (READ | HANG_UP) and not self._receive(peer):
             self._drop(peer)
 
-    def _hear(self, peer: ZygotePeer) -> bool:
-        """Take in what this peer said; False when that was its last word."""
+    def _receive(self, peer: ZygotePeer) -> bool:
+        """Handle a peer's input; False when its connection has ended."""
         is_there = peer.receive()
         try:
             if peer.is_stub:
                 request = peer.request() if not peer.life else None
                 return is_there and (request is None or self._fork(peer, request))
             for line in peer.lines():
-                self._obey(peer, line)
+                self._handle_order(peer, line)
         except (BadRequest, msgspec.DecodeError) as error:
             _log(f"not understood: {error}")
             return False
@@ -214,34 +214,34 @@ class Zygote:
     def _watch(self, peer: ZygotePeer) -> None:
         self._loop.change(peer.fd, READ | (WRITE if peer.wants_write else 0))
 
-    def _say(self, peer: ZygotePeer, data: bytes) -> None:
-        peer.say(data)
+    def _send(self, peer: ZygotePeer, data: bytes) -> None:
+        peer.send(data)
         self._watch(peer)
 
-    def _tell(self, message: FromZygote) -> None:
+    def _broadcast(self, message: FromZygote) -> None:
         for fd in self._controllers:
-            self._say(self._peers[fd], line_of(message))
+            self._send(self._peers[fd], line_of(message))
 
     # -- controllers ------------------------------------------------------------------------------
 
-    def _obey(self, peer: ZygotePeer, line: bytes) -> None:
+    def _handle_order(self, peer: ZygotePeer, line: bytes) -> None:
         order = to_zygote(line)
-        if isinstance(order, Greet):
+        if isinstance(order, RequestStatus):
             self._controllers.add(peer.fd)
-            self._refused.clear()  # another controller, or even another store: it says itself what it does not want
-            self._say(peer, line_of(self._about()))
+            self._refused.clear()  # another controller or store: it sends its own cancellations
+            self._send(peer, line_of(self._status()))
         elif isinstance(order, Acknowledge):
-            self._untold.pop(order.life, None)
+            self._unacknowledged.pop(order.life, None)
         elif isinstance(order, CancelFork):
             self._cancel(order.life)
         elif isinstance(order, Retire):
             self._retire()
-        elif isinstance(order, Listen):
-            self._listen()
+        elif isinstance(order, RenewSocket):
+            self._renew_listener()
         elif isinstance(order, End):
             self._ends = True
 
-    def _about(self) -> ZygoteReady:
+    def _status(self) -> ZygoteReady:
         loaded = self._loaded
         return ZygoteReady(
             pid=os.getpid(),
@@ -253,19 +253,19 @@ class Zygote:
             missing=loaded.missing,
             broken=self._broken,
             children=tuple(Child(worker.life, pid, worker.ticks) for pid, worker in self._children.items()),
-            ended=tuple(self._untold.values()),
+            ended=tuple(self._unacknowledged.values()),
         )
 
     def _cancel(self, life: int) -> None:
         for pid, worker in self._children.items():
             if worker.life == life:
-                os.kill(pid, signal.SIGKILL)  # ours and not waited for: the number can belong to nobody else
+                os.kill(pid, signal.SIGKILL)  # our unreaped child, so the pid cannot be reused
                 return
         self._refused.add(life)
-        self._tell(NotForked(life, "cancelled"))
+        self._broadcast(NotForked(life, "cancelled"))
 
     def _retire(self) -> None:
-        """Fork no more; panes that ask from now on reach the next zygote, or nobody and then start by themselves."""
+        """Fork no more; later stubs connect to the next zygote, or to none and then start their worker by exec."""
         self._retired = True
         if self._listener.fileno() >= 0:
             self._loop.remove(self._listener.fileno())
@@ -274,33 +274,33 @@ class Zygote:
     # -- children ---------------------------------------------------------------------------------
 
     def _fork(self, peer: ZygotePeer, request: ForkRequest) -> bool:
-        """Fork what this stub asks for; False when its connection is to be closed."""
+        """Fork the worker of this stub; False when its connection must be closed."""
         try:
             life = _life_of(request)
         except (BadOptions, ValueError) as error:
-            self._say(peer, f"gone {error}\n".encode())
+            self._send(peer, f"gone {error}\n".encode())
             return False
         if life in self._refused or any(worker.life == life for worker in self._children.values()):
-            self._say(peer, b"gone this life is not wanted any more\n")
+            self._send(peer, b"gone this life is not wanted any more\n")
             return False
-        if why := self._why_not():
+        if why := self._refusal():
             _log(f"life {life} is not forked: {why}")
-            self._tell(NotForked(life, why))
-            self._say(peer, f"refused {why}\n".encode())
+            self._broadcast(NotForked(life, why))
+            self._send(peer, f"refused {why}\n".encode())
             return False
         if peer.has_hung_up():
             return False
         return self._fork_now(peer, request, life)
 
-    def _why_not(self) -> str:
-        """Return why nothing can be forked; empty when it can.  Looked at before each fork: a module may start a thread late."""
-        if not self._broken and (others := crowd("there are")):
+    def _refusal(self) -> str:
+        """Return why this process cannot fork; empty when it can.  Checked before each fork: a module may start a thread late."""
+        if not self._broken and (others := other_threads("there are")):
             self._broken = others
-            self._tell(self._about())
+            self._broadcast(self._status())
         if self._broken or self._retired:
             return self._broken or "this zygote forks no more"
         if changed := self._sources.changed():
-            self._tell(Stale(tuple(changed)))
+            self._broadcast(Stale(tuple(changed)))
             self._retire()
             return f"{changed[0]} has changed since it was imported"
         return ""
@@ -311,28 +311,28 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell(NotForked(life, f"cannot fork: {error.strerror}"))
-            self._say(peer, f"refused cannot fork: {error.strerror}\n".encode())
+            self._broadcast(NotForked(life, f"cannot fork: {error.strerror}"))
+            self._send(peer, f"refused cannot fork: {error.strerror}\n".encode())
             return False
         if pid == 0:
-            self._be_born(peer, request, life)
+            self._unwind_child(peer, request, life)
         for fd in peer.fds:
             os.close(fd)
         peer.fds = []
         peer.life = life
         self._children[pid] = _Worker(life=life, ticks=start_ticks(pid), stub=peer)
-        self._say(peer, b"forked %d\n" % pid)
-        self._tell(Forked(life, pid, self._children[pid].ticks))
+        self._send(peer, b"forked %d\n" % pid)
+        self._broadcast(Forked(life, pid, self._children[pid].ticks))
         return True
 
-    def _be_born(self, peer: ZygotePeer, request: ForkRequest, life: int) -> NoReturn:
+    def _unwind_child(self, peer: ZygotePeer, request: ForkRequest, life: int) -> NoReturn:
         stdin, stdout, stderr, folder = peer.fds
-        peer.fds = []  # they are the child's now, and closed by it
-        raise _Born(Birth(life=life, request=request, fds=(stdin, stdout, stderr, folder), shown=self._loaded.shown))
+        peer.fds = []  # the child owns them now, and closes them
+        raise _InChild(ChildSetup(life=life, request=request, fds=(stdin, stdout, stderr, folder), shown=self._loaded.shown))
 
     def _signalled(self) -> None:
         if signal.SIGUSR1 in os.read(self._wake[0], 4096):
-            self._listen()
+            self._renew_listener()
         self._reap()
 
     def _reap(self) -> None:
@@ -346,33 +346,33 @@ class Zygote:
         worker = self._children.pop(pid)
         signaled = -code if code < 0 else None
         ended = Ended(worker.life, pid, signaled, None if signaled else code, peak_rss_bytes)
-        self._untold[worker.life] = ended
-        self._tell(ended)
+        self._unacknowledged[worker.life] = ended
+        self._broadcast(ended)
         if worker.stub is not None:
-            self._say(worker.stub, b"signal %d\n" % signaled if signaled else b"exit %d\n" % code)
+            self._send(worker.stub, b"signal %d\n" % signaled if signaled else b"exit %d\n" % code)
             self._drop(worker.stub)
 
 
 def _log(text: str) -> None:
-    """Into the controller's log.  Not by ``logging``: its set-up would be inherited by every worker's own tasks."""
+    """Write to the controller's log.  Not through ``logging``: every worker would inherit its set-up."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} zygote {os.getpid()}: {text}", file=sys.stderr, flush=True)
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The wakeup descriptor has got its byte."""
+    """Do nothing: the wakeup descriptor has received a byte."""
 
 
 def _life_of(request: ForkRequest) -> int:
-    """Return the life of a worker's command line; ValueError or BadOptions when it is not one."""
-    words = [os.fsdecode(word) for word in request.argv]
-    return parse(words[words.index("tmax_workers") + 1 :]).life
+    """Return the life of a worker's command line; raises ValueError or BadOptions when it is not one."""
+    arguments = [os.fsdecode(argument) for argument in request.argv]
+    return parse(arguments[arguments.index("tmax_workers") + 1 :]).life
 
 
 # -- the process ----------------------------------------------------------------------------------
 
 
 def main(args: Sequence[str]) -> int:
-    """Be the zygote; in a forked child, be the worker.  64 when the command line is wrong."""
+    """Run the zygote, and in a forked child the worker; return 64 when the command line is wrong."""
     given = dict(zip(args[::2], args[1::2], strict=False))
     if (
         len(args) % 2
@@ -382,26 +382,26 @@ def main(args: Sequence[str]) -> int:
         print(f"error: not a zygote's command line\nhint: it is started by the controller: {USAGE}", file=sys.stderr)
         return 64
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    listener = _only(int(given["--fd"]))
+    listener = _take_listener(int(given["--fd"]))
     zygote = _prepare(
         listener,
         given["--socket"],
         [name for name in given.get("--preload", "").split(",") if name],
         float(given.get("--orphan-ttl-s", "900")),
     )
-    birth = zygote.serve()
+    setup = zygote.serve()
     del zygote
-    return 0 if birth is None else zygote_child.live(birth)
+    return 0 if setup is None else zygote_child.live(setup)
 
 
-def _only(fd: int) -> socket.socket:
-    """Return the socket we were given; whatever else was left open to us would be in every worker too."""
+def _take_listener(fd: int) -> socket.socket:
+    """Return the inherited socket; close other inherited descriptors, which every worker would inherit too."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != fd:
             try:
                 os.close(int(name))
             except OSError:
-                pass  # the listing's own
+                pass  # the descriptor of the listing itself
     os.set_inheritable(fd, False)
     return socket.socket(fileno=fd)
 
@@ -414,7 +414,7 @@ def _prepare(listener: socket.socket, path: str, wanted: Sequence[str], orphan_t
     if loaded.broken:
         _log(f"cannot fork workers: {loaded.broken}")
     zygote = Zygote(listener, path, loaded, orphan_ttl_s=orphan_ttl_s)
-    # A collection in a child would write to every page it looks at, and so copy it: what is here now is not looked at.
+    # A collection in a child would write to every page it visits, and so copy it: exclude present objects.
     gc.collect()
     gc.freeze()
     found = ", ".join(f"{name} {version}" for name, version in loaded.modules.items()) or "nothing more"

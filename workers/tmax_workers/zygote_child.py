@@ -1,8 +1,8 @@
-"""What a freshly forked process does to be a worker like any other.
+"""The set-up of a forked process, after which it is a worker like any other.
 
 ::
 
-    mark and command line shown --> signals --> own session, the pane's terminal as controlling one, descriptors 0 1 2
+    show mark and command line --> signals --> own session, the pane's terminal as controlling one, descriptors 0 1 2
     --> folder --> environment of the pane --> fresh random numbers --> tmax_workers.__main__, as by exec
 
 Threads of numeric libraries are raised to the worker's share by its own preload, which finds the modules imported.
@@ -21,13 +21,13 @@ from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import TextIO
 
 import tmax_workers.__main__ as worker_main
-from tmax_workers.proctitle import MARK, ProcessTitle
+from tmax_workers.proctitle import LIFE_VARIABLE, ProcessTitle
 from tmax_workers.zygote_wire import ForkRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
-    """All that a worker is made of, in the forked process."""
+class ChildSetup:
+    """What the forked process needs to become a worker."""
 
     life: int
     request: ForkRequest
@@ -36,36 +36,36 @@ class Birth:
     shown: ProcessTitle
 
 
-def live(birth: Birth) -> int:
-    """Be the worker; returns its exit code if it could not even start."""
-    birth.shown.show(birth.request.argv, birth.request.env.get(MARK, b""))
-    _name(birth.life)
+def live(setup: ChildSetup) -> int:
+    """Run the worker; returns an exit code only when it cannot start."""
+    setup.shown.show(setup.request.argv, setup.request.env.get(LIFE_VARIABLE, b""))
+    _name(setup.life)
     _reset_signals()
-    _take_pane(birth.fds)
-    _take_environment(birth.request.env)
+    _take_pane(setup.fds)
+    _take_environment(setup.request.env)
     _reseed()
-    words = [os.fsdecode(word) for word in birth.request.argv]
-    sys.orig_argv = words
-    sys.argv = [worker_main.__file__, *words[words.index("tmax_workers") + 1 :]]
-    # What pickles by reference to __main__, or starts it anew (multiprocessing), finds what it would find after an exec.
+    arguments = [os.fsdecode(argument) for argument in setup.request.argv]
+    sys.orig_argv = arguments
+    sys.argv = [worker_main.__file__, *arguments[arguments.index("tmax_workers") + 1 :]]
+    # Pickles by reference to __main__ and multiprocessing find the same module as after an exec.
     sys.modules["__main__"] = worker_main
     return worker_main.run()
 
 
 def _name(life: int) -> None:
-    """The short name in ``top``."""
+    """Set the short name that ``top`` shows."""
     try:
         with open("/proc/self/comm", "wb") as file:
             file.write(b"tmax-life-%d" % life)
     except OSError:
-        pass  # only a name
+        pass  # the name is not essential
 
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A pane that closes before the worker has said so itself must not end it.
+    # A pane that closes before the worker ignores SIGHUP itself must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -76,7 +76,7 @@ def _take_pane(fds: tuple[int, int, int, int]) -> None:
     try:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     except OSError:
-        pass  # no terminal (a test), or the pane was closed meanwhile, which the worker notices by itself
+        pass  # no terminal (a test), or the pane was closed meanwhile, which the worker detects itself
     try:
         os.fchdir(fds[3])
     except OSError:
@@ -90,7 +90,7 @@ def _take_pane(fds: tuple[int, int, int, int]) -> None:
 
 
 def _stream(fd: int, like: TextIO) -> TextIOWrapper:
-    """A text stream as an interpreter makes it at its start, on a terminal; it encodes ``like`` the zygote's."""
+    """Return a text stream as an interpreter creates it at its start, with the encoding of ``like``."""
     raw = FileIO(fd, "rb" if fd == 0 else "wb", closefd=False)
     buffer = BufferedReader(raw) if fd == 0 else BufferedWriter(raw)
     return TextIOWrapper(buffer, encoding=like.encoding, errors=like.errors, line_buffering=True)
@@ -103,12 +103,12 @@ def _take_environment(env: dict[bytes, bytes]) -> None:
 
 
 def _reseed() -> None:
-    """Every worker would otherwise draw the very same numbers."""
+    """Seed random generators anew: otherwise every worker would draw the same numbers."""
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
     torch = sys.modules.get("torch")
     if torch is not None:
-        # The processor's alone: those of devices are made, and seeded, when a device is first used.
+        # The CPU generator only: those of devices are created, and seeded, at their first use.
         torch.default_generator.seed()

@@ -1,6 +1,6 @@
-"""Everything a worker needs, imported once by the zygote; and whether it may still be forked afterwards.
+"""The imports of the zygote, and the checks whether it can still be forked afterwards.
 
-threads of all libraries to 1 -> import what every worker needs -> import what was asked for -> look for a second thread, an open GPU
+threads of all libraries to 1 -> import what every worker needs -> import the modules to preload -> check for a second thread, an open GPU
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tmax_workers import threads
-from tmax_workers.own_code import fingerprint
+from tmax_workers.code_fingerprint import fingerprint
 from tmax_workers.preload import preload
 from tmax_workers.proctitle import ProcessTitle, locate
 
 ALWAYS = ("cloudpickle", "ctypes", "subprocess", "tmax_workers.kinds.kernel", "tmax_workers.runtime")
-"""What a worker imports, be it at its first task, besides what it is told to preload."""
+"""Modules that every worker imports, some at its first task, besides those to preload."""
 
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
-"""What the drivers of NVIDIA and AMD are reached by, from the first call that counts the devices on."""
+"""Device files that the NVIDIA and AMD drivers open, from the first call that counts devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModules:
-    """What was imported, and whether this process may be forked now."""
+    """The imported modules, and whether this process may be forked."""
 
     wanted: tuple[str, ...]
     modules: dict[str, str]
@@ -48,16 +48,16 @@ def load(wanted: Sequence[str]) -> LoadedModules:
         one = preload([name], 1)
         found += one.modules
         missing += one.missing
-        broken = broken or crowd(f"importing {name} started") or opened_gpu(name)
+        broken = broken or other_threads(f"importing {name} started") or opened_gpu(name)
     shown = locate()
     if not shown.mark[1]:
-        broken = broken or "its environment has no room for the mark of a worker"
+        broken = broken or "its environment has no placeholder for the mark of a worker"
     modules = {name: str(getattr(sys.modules[name], "__version__", "")) for name in found}
     return LoadedModules(wanted=tuple(wanted), modules=modules, missing=tuple(missing), broken=broken, code=code, shown=shown)
 
 
-def crowd(what: str) -> str:
-    """Return what is wrong when there is a second thread; empty when there is none."""
+def other_threads(what: str) -> str:
+    """Return an error text when there is a second thread, beginning with ``what``; else empty."""
     others = [number for number in os.listdir("/proc/self/task") if int(number) != os.getpid()]
     if not others:
         return ""
@@ -65,7 +65,7 @@ def crowd(what: str) -> str:
 
 
 def opened_gpu(name: str) -> str:
-    """Return what is wrong when an import has opened a GPU, which no fork of the process could use; else empty."""
+    """Return an error text when an import opened a GPU, which no forked process could use; else empty."""
     opened = gpus_in("/proc/self/fd")
     return f"importing {name} opened {', '.join(opened)}, and a forked process cannot use a GPU that was opened before" if opened else ""
 

@@ -1,4 +1,4 @@
-"""One connection of the zygote: a stub that brings a pane, or a controller.
+"""One connection of the zygote: with a stub, which passes a pane, or with a controller.
 
 bytes and descriptors in --> request of a stub | lines of a controller          lines out --> socket, as it takes them
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 
 from tmax_pipes.listening import listen_at
+from tmax_pipes.peer_credentials import peer_credentials
 from tmax_workers.zygote_wire import DESCRIPTORS, BadRequest, ForkRequest, request_in
 
 _BACKLOG = 4096
 _READ_BYTES = 256 * 1024
 _LINE_BYTES = 64 * 1024
-_CREDENTIALS = struct.Struct("3i")
 
 
 def listen(path: str) -> socket.socket:
-    """Return a socket that listens at ``path`` (0600), in place of what was there.  OSError when that is impossible."""
+    """Return a socket that listens at ``path`` (0600), and replaces what was there.  Raises OSError."""
     return listen_at(path, _BACKLOG)
 
 
@@ -32,10 +31,10 @@ class ZygotePeer:
         self._unread = bytearray()
         self._unsent = bytearray()
         self.fds: list[int] = []
-        """Passed by a stub: standard input, output, error, folder."""
+        """Descriptors from a stub: standard input, output, error, folder."""
         self.is_stub = False
         self.life = 0
-        """Of a stub whose worker was forked."""
+        """Life of the forked worker of a stub; 0: none."""
 
     @property
     def fd(self) -> int:
@@ -45,11 +44,10 @@ class ZygotePeer:
     @property
     def is_ours(self) -> bool:
         """Whether the process at the other end belongs to our user."""
-        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return bool(_CREDENTIALS.unpack(raw)[1] == os.geteuid())
+        return peer_credentials(self._socket).uid == os.geteuid()
 
     def receive(self) -> bool:
-        """Take in what is there; False when the other end has gone."""
+        """Read available bytes and descriptors; False when the other end has closed."""
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, _READ_BYTES, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
@@ -60,11 +58,11 @@ class ZygotePeer:
         self._unread += data
         if not self.is_stub and self._unread[:1] == b"S":
             self.is_stub = True
-            self.say(b"hello\n")
+            self.send(b"hello\n")
         return bool(data)
 
     def request(self) -> ForkRequest | None:
-        """Return the request of this stub once it is whole.  BadRequest when it can never be one."""
+        """Return the stub's request once it is complete.  Raises BadRequest when it is malformed."""
         request = request_in(self._unread)
         if request is not None:
             self._unread.clear()
@@ -73,20 +71,20 @@ class ZygotePeer:
         return request
 
     def lines(self) -> list[bytes]:
-        """Return the whole lines of this controller.  BadRequest for an endless one."""
+        """Return the controller's complete lines.  Raises BadRequest for a line that is too long."""
         *lines, rest = self._unread.split(b"\n")
         if len(rest) > _LINE_BYTES:
             raise BadRequest("a line without end")
         self._unread = bytearray(rest)
         return [bytes(line) for line in lines]
 
-    def say(self, data: bytes) -> None:
-        """Send this, now or when there is room; to an end that has gone it is dropped, which reading notices."""
+    def send(self, data: bytes) -> None:
+        """Send bytes now or when the socket is writable; dropped when the peer has closed, which reading detects."""
         self._unsent += data
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send queued bytes."""
         try:
             del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
@@ -96,11 +94,11 @@ class ZygotePeer:
 
     @property
     def wants_write(self) -> bool:
-        """Whether something waits for room."""
+        """Whether bytes are queued."""
         return bool(self._unsent)
 
     def has_hung_up(self) -> bool:
-        """Whether the other end is closed by now, unread bytes or not."""
+        """Whether the other end has closed, with or without unread bytes."""
         try:
             return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
@@ -109,7 +107,7 @@ class ZygotePeer:
             return True
 
     def close(self) -> None:
-        """Close the socket and what came through it; twice is harmless."""
+        """Close the socket and the received descriptors; a second call is harmless."""
         for fd in self.fds:
             os.close(fd)
         self.fds = []

@@ -1,8 +1,8 @@
-"""What the zygote, its stubs and the controller say to each other.  Pure.
+"""The messages between the zygote, its stubs and the controller.  Pure.
 
-One socket serves both.  A controller says JSON lines.  A stub says one request: ``S``, the length of the body (u32, big-endian),
-the body: count of the command's words, the words, then NAME=VALUE..., all divided by NUL; with it come four descriptors.
-A stub is answered in lines: ``hello``, then ``forked PID`` | ``refused WHY`` | ``gone WHY``, then ``exit N`` | ``signal N``.
+One socket serves both.  A controller sends JSON lines.  A stub sends one request: ``S``, the length of the body (u32, big-endian),
+the body: number of the command's arguments, the arguments, then NAME=VALUE..., separated by NUL; with it four descriptors.
+The answers to a stub are lines: ``hello``, then ``forked PID`` | ``refused WHY`` | ``gone WHY``, then ``exit N`` | ``signal N``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 VERSION = 2
-"""Of this vocabulary; a controller replaces a zygote that speaks another one."""
+"""Version of these messages; a controller replaces a zygote with another version."""
 
 REQUEST_BYTES = 8 * 1024 * 1024
 """Longest body of a request; the kernel's own limit for a command and its environment is below it."""
@@ -26,18 +26,18 @@ _HEAD = struct.Struct(">cI")
 # -- controller to zygote -------------------------------------------------------------------------
 
 
-class Greet(msgspec.Struct, frozen=True, tag="greet"):
-    """Say who you are (``Ready``), and what you have kept."""
+class RequestStatus(msgspec.Struct, frozen=True, tag="greet"):
+    """Answer with ``ZygoteReady``, which includes the ends that no controller has acknowledged."""
 
 
 class CancelFork(msgspec.Struct, frozen=True, tag="cancel"):
-    """This life is not wanted: kill its process when there is one, else never fork it."""
+    """Kill this life's process if there is one, else never fork it."""
 
     life: int
 
 
 class Acknowledge(msgspec.Struct, frozen=True, tag="heard"):
-    """The end of this life was read; it need not be told again."""
+    """The end of this life was received; do not repeat it."""
 
     life: int
 
@@ -47,20 +47,20 @@ class Retire(msgspec.Struct, frozen=True, tag="retire"):
 
 
 class End(msgspec.Struct, frozen=True, tag="end"):
-    """End now.  Children live on."""
+    """End now.  Children keep running."""
 
 
-class Listen(msgspec.Struct, frozen=True, tag="listen"):
-    """Your socket was removed: make it again.  SIGUSR1 says the same, as to tmux, when nobody can connect any more."""
+class RenewSocket(msgspec.Struct, frozen=True, tag="listen"):
+    """Make the removed socket again.  SIGUSR1 requests the same, as for tmux, from a process that cannot connect."""
 
 
-ToZygote: TypeAlias = Greet | CancelFork | Acknowledge | Retire | End | Listen
+ToZygote: TypeAlias = RequestStatus | CancelFork | Acknowledge | Retire | End | RenewSocket
 
 # -- zygote to controller -------------------------------------------------------------------------
 
 
 class Child(msgspec.Struct, frozen=True):
-    """A worker that lives."""
+    """A live worker."""
 
     life: int
     pid: int
@@ -69,7 +69,7 @@ class Child(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """A worker has ended, as ``wait4`` told its parent; kept, and said again in ``Ready``, until a controller says ``Heard``."""
+    """A worker has ended, as ``wait4`` reported it; repeated in ``ZygoteReady`` until a controller sends ``Acknowledge``."""
 
     life: int
     pid: int
@@ -88,20 +88,20 @@ class ZygoteReady(msgspec.Struct, frozen=True, tag="ready"):
     python: str
     """Path of its interpreter."""
     wanted: tuple[str, ...]
-    """Modules it was told to import."""
+    """Modules it had to import."""
     modules: dict[str, str]
     """Those it could import, with their versions."""
     missing: tuple[str, ...]
     """Those it could not, as ``name: reason``."""
     broken: str = ""
-    """Why it cannot fork at all; empty: it can."""
+    """Why it cannot fork; empty: it can."""
     children: tuple[Child, ...] = ()
     ended: tuple[Ended, ...] = ()
-    """Ends that no controller has ``Heard`` yet."""
+    """Ends that no controller has acknowledged yet."""
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """This life has a process now."""
+    """This life's process was forked."""
 
     life: int
     pid: int
@@ -109,14 +109,14 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
 
 
 class NotForked(msgspec.Struct, frozen=True, tag="not-forked"):
-    """This life has no process of ours; unless it was cancelled, its stub starts it by exec."""
+    """This life was not forked; unless it was cancelled, its stub starts it by exec."""
 
     life: int
     why: str
 
 
 class Stale(msgspec.Struct, frozen=True, tag="stale"):
-    """These files were imported and have changed since: it forks no more, start another one."""
+    """These imported files have changed: this zygote forks no more, start another one."""
 
     files: tuple[str, ...]
 
@@ -129,17 +129,17 @@ _from_zygote: msgspec.json.Decoder[FromZygote] = msgspec.json.Decoder(FromZygote
 
 
 def line_of(message: ToZygote | FromZygote) -> bytes:
-    """Return a message as its line."""
+    """Return a message as a line of JSON."""
     return _encoder.encode(message) + b"\n"
 
 
 def to_zygote(line: bytes) -> ToZygote:
-    """Return what a controller said; msgspec.DecodeError for anything else."""
+    """Decode a controller's line.  Raises msgspec.DecodeError."""
     return _to_zygote.decode(line)
 
 
 def from_zygote(line: bytes) -> FromZygote:
-    """Return what a zygote said; msgspec.DecodeError for anything else."""
+    """Decode a zygote's line.  Raises msgspec.DecodeError."""
     return _from_zygote.decode(line)
 
 
@@ -147,18 +147,18 @@ def from_zygote(line: bytes) -> FromZygote:
 
 
 class BadRequest(ValueError):
-    """Bytes that are no request of a stub."""
+    """Bytes that are not a valid request of a stub."""
 
 
 class ForkRequest(msgspec.Struct, frozen=True):
-    """The worker a stub asks for: its whole command line and its whole environment."""
+    """A stub's request: the complete command line and environment of its worker."""
 
     argv: tuple[bytes, ...]
     env: dict[bytes, bytes]
 
 
 def request_in(data: bytes | bytearray) -> ForkRequest | None:
-    """Return the request in ``data``; None when it is not whole yet.  BadRequest when it can never be one."""
+    """Return the request in ``data``; None when it is incomplete.  Raises BadRequest when it is malformed."""
     if len(data) < _HEAD.size:
         return None
     kind, size = _HEAD.unpack_from(data)
@@ -166,8 +166,8 @@ def request_in(data: bytes | bytearray) -> ForkRequest | None:
         raise BadRequest(f"kind {kind!r}, {size} bytes")
     if len(data) < _HEAD.size + size:
         return None
-    count, *words = bytes(data[_HEAD.size : _HEAD.size + size]).split(b"\0")
-    if not count.isdigit() or not 0 < int(count) <= len(words):
-        raise BadRequest(f"{count!r} words of {len(words)}")
-    env = dict(word.split(b"=", 1) for word in words[int(count) :] if b"=" in word)
-    return ForkRequest(tuple(words[: int(count)]), env)
+    count, *arguments = bytes(data[_HEAD.size : _HEAD.size + size]).split(b"\0")
+    if not count.isdigit() or not 0 < int(count) <= len(arguments):
+        raise BadRequest(f"{count!r} words of {len(arguments)}")
+    env = dict(argument.split(b"=", 1) for argument in arguments[int(count) :] if b"=" in argument)
+    return ForkRequest(tuple(arguments[: int(count)]), env)

@@ -77,16 +77,16 @@ class Grid(Widget):
 
     def page(self, by: int) -> None:
         """Move by pages."""
-        self._move_to(self._at + by * self._room)
+        self._move_to(self._at + by * self._visible_rows)
 
     @property
-    def _room(self) -> int:
+    def _visible_rows(self) -> int:
         return max(1, self.size.height - 1)
 
     def _move_to(self, at: int, *, seen: bool = True) -> None:
         at = max(0, min(at, len(self._rows) - 1))
-        top = min(self._top, at) if at < self._top + self._room else at - self._room + 1
-        top = max(0, min(top, len(self._rows) - self._room))
+        top = min(self._top, at) if at < self._top + self._visible_rows else at - self._visible_rows + 1
+        top = max(0, min(top, len(self._rows) - self._visible_rows))
         if top != self._top or not seen:
             self._top = top
             self.refresh()
@@ -121,15 +121,19 @@ class Grid(Widget):
         for number, _, wide in placed:
             cell = row.cells[number]
             # One colour for the whole bar: a green cell in reverse would look like a second selection.
-            words = [*over] if "cursor" in over else [cell.style, row.style, *over]
-            segments.append(Segment(pad(cell.text, wide, right=self._columns[number].right), style(*words)))
+            styles = [*over] if "cursor" in over else [cell.style, row.style, *over]
+            segments.append(Segment(pad(cell.text, wide, right=self._columns[number].right), style(*styles)))
             segments.append(blank)
         return Strip(segments).adjust_cell_length(width)
 
     def _heads(self, placed: Sequence[tuple[int, int, int]], width: int) -> Strip:
-        hidden = len(self._rows) - self._room
+        hidden = len(self._rows) - self._visible_rows
         first = len(self._rows) and self._top + 1
-        note = f"{first}-{min(len(self._rows), self._top + self._room)} of {len(self._rows)}" if hidden > 0 and self._has_cursor else ""
+        note = (
+            f"{first}-{min(len(self._rows), self._top + self._visible_rows)} of {len(self._rows)}"
+            if hidden > 0 and self._has_cursor
+            else ""
+        )
         heads = []
         for number, _, wide in placed:
             column = self._columns[number]

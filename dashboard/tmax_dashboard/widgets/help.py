@@ -17,7 +17,7 @@ _KEYS = (
     ("?", "this page; any of ? q Esc closes it"),
 )
 
-_WORDS = (
+_TERMS = (
     ("ready", "in line for a worker"),
     ("waiting", "not yet: a retry's pause runs"),
     ("sent", "with a worker, not begun"),
@@ -45,6 +45,6 @@ class HelpScreen(ModalScreen[None]):
 
 def help_lines() -> tuple[Line, ...]:
     """Return the page's lines."""
-    keys = [(Span(f"  {key:<9}", "key"), Span(told)) for key, told in _KEYS]
-    words = [(Span(f"  {word:<9}", "strong"), Span(told)) for word, told in _WORDS]
-    return ((Span(" tmax ", "badge"), Span("  keys", "title")), (), *keys, (), (Span("  words", "title"),), (), *words)
+    keys = [(Span(f"  {key:<9}", "key"), Span(meaning)) for key, meaning in _KEYS]
+    terms = [(Span(f"  {term:<9}", "strong"), Span(meaning)) for term, meaning in _TERMS]
+    return ((Span(" tmax ", "badge"), Span("  keys", "title")), (), *keys, (), (Span("  words", "title"),), (), *terms)

@@ -115,7 +115,7 @@ class LogScreen(ModalScreen[None]):
         self.query_one("#log-title", Lines).show(((Span(" log ", "badge"), Span(f" {self._title}", "strong"), Span(f"  {where}", "dim")),))
         keys = (("↓ ↑ PgDn PgUp Home End", "scroll"), ("← →", "aside"), ("q", "back"))
         self.query_one("#log-keys", Lines).show(
-            (tuple(span for key, told in keys for span in (Span(f" {key}", "key"), Span(f" {told} "))),)
+            (tuple(span for key, meaning in keys for span in (Span(f" {key}", "key"), Span(f" {meaning} "))),)
         )
 
     def on_resize(self) -> None:

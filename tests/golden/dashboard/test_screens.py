@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.dashboard.pictures import HOSTILE, HandDoor, HandFeed, crowd, snapshot, task, worker
+from tests.unit.dashboard.pictures import HOSTILE, FakeFeed, FakeViewer, many_workers, snapshot, task, worker
 from tmax_dashboard.app import Dashboard
 from tmax_dashboard.feed import Log
 from tmax_dashboard.rows import Picture
@@ -33,7 +33,7 @@ async def drawn(pilot):
 
 
 def app_of(shot, **fields):
-    return Dashboard(HandFeed(Picture(contact="live", snapshot=shot, **fields)), HandDoor(), "default")
+    return Dashboard(FakeFeed(Picture(contact="live", snapshot=shot, **fields)), FakeViewer(), "default")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=name_of)
@@ -50,18 +50,18 @@ def test_a_swarm_at_work(snap_compare, size):
 @pytest.mark.parametrize("size", SIZES, ids=name_of)
 def test_a_hundred_workers(snap_compare, size):
     """The table says which of the 100 are in sight; w2 comes after w1, not after w19; the tasks list keeps its share of the room."""
-    assert snap_compare(app_of(crowd(100)), terminal_size=size, run_before=drawn)
+    assert snap_compare(app_of(many_workers(100)), terminal_size=size, run_before=drawn)
 
 
 def test_before_the_controller_is_there(snap_compare):
     """The frame with heads, the queue's rule and keys; the header says that the controller is waited for; no figures."""
-    assert snap_compare(Dashboard(HandFeed(), HandDoor(), "default"), terminal_size=(80, 24))
+    assert snap_compare(Dashboard(FakeFeed(), FakeViewer(), "default"), terminal_size=(80, 24))
 
 
 def test_the_controller_is_gone(snap_compare):
     """The header says so in red, the line below says why and what to do; both tables are dimmed and still readable."""
     gone = Picture(contact="gone", snapshot=snapshot(), why="swarm 'default' is not running")
-    assert snap_compare(Dashboard(HandFeed(gone), HandDoor(), "default"), terminal_size=(80, 24), run_before=drawn)
+    assert snap_compare(Dashboard(FakeFeed(gone), FakeViewer(), "default"), terminal_size=(80, 24), run_before=drawn)
 
 
 def test_held_with_a_notice_on_a_small_screen(snap_compare):

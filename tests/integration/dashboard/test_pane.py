@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.dashboard.feed_server import FeedServer, task_log
-from tests.unit.dashboard.pictures import HOSTILE, crowd, plain, snapshot, task, worker
+from tests.unit.dashboard.pictures import HOSTILE, many_workers, plain, snapshot, task, worker
 from tests.wait import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -168,7 +168,7 @@ def test_a_picture_that_cannot_be_read_is_said(server, control, folder):
 @pytest.mark.parametrize("size", [(60, 15), (200, 60)])
 def test_small_and_large_screens_and_a_resize(server, control, folder, size):
     # COLUMNS and LINES of the shell that started the server are not the pane's size.
-    opened(server, control, folder, crowd(100), size=size, env={"COLUMNS": "80", "LINES": "24"})
+    opened(server, control, folder, many_workers(100), size=size, env={"COLUMNS": "80", "LINES": "24"})
     lines = server.screen().split("\n")
     assert len(lines[0]) <= size[0] and "w1 " in lines[2] and "leave" in lines[size[1] - 1]
     server.tmux("resize-window", "-t", "=tmax:", "-x", "80", "-y", "24")

@@ -15,7 +15,7 @@ from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded, LifePaneless, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax_pipes.messages import Done, Started
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 
 
 @pytest.fixture

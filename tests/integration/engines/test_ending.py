@@ -14,7 +14,7 @@ from tests.engine_rig import PlainSpawner, Rig, kill9, python_run, shell_run
 from tests.wait import wait_until
 from tmax.core.events import LifeEnded, LifeMessage, LifeSilent
 from tmax_pipes.messages import Beat, Done, Failed, Run, Started, Stop
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 
 
 def alive(pid: int) -> bool:

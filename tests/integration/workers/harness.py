@@ -201,7 +201,7 @@ class Bench:
     def say(self, *messages: ToWorker) -> None:
         """Send messages, waiting for room if need be."""
         assert self.wire is not None
-        self.wire.say(*messages)
+        self.wire.send(*messages)
         self.wire.flush()
         while self.wire.transport.wants_write:
             select.select([], self.wire.transport.write_fds(), [], 1.0)
@@ -214,7 +214,7 @@ class Bench:
             return False
         select.select(self.wire.transport.read_fds(), [], [], timeout_s)
         try:
-            self.heard += [message for _, message in self.wire.hear()]
+            self.heard += [message for _, message in self.wire.receive()]
         except ConnectionEnded:
             self.wire.close()
             self.wire = None

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.integration.workers.harness import PYTHON, Bench, call, run, sh
 from tests.integration.workers.test_python_jobs import value_of
 from tests.wait import wait_until
-from tmax_pipes.jobs import Context, Job, Surroundings, encode_context, encode_surroundings
+from tmax_pipes.jobs import Context, Job, SubmitterEnvironment, encode_context, encode_submitter_environment
 from tmax_pipes.messages import Done, Recalled, Stored
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -23,8 +23,8 @@ LIMITS = {resource.RLIMIT_FSIZE: (100, -1), resource.RLIMIT_NOFILE: (200, 200)}
 
 def limited(job: Job) -> Job:
     """The job of a program with limits, and a variable, of its own."""
-    around = Surroundings(env={b"PATH": os.environb[b"PATH"], b"MARK": b"of another program"}, limits=LIMITS)
-    return replace(job, surroundings=encode_surroundings(around))
+    around = SubmitterEnvironment(env={b"PATH": os.environb[b"PATH"], b"MARK": b"of another program"}, limits=LIMITS)
+    return replace(job, submitter_environment=encode_submitter_environment(around))
 
 
 def test_a_command_and_its_log_have_no_limits_and_no_variables_of_the_task_before(worker: Bench):
@@ -129,7 +129,8 @@ def test_a_worker_that_starts_anew_keeps_its_folder_and_what_was_not_stored(benc
     assert bench.wire is not None
     bench.wire.close()
     hello = bench.greet(n=first.n + 1)
-    assert (hello.pid, hello.preloaded) == (bench.pid, ()), "the same process, with nothing preloaded"
+    assert hello.pid == bench.pid, "the same process"
+    assert b"\0--preload\0\0" in Path(f"/proc/{bench.pid}/cmdline").read_bytes(), "with nothing preloaded"
     assert hello.results == ((1, 1),), "nobody said that it is stored"
     bench.say(Stored(((1, 1),)), run(3, call(os.getcwd)))
     assert value_of(bench, 3) == str(folder)

@@ -16,6 +16,7 @@ from tests.integration.workers.harness import PYTHON, ROOT, Bench, call, run, sh
 from tests.wait import wait_until
 from tmax_pipes import rendezvous
 from tmax_pipes.messages import Done, Failed, Hello, Holding, Recall, Recalled, Run, Started, Stop, Stored, Who
+from tmax_pipes.proc_stat import start_ticks
 from tmax_workers import spill
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -45,7 +46,7 @@ def test_it_announces_itself_with_its_place(bench: Bench):
     said = bench.next_announcement()
     assert said == {"verb": "announce", "life": 1, "place": f"{bench.rt}/1.1"}
     hello = bench.greet()
-    assert (hello.life, hello.pid, hello.ticks) == (1, bench.pid, rendezvous.start_ticks(bench.pid))
+    assert (hello.life, hello.pid, hello.ticks) == (1, bench.pid, start_ticks(bench.pid))
     assert hello.python.startswith(PYTHON)
 
 

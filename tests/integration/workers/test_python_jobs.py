@@ -288,7 +288,7 @@ def test_multiprocessing_works_in_a_task(worker: Bench):
 
 
 def test_a_task_that_asks_waits_for_go(worker: Bench, folder: Path):
-    worker.say(run(1, call((folder / "ran").touch), ask=True))
+    worker.say(run(1, call((folder / "ran").touch), needs_go=True))
     worker.wait(Started)
     worker.pump(0.1)
     assert not (folder / "ran").exists()

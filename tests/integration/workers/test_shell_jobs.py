@@ -12,7 +12,7 @@ import pytest
 from tests.integration.workers.harness import Bench, call, run, sh, shell
 from tests.wait import wait_until
 from tmax_pipes.messages import TAIL_BYTES, Go, Started, Stop
-from tmax_workers.group import living
+from tmax_workers.process_group import running_in_group
 
 
 def tail(bench: Bench, task: int) -> str:
@@ -156,7 +156,7 @@ def test_the_environment_is_the_submitters_and_ours(worker: Bench):
 
 
 def test_a_task_that_asks_waits_for_go(worker: Bench, folder: Path):
-    worker.say(run(1, sh(f"touch {folder}/ran"), ask=True))
+    worker.say(run(1, sh(f"touch {folder}/ran"), needs_go=True))
     worker.wait(Started)
     worker.pump(0.1)
     assert not (folder / "ran").exists()
@@ -168,11 +168,11 @@ def test_a_task_that_asks_waits_for_go(worker: Bench, folder: Path):
 def test_cancel_ends_the_whole_group(worker: Bench):
     worker.say(run(1, sh("sleep 300 & sleep 300; true")))
     group = group_of(worker, 1)
-    wait_until(lambda: len(living(group)) == 3)
+    wait_until(lambda: len(running_in_group(group)) == 3)
     worker.say(Stop(1, 1))
     failure = worker.failed(1).failure
     assert (failure.kind, failure.signal) == ("cancelled", signal.SIGTERM)
-    assert living(group) == []
+    assert running_in_group(group) == []
 
 
 def test_what_survives_its_leader_gets_the_grace_and_then_the_end(worker: Bench, folder: Path):
@@ -183,7 +183,7 @@ def test_what_survives_its_leader_gets_the_grace_and_then_the_end(worker: Bench,
     assert failed.failure.kind == "timeout"
     assert (folder / "asked").exists()
     assert failed.report.duration_s >= 0.6
-    assert living(group) == []
+    assert running_in_group(group) == []
 
 
 def test_a_program_that_ignores_term_is_killed(worker: Bench):

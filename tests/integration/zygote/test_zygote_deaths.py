@@ -16,8 +16,8 @@ from tests.integration.zygote.zygote_rig import ZygoteRig, alive, is_same, setti
 from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded
 from tmax_pipes.messages import Done, Stored
-from tmax_pipes.rendezvous import start_ticks
-from tmax_workers.zygote_wire import Greet, ZygoteReady, from_zygote, line_of
+from tmax_pipes.proc_stat import start_ticks
+from tmax_workers.zygote_wire import RequestStatus, ZygoteReady, from_zygote, line_of
 
 MakeRig = Callable[..., ZygoteRig]
 
@@ -111,7 +111,7 @@ def test_workers_outlive_the_zygote_and_another_one_forks_the_next(rig: ZygoteRi
     # Nobody is left who could know; that it has ended is sure, by its pidfd.
     end = rig.ended(1)
     assert (end.cause, end.signal, end.exit_code) == ("ended, nobody knows how", None, None)
-    rig.until(lambda: "how the worker ended is not known" in rig.tmux("capture-pane", "-p", "-t", pane.pane_id))
+    rig.until(lambda: "the exit status of the worker is unknown" in rig.tmux("capture-pane", "-p", "-t", pane.pane_id))
     kill9(rig.pid(3))
     assert rig.ended(3).signal == signal.SIGKILL
 
@@ -148,7 +148,7 @@ def test_no_worker_is_forked_beside_a_second_thread(make_rig: MakeRig, tmp_path:
     rig.until(lambda: rig.spawner.trouble)
     assert "importing threaded_module started 1 more thread" in rig.spawner.trouble
     for life in (1, 2):
-        assert rig.greeted(life).hello.preloaded == ("threaded_module",)
+        assert rig.value(life, "'threaded_module' in __import__('sys').modules")
         assert stub_of(rig, f"w{life}") == rig.pid(life)
         assert rig.pane("#{pane_current_command}", f"w{life}").startswith("python")
         assert rig.value(life, "__import__('os').close(__import__('os').open('/dev/tty', 2))") is None
@@ -232,7 +232,7 @@ def kept_by(rig: ZygoteRig) -> set[int]:
     """Return the lives whose ends the zygote still keeps."""
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(rig.layout.zygote)
-        peer.sendall(line_of(Greet()))
+        peer.sendall(line_of(RequestStatus()))
         with peer.makefile("rb") as lines:
             ready = from_zygote(lines.readline())
     assert isinstance(ready, ZygoteReady)

@@ -14,7 +14,7 @@ from tmax.engines.local import LocalEngine
 from tmax.engines.reaper import open_pidfd
 from tmax.engines.zygote_spawner import ZygoteSpawner, spawner_for
 from tmax_pipes.messages import Done
-from tmax_pipes.rendezvous import start_ticks
+from tmax_pipes.proc_stat import start_ticks
 
 
 def settings_for(spawner: str = "zygote", preload: Iterable[str] = (), **worker: Any) -> Settings:

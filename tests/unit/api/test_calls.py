@@ -72,7 +72,7 @@ def test_an_importable_function_travels_by_name(functions: Functions) -> None:
     ready = functions.prepare(os.path.join)
     assert isinstance(ready.body, bytes) and b"join" in ready.body and len(ready.body) < 60
     assert functions.prepare(os.path.join) is ready
-    assert pickle.loads(_bytes(functions.call(ready, ("a",), {"b": 1}, context=b"", surroundings=b"").call)) == (("a",), {"b": 1})
+    assert pickle.loads(_bytes(functions.call(ready, ("a",), {"b": 1}, context=b"", submitter_environment=b"").call)) == (("a",), {"b": 1})
 
 
 def test_a_large_function_is_put_into_a_file_once_and_again_after_a_while(
@@ -169,5 +169,5 @@ def test_an_argument_that_cannot_be_pickled_is_named(
     functions: Functions, args: tuple[object, ...], kwargs: dict[str, object], name: str
 ) -> None:
     with pytest.raises(TypeError, match="cannot pickle") as raised:
-        functions.call(print, args, kwargs, context=b"", surroundings=b"")
+        functions.call(print, args, kwargs, context=b"", submitter_environment=b"")
     assert raised.value.__notes__ == [f"{name}, cannot be sent to a worker"]

@@ -14,7 +14,7 @@ from tmax.api.searchpath import SearchPath
 from tmax.api.shared_bodies import SharedBodies
 from tmax.api.submitter import Submitter
 from tmax_pipes import blobs
-from tmax_pipes.jobs import Blob, decode_context, decode_surroundings
+from tmax_pipes.jobs import Blob, decode_context, decode_submitter_environment
 
 
 def test_a_context_holds_its_initializer_itself_so_that_whoever_keeps_the_context_keeps_both(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_what_changes_between_two_looks_is_heard(tmp_path: Path, monkeypatch: py
         monkeypatch.chdir(folder)
         body = submitter.names()[0]
         assert isinstance(body, Blob)
-        assert decode_surroundings(blobs.get(tmp_path, body)).cwd == os.fsencode(folder)
+        assert decode_submitter_environment(blobs.get(tmp_path, body)).cwd == os.fsencode(folder)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
     try:
@@ -43,7 +43,7 @@ def test_what_changes_between_two_looks_is_heard(tmp_path: Path, monkeypatch: py
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert isinstance(body, Blob)
-    assert decode_surroundings(blobs.get(tmp_path, body)).limits[resource.RLIMIT_NOFILE] == (soft - 1, hard)
+    assert decode_submitter_environment(blobs.get(tmp_path, body)).limits[resource.RLIMIT_NOFILE] == (soft - 1, hard)
 
 
 def test_a_folder_that_was_removed_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_a_folder_that_was_removed_is_told_as_such(tmp_path: Path, monkeypatch: 
     for _ in range(150):
         body = submitter.names()[0]
     assert isinstance(body, Blob)
-    assert decode_surroundings(blobs.get(tmp_path, body)).cwd == os.fsencode(gone) + b" (deleted)"
+    assert decode_submitter_environment(blobs.get(tmp_path, body)).cwd == os.fsencode(gone) + b" (deleted)"
 
 
 @pytest.mark.parametrize("looks", [1, 150])
@@ -65,9 +65,9 @@ def test_arguments_and_locale_are_those_of_the_moment(tmp_path: Path, monkeypatc
     submitter = Submitter(SharedBodies(str(tmp_path)), SearchPath())
 
     def found() -> tuple[tuple[str, ...], str]:
-        body = submitter.surroundings()
+        body = submitter.submitter_environment()
         assert isinstance(body, Blob)
-        told = decode_surroundings(blobs.get(tmp_path, body))
+        told = decode_submitter_environment(blobs.get(tmp_path, body))
         return told.argv, told.locale
 
     before = locale.setlocale(locale.LC_ALL, None)
@@ -75,7 +75,7 @@ def test_arguments_and_locale_are_those_of_the_moment(tmp_path: Path, monkeypatc
     try:
         for name in ("C", "C.UTF-8", "C"):
             for _ in range(looks):
-                submitter.surroundings()
+                submitter.submitter_environment()
             named = locale.setlocale(locale.LC_ALL, name)
             assert found() == (tuple(sys.argv), named)
             sys.argv.append(name)  # the same list

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tmax.core import tables
 from tmax.core.snapshot import Latency, Snapshot, TaskView, WorkerView
+from tmax_pipes.terminal_text import printable
 
 NOW = 1_000_000.0
 
@@ -69,22 +70,22 @@ def test_sizes(count: float, text: str) -> None:
     ],
 )
 def test_what_a_terminal_would_obey_is_taken_out(text: str, shown: str) -> None:
-    assert tables.printable(text) == shown
+    assert printable(text) == shown
 
 
 @given(st.text(st.characters(codec=None)))
 def test_printable_never_lets_a_control_character_through(text: str) -> None:
-    shown = tables.printable(text)
+    shown = printable(text)
     assert not any(ord(one) < 32 or 0x7F <= ord(one) < 0xA0 or 0xD800 <= ord(one) < 0xE000 for one in shown)
     shown.encode("utf-8")
 
 
 @given(st.text(), st.integers(1, 40))
 def test_fit_is_never_too_wide_and_keeps_what_fits(text: str, width: int) -> None:
-    shown = tables.fit(tables.printable(text), width)
+    shown = tables.fit(printable(text), width)
     assert tables.columns_of(shown) <= width
-    if tables.columns_of(tables.printable(text)) <= width:
-        assert shown == tables.printable(text)
+    if tables.columns_of(printable(text)) <= width:
+        assert shown == printable(text)
 
 
 @pytest.mark.parametrize("width", [60, 80, 132])
@@ -162,4 +163,4 @@ def test_no_cell_is_wider_than_two_hundred_columns_and_no_line_ends_in_blanks_al
 def test_a_cell_is_harmless_and_fits(text: str, columns: int) -> None:
     shown = tables.cell(text, columns)
     assert tables.columns_of(shown) <= columns
-    assert tables.printable(shown) == shown
+    assert printable(shown) == shown

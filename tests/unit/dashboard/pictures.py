@@ -118,7 +118,7 @@ def snapshot(**fields: object) -> Snapshot:
     return Snapshot(**(base | fields))
 
 
-def crowd(count: int, *, second: int = 0) -> Snapshot:
+def many_workers(count: int, *, second: int = 0) -> Snapshot:
     """``count`` busy workers and fifty tasks, each with figures that depend on ``second``."""
     workers = tuple(
         worker(
@@ -146,7 +146,7 @@ def plain(shot: Snapshot) -> dict[str, object]:
     return made
 
 
-class HandFeed:
+class FakeFeed:
     """A feed whose pictures the test pushes.  In a test the app's own loop calls it, so no lock is needed."""
 
     def __init__(self, picture: Picture | None = None) -> None:
@@ -176,7 +176,7 @@ class HandFeed:
         self.stopped = True
 
 
-class HandDoor:
+class FakeViewer:
     """A door that writes down who went through it."""
 
     def __init__(self, *, inside: bool = True, trouble: str = "") -> None:

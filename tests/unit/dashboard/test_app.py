@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from textual.app import App
 
-from tests.unit.dashboard.pictures import HOSTILE, HandDoor, HandFeed, crowd, snapshot, task, worker
+from tests.unit.dashboard.pictures import HOSTILE, FakeFeed, FakeViewer, many_workers, snapshot, task, worker
 from tmax_dashboard.app import Dashboard
 from tmax_dashboard.feed import Log
 from tmax_dashboard.rows import Picture
@@ -62,24 +62,24 @@ async def shows(pilot, *words):
 
 @pytest.fixture
 def feed():
-    return HandFeed(live())
+    return FakeFeed(live())
 
 
 @pytest.fixture
-def door():
-    return HandDoor()
+def viewer():
+    return FakeViewer()
 
 
 @pytest.fixture
-def app(feed, door):
-    return Dashboard(feed, door, "default")
+def app(feed, viewer):
+    return Dashboard(feed, viewer, "default")
 
 
 # -- pictures --------------------------------------------------------------------------------------
 
 
 async def test_the_frame_is_there_before_the_first_picture():
-    app = Dashboard(HandFeed(), HandDoor(), "night")
+    app = Dashboard(FakeFeed(), FakeViewer(), "night")
     async with app.run_test(size=(80, 24)):
         told = screen_of(app)
     for words in ("tmax", "night", "waiting for the controller…", "worker", "queue", "took", "Enter attach"):
@@ -88,9 +88,9 @@ async def test_the_frame_is_there_before_the_first_picture():
 
 async def test_the_same_picture_twice_draws_nothing(app, feed):
     async with opened(app, (160, 50)) as pilot:
-        await push(pilot, feed, live(crowd(100)))
+        await push(pilot, feed, live(many_workers(100)))
         before = changed(app)
-        again = msgspec.convert(msgspec.to_builtins(crowd(100)), type(crowd(1)))
+        again = msgspec.convert(msgspec.to_builtins(many_workers(100)), type(many_workers(1)))
         await push(pilot, feed, live(again))
         assert changed(app) == before
         assert sum(before) > 0
@@ -98,7 +98,7 @@ async def test_the_same_picture_twice_draws_nothing(app, feed):
 
 async def test_only_the_cells_that_differ_are_drawn(app, feed):
     async with opened(app, (160, 50)) as pilot:
-        shot = crowd(40)
+        shot = many_workers(40)
         await push(pilot, feed, live(shot))
         before = app.query_one("#workers", Grid).changed
         first = msgspec.structs.replace(shot.workers[0], cpu_percent=77.0, tasks_done=5)
@@ -128,9 +128,9 @@ async def test_a_lost_controller_is_said_and_the_last_picture_stays(app, feed):
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 15), (200, 60), (120, 16), (20, 5), (1, 1)])
 async def test_every_size_is_drawn(size, feed):
-    app = Dashboard(feed, HandDoor(), "default")
+    app = Dashboard(feed, FakeViewer(), "default")
     async with app.run_test(size=size) as pilot:
-        await push(pilot, feed, live(crowd(30)))
+        await push(pilot, feed, live(many_workers(30)))
         lines = screen_of(app).split("\n")
         assert len(lines) == size[1]
         if size[1] > 5:
@@ -147,7 +147,7 @@ async def test_a_resize_shares_the_screen_out_anew(app, feed):
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_hostile_text_stays_text(text, feed):
-    app = Dashboard(feed, HandDoor(), text)
+    app = Dashboard(feed, FakeViewer(), text)
     async with opened(app) as pilot:
         views = (worker(1, task=1, task_label=text, state=text), worker(2))
         await push(pilot, feed, live(snapshot(workers=views, notice=text, recent=(task(1, "running", label=text, worker=text),))))
@@ -159,7 +159,7 @@ async def test_hostile_text_stays_text(text, feed):
 
 async def test_no_color_leaves_no_color(feed, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    app = Dashboard(feed, HandDoor(), "default")
+    app = Dashboard(feed, FakeViewer(), "default")
     async with opened(app):
         styles = [segment.style for strip in app.screen._compositor.render_strips() for segment in strip if segment.style]
         assert {style.color.name for style in styles if style.color} <= {"default"}
@@ -192,42 +192,42 @@ async def test_the_cursor_stays_with_its_worker(app, feed):
 
 async def test_a_long_table_scrolls_with_the_cursor(app, feed):
     async with opened(app) as pilot:
-        await push(pilot, feed, live(crowd(100)))
+        await push(pilot, feed, live(many_workers(100)))
         await pilot.press("end")
         await shows(pilot, "w100 ", "93-100 of 100")
         assert "\n w1 " not in screen_of(app)
 
 
-async def test_enter_switches_the_viewer_to_the_worker(app, door):
+async def test_enter_switches_the_viewer_to_the_worker(app, viewer):
     async with opened(app) as pilot:
         await pilot.press("j", "enter")
-        assert door.passed == ["switch w2"]
+        assert viewer.passed == ["switch w2"]
 
 
 async def test_enter_outside_gives_the_terminal_away(feed):
-    door = HandDoor(inside=False)
-    app = Dashboard(feed, door, "default")
-    app.suspend = lambda: NoTerminal(door)
+    viewer = FakeViewer(inside=False)
+    app = Dashboard(feed, viewer, "default")
+    app.suspend = lambda: NoTerminal(viewer)
     async with opened(app) as pilot:
         await pilot.press("enter")
-        assert door.passed == ["given", "attach w1", "taken back"]
+        assert viewer.passed == ["given", "attach w1", "taken back"]
 
 
 class NoTerminal:
     """Stands for App.suspend, which needs a real terminal (the integration test has one)."""
 
-    def __init__(self, door):
-        self.door = door
+    def __init__(self, viewer):
+        self.viewer = viewer
 
     def __enter__(self):
-        self.door.passed.append("given")
+        self.viewer.passed.append("given")
 
     def __exit__(self, *exc):
-        self.door.passed.append("taken back")
+        self.viewer.passed.append("taken back")
 
 
 async def test_what_tmux_says_is_shown_until_the_next_key(feed):
-    app = Dashboard(feed, HandDoor(trouble="can't find session: \x1b[31mw1"), "default")
+    app = Dashboard(feed, FakeViewer(trouble="can't find session: \x1b[31mw1"), "default")
     async with opened(app) as pilot:
         await pilot.press("enter")
         await shows(pilot, "can't find session: ␛[31mw1")
@@ -235,7 +235,7 @@ async def test_what_tmux_says_is_shown_until_the_next_key(feed):
         await shows(pilot, "Enter attach")
 
 
-async def test_a_worker_without_a_session_cannot_be_attached_to(app, feed, door):
+async def test_a_worker_without_a_session_cannot_be_attached_to(app, feed, viewer):
     async with opened(app) as pilot:
         await push(pilot, feed, live(snapshot(workers=(worker(1, session=""),))))
         await pilot.press("enter")
@@ -243,20 +243,20 @@ async def test_a_worker_without_a_session_cannot_be_attached_to(app, feed, door)
         await push(pilot, feed, live(snapshot(workers=())))
         await pilot.press("enter", "l")
         await shows(pilot, "no worker is selected")
-        assert door.passed == []
+        assert viewer.passed == []
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
-async def test_leaving_the_monitor_session_detaches_and_the_app_lives_on(key, app, door):
+async def test_leaving_the_monitor_session_detaches_and_the_app_lives_on(key, app, viewer):
     async with opened(app) as pilot:
         await pilot.press(key)
         await pilot.pause()
-        assert door.passed == ["detach"]
+        assert viewer.passed == ["detach"]
         assert app.is_running
 
 
 async def test_leaving_elsewhere_ends_the_app(feed):
-    app = Dashboard(feed, HandDoor(inside=False), "default")
+    app = Dashboard(feed, FakeViewer(inside=False), "default")
     async with opened(app) as pilot:
         await pilot.press("q")
     assert not app.is_running

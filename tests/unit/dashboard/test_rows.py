@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.dashboard.pictures import HOSTILE, NOW, crowd, snapshot, task, worker
+from tests.unit.dashboard.pictures import HOSTILE, NOW, many_workers, snapshot, task, worker
 from tmax_dashboard import rows
 from tmax_dashboard.rows import Picture, arrange, fit, share
 from tmax_dashboard.text import columns_of
@@ -241,6 +241,6 @@ def test_strange_numbers_are_drawn_all_the_same():
 
 
 def test_rows_of_an_unchanged_picture_are_equal():
-    again = msgspec.convert(msgspec.to_builtins(crowd(20)), type(snapshot()))
-    assert rows.worker_rows(again) == rows.worker_rows(crowd(20))
-    assert rows.task_rows(again, 20) == rows.task_rows(crowd(20), 20)
+    again = msgspec.convert(msgspec.to_builtins(many_workers(20)), type(snapshot()))
+    assert rows.worker_rows(again) == rows.worker_rows(many_workers(20))
+    assert rows.task_rows(again, 20) == rows.task_rows(many_workers(20), 20)

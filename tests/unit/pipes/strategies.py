@@ -32,7 +32,7 @@ bodies = st.one_of(raw, st.builds(Blob, digest=st.text("0123456789abcdef", min_s
 environments = st.dictionaries(st.binary(max_size=10), st.binary(max_size=20), max_size=3)
 
 options = {
-    "surroundings": bodies,
+    "submitter_environment": bodies,
     "umask": st.none() | st.integers(0, 0o777),
     "limits": st.dictionaries(st.integers(0, 20), st.tuples(st.integers(-1, 2**62), st.integers(-1, 2**62)), max_size=3),
     "fresh": st.booleans(),
@@ -73,7 +73,7 @@ holdings = st.builds(Holding, task=ids, attempt=ids, state=st.sampled_from(["que
 
 to_worker = st.one_of(
     st.builds(Who, epoch=counts, swarm=words, worker=words, threads=counts, beat_s=seconds),
-    st.builds(Run, task=ids, attempt=ids, job=jobs, ask=st.booleans(), timeout_s=seconds, grace_s=seconds),
+    st.builds(Run, task=ids, attempt=ids, job=jobs, needs_go=st.booleans(), timeout_s=seconds, grace_s=seconds),
     st.builds(Go, task=ids, attempt=ids),
     st.builds(Recall, task=ids, attempt=ids),
     st.builds(Stored, keys=st.lists(keys, max_size=5).map(tuple)),
@@ -89,13 +89,12 @@ from_worker = st.one_of(
         python=words,
         holding=st.lists(holdings, max_size=4).map(tuple),
         results=st.lists(keys, max_size=4).map(tuple),
-        preloaded=st.lists(words, max_size=3).map(tuple),
     ),
     st.builds(Started, task=ids, attempt=ids, at=seconds, group=counts),
     st.builds(Recalled, task=ids, attempt=ids, why=st.sampled_from(["asked", "stale", "drain"])),
     st.builds(Done, task=ids, attempt=ids, report=reports, result=bodies, form=st.sampled_from(["pickle", "json", "none"])),
     st.builds(Failed, task=ids, attempt=ids, report=reports, failure=failures),
-    st.builds(Beat, task=ids, attempt=ids, rss_bytes=counts, cpu_s=seconds, dropped_bytes=counts),
+    st.builds(Beat, task=ids, attempt=ids, rss_bytes=counts, cpu_s=seconds),
 )
 messages = st.one_of(to_worker, from_worker)
 epochs = st.integers(0, 2**32 - 1)

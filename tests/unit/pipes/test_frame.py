@@ -22,7 +22,7 @@ from tmax_pipes.pipe_errors import FrameError
 SPOKEN: list[Message] = [
     Who(epoch=3, swarm="s", worker="w1"),
     Run(task=1, attempt=1, job=PythonJob(call=b"\x00tX\x01\x00" * 5, label="a.b")),
-    Run(task=2, attempt=1, job=ShellJob(argv=(b"echo", b"\xff")), ask=True),
+    Run(task=2, attempt=1, job=ShellJob(argv=(b"echo", b"\xff")), needs_go=True),
     Go(task=2, attempt=1),
     Done(task=1, attempt=1, report=Report(duration_s=0.5, tail=b"out"), result=b"r", form="pickle"),
     Stored(keys=((1, 1), (2, 1))),
@@ -53,7 +53,7 @@ def why_of(decoder: Decoder, data: bytes) -> str:
     with pytest.raises(FrameError) as later:
         decoder.feed(STREAM)
     assert later.value.why == caught.value.why
-    assert decoder.waiting_bytes == 0
+    assert len(decoder._rest) == 0
     return caught.value.why
 
 
@@ -70,7 +70,7 @@ def test_stream_in_pieces(size: int) -> None:
     for at in range(0, len(STREAM), size):
         heard += decoder.feed(memoryview(STREAM)[at : at + size])
     assert heard == HEARD
-    assert decoder.waiting_bytes == 0
+    assert len(decoder._rest) == 0
 
 
 def test_pieces_may_be_reused_by_the_caller() -> None:
@@ -104,7 +104,7 @@ def test_every_truncation_waits_then_completes() -> None:
     for cut in range(len(frame)):
         decoder = Decoder("any")
         assert decoder.feed(frame[:cut]) == []
-        assert decoder.waiting_bytes == cut
+        assert len(decoder._rest) == cut
         assert decoder.feed(frame[cut:]) == [(3, SPOKEN[1])]
 
 

@@ -34,8 +34,8 @@ from tmax_pipes.messages import (
 from tmax_pipes.transport import Lane, lane_of
 
 
-def run(task: int, attempt: int = 1, *, ask: bool = False) -> Run:
-    return Run(task=task, attempt=attempt, job=KernelJob(name="matmul"), ask=ask)
+def run(task: int, attempt: int = 1, *, needs_go: bool = False) -> Run:
+    return Run(task=task, attempt=attempt, job=KernelJob(name="matmul"), needs_go=needs_go)
 
 
 def done(task: int, attempt: int = 1) -> Done:
@@ -58,7 +58,7 @@ def running(task: int) -> Holding:
     return Holding(task=task, attempt=1, state="running")
 
 
-def told(*messages: Message) -> ControllerLink:
+def link_of(*messages: Message) -> ControllerLink:
     link = ControllerLink()
     for message in messages:
         link.sent(message)
@@ -79,11 +79,11 @@ def test_a_start_whose_end_follows_at_once_says_nothing_new(end: Message) -> Non
 
 
 def test_run_is_said_again_when_the_worker_does_not_have_it() -> None:
-    link = told(run(1), run(2), run(3), run(4))
+    link = link_of(run(1), run(2), run(3), run(4))
     answer = hello(running(1), queued(2), results=((3, 1),))
-    assert link.again(answer) == [run(4)]
-    assert link.again(answer) == [run(4)]
-    assert link.unacknowledged() == ((1, 1), (2, 1), (3, 1), (4, 1))
+    assert link.to_resend(answer) == [run(4)]
+    assert link.to_resend(answer) == [run(4)]
+    assert link.to_resend(hello()) == [run(1), run(2), run(3), run(4)], "nothing acknowledges a Run but an answer to it"
 
 
 @pytest.mark.parametrize(
@@ -96,79 +96,78 @@ def test_run_is_said_again_when_the_worker_does_not_have_it() -> None:
     ],
 )
 def test_run_is_forgotten_when_acknowledged(answer: Message) -> None:
-    link = told(run(1), run(1, 2))
-    link.heard(answer)
-    assert link.again(hello()) == [run(1, 2)]
-    assert link.unacknowledged() == ((1, 2),)
+    link = link_of(run(1), run(1, 2))
+    link.received(answer)
+    assert link.to_resend(hello()) == [run(1, 2)]
 
 
 def test_go_is_said_again_only_to_who_asked() -> None:
-    link = told(run(1, ask=True), run(2, ask=True), Go(task=1, attempt=1), Go(task=2, attempt=1))
+    link = link_of(run(1, needs_go=True), run(2, needs_go=True), Go(task=1, attempt=1), Go(task=2, attempt=1))
     for task in (1, 2):
-        link.heard(Started(task=task, attempt=1))
-    assert link.again(hello(asked(1), running(2))) == [Go(task=1, attempt=1)]
-    assert told().again(hello(asked(1))) == []
+        link.received(Started(task=task, attempt=1))
+    assert link.to_resend(hello(asked(1), running(2))) == [Go(task=1, attempt=1)]
+    assert link_of().to_resend(hello(asked(1))) == []
 
 
 def test_go_of_a_task_the_worker_has_finished_is_not_said_again() -> None:
-    link = told(run(1, ask=True), Go(task=1, attempt=1))
-    link.heard(Started(task=1, attempt=1))
-    assert link.again(hello(results=((1, 1),))) == []
-    link.heard(done(1))
-    assert link.again(hello(asked(1))) == []
+    link = link_of(run(1, needs_go=True), Go(task=1, attempt=1))
+    link.received(Started(task=1, attempt=1))
+    assert link.to_resend(hello(results=((1, 1),))) == []
+    link.received(done(1))
+    assert link.to_resend(hello(asked(1))) == []
 
 
 def test_recall_is_said_again_until_it_is_answered() -> None:
-    link = told(run(1), run(2), run(3), *(Recall(task=task, attempt=1) for task in (1, 2, 3)))
+    link = link_of(run(1), run(2), run(3), *(Recall(task=task, attempt=1) for task in (1, 2, 3)))
     answer = hello(queued(1), running(2))
-    assert link.again(answer) == [Recall(task=1, attempt=1)]
+    assert link.to_resend(answer) == [Recall(task=1, attempt=1)]
     assert link.given_back(answer) == [Recalled(task=3, attempt=1)]
-    link.heard(Recalled(task=3, attempt=1))
+    link.received(Recalled(task=3, attempt=1))
     assert link.given_back(answer) == []
 
 
 def test_a_recall_that_met_a_result_gives_nothing_back() -> None:
-    link = told(run(1), Recall(task=1, attempt=1))
+    link = link_of(run(1), Recall(task=1, attempt=1))
     assert link.given_back(hello(results=((1, 1),))) == []
 
 
 def test_stop_is_said_again_while_it_can_matter() -> None:
-    link = told(run(1), Stop(task=1, attempt=1, why="cancel"))
-    link.heard(Started(task=1, attempt=1))
-    assert link.again(hello(running(1))) == [Stop(task=1, attempt=1, why="cancel")]
-    assert link.again(hello()) == []
-    link.heard(done(1))
-    assert link.again(hello(running(1))) == []
+    link = link_of(run(1), Stop(task=1, attempt=1, why="cancel"))
+    link.received(Started(task=1, attempt=1))
+    assert link.to_resend(hello(running(1))) == [Stop(task=1, attempt=1, why="cancel")]
+    assert link.to_resend(hello()) == []
+    link.received(done(1))
+    assert link.to_resend(hello(running(1))) == []
 
 
 def test_a_run_that_was_lost_and_is_to_be_stopped_counts_as_given_back() -> None:
-    link = told(run(1), Stop(task=1, attempt=1))
-    assert link.again(hello()) == []
+    link = link_of(run(1), Stop(task=1, attempt=1))
+    assert link.to_resend(hello()) == []
     assert link.given_back(hello()) == [Recalled(task=1, attempt=1)]
     assert link.given_back(hello(results=((1, 1),))) == []
 
 
 def test_a_go_that_was_lost_is_not_said_again_once_the_task_is_to_be_stopped() -> None:
-    link = told(run(1, ask=True), Go(task=1, attempt=1), Stop(task=1, attempt=1))
-    assert link.again(hello(asked(1))) == [Stop(task=1, attempt=1)]
+    link = link_of(run(1, needs_go=True), Go(task=1, attempt=1), Stop(task=1, attempt=1))
+    assert link.to_resend(hello(asked(1))) == [Stop(task=1, attempt=1)]
 
 
 def test_stop_of_the_worker_is_said_on_every_connection_the_last_one_only() -> None:
-    link = told(Stop(why="drain"), run(1), Stop(why="now"))
-    assert link.again(hello()) == [run(1), Stop(why="now")]
+    link = link_of(Stop(why="drain"), run(1), Stop(why="now"))
+    assert link.to_resend(hello()) == [run(1), Stop(why="now")]
 
 
 def test_what_needs_no_memory_leaves_none() -> None:
-    link = told(Who(epoch=1, swarm="s", worker="w"), Stored(keys=((1, 1),)))
+    link = link_of(Who(epoch=1, swarm="s", worker="w"), Stored(keys=((1, 1),)))
     for message in (Beat(), hello(), done(9), Recalled(task=9, attempt=1), Started(task=9, attempt=1)):
-        link.heard(message)
-    assert link.again(hello()) == []
+        link.received(message)
+    assert link.to_resend(hello()) == []
 
 
 def test_order_is_that_of_first_saying() -> None:
-    link = told(*(run(task) for task in (5, 3, 9, 1)))
+    link = link_of(*(run(task) for task in (5, 3, 9, 1)))
     link.sent(run(3))
-    assert link.again(hello()) == [run(5), run(3), run(9), run(1)]
+    assert link.to_resend(hello()) == [run(5), run(3), run(9), run(1)]
 
 
 # -- the worker's side -----------------------------------------------------------------------------
@@ -180,10 +179,10 @@ def test_results_are_said_again_until_stored() -> None:
     for message in (done(1), failed, done(3), Beat()):
         link.sent(message)
     assert link.results() == ((1, 1), (2, 1), (3, 1))
-    assert link.again() == [done(1), failed, done(3)] == link.again()
-    link.heard(Stored(keys=((1, 1), (3, 1), (77, 1))))
-    link.heard(Stored(keys=((1, 1),)))
-    assert link.again() == [failed]
+    assert link.to_resend() == [done(1), failed, done(3)] == link.to_resend()
+    link.received(Stored(keys=((1, 1), (3, 1), (77, 1))))
+    link.received(Stored(keys=((1, 1),)))
+    assert link.to_resend() == [failed]
 
 
 def test_the_latest_started_is_said_again_until_the_task_ends() -> None:
@@ -191,9 +190,9 @@ def test_the_latest_started_is_said_again_until_the_task_ends() -> None:
     for message in (Started(task=1, attempt=1), Started(task=2, attempt=1), Started(task=1, attempt=1, group=77)):
         link.sent(message)
     link.sent(Recalled(task=2, attempt=1))
-    assert link.again() == [Started(task=1, attempt=1, group=77)]
+    assert link.to_resend() == [Started(task=1, attempt=1, group=77)]
     link.sent(done(1))
-    assert link.again() == [done(1)]
+    assert link.to_resend() == [done(1)]
 
 
 # -- both, in a small world that loses -------------------------------------------------------------
@@ -250,11 +249,11 @@ class World:
     def lease(self) -> None:
         if self.wanted and self.greeted:
             task, attempt = self.wanted.popleft()
-            self.runs[task, attempt] = run(task, attempt, ask=task % 2 == 0)
+            self.runs[task, attempt] = run(task, attempt, needs_go=task % 2 == 0)
             self.say(self.runs[task, attempt])
 
     def recall(self, number: int) -> None:
-        candidates = [key for key in self.link.unacknowledged() if key not in self.recalls]
+        candidates = [key for key, sent in self.link._open.items() if Run in sent and key not in self.recalls]
         if candidates and self.greeted:
             key = candidates[number % len(candidates)]
             self.recalls.add(key)
@@ -269,11 +268,11 @@ class World:
             if key in self.recalls:
                 self.link.sent(Recall(task=key[0], attempt=key[1]))
             if key in self.gone:
-                self.link.heard(Started(task=key[0], attempt=key[1]))
+                self.link.received(Started(task=key[0], attempt=key[1]))
                 self.link.sent(Go(task=key[0], attempt=key[1]))
 
     def controller_hears(self, message: Message) -> None:
-        self.link.heard(message)
+        self.link.received(message)
         match message:
             case Hello():
                 first, self.greeted = not self.greeted, True
@@ -281,8 +280,8 @@ class World:
                     assert self.lanes is not None
                     for recalled in self.link.given_back(message):
                         self.controller_hears(recalled)
-                    self.lanes.put(self.link.again(message))
-            case Started(task=task, attempt=attempt) if (order := self.runs.get((task, attempt))) and order.ask:
+                    self.lanes.put(self.link.to_resend(message))
+            case Started(task=task, attempt=attempt) if (order := self.runs.get((task, attempt))) and order.needs_go:
                 if (task, attempt) not in self.gone:  # a start is committed once; that its Go arrives is the link's duty
                     self.gone.add((task, attempt))
                     self.say(Go(task=task, attempt=attempt))
@@ -304,12 +303,12 @@ class World:
             self.lanes.put([message])
 
     def worker_hears(self, message: Message) -> None:
-        self.worker_link.heard(message)
+        self.worker_link.received(message)
         match message:
             case Who():
                 self.greeted_worker = True
                 assert self.lanes is not None
-                self.lanes.put([hello(*self.holding(), results=self.worker_link.results()), *self.worker_link.again()])
+                self.lanes.put([hello(*self.holding(), results=self.worker_link.results()), *self.worker_link.to_resend()])
             case Run(task=task, attempt=attempt):
                 self.take(message, (task, attempt))
             case Recall(task=task, attempt=attempt):
@@ -347,7 +346,7 @@ class World:
             self.current = self.queue.popleft()
             self.state = "asked"
             self.worker_says(Started(task=self.current.task, attempt=self.current.attempt))
-            if not self.current.ask:
+            if not self.current.needs_go:
                 self.begin()
         elif self.current and self.state == "running":
             order, self.current, self.state = self.current, None, "idle"
@@ -403,8 +402,8 @@ class World:
     def check(self, tasks: int) -> None:
         assert self.ends == dict.fromkeys(range(1, tasks + 1), 1), "a task is lost, or recorded twice"
         assert not self.runs
-        assert not self.worker_link.again(), "the worker keeps what is stored"
-        assert not self.link.again(hello()), "the controller would say something again"
+        assert not self.worker_link.to_resend(), "the worker keeps what is stored"
+        assert not self.link.to_resend(hello()), "the controller would say something again"
         per_task = Counter(key[0] for key in self.executions.elements())
         assert per_task == dict.fromkeys(range(1, tasks + 1), 1), "no process died, so each task runs exactly once"
 
@@ -435,13 +434,13 @@ def test_many_long_lives_heal(seed: int) -> None:
 
 
 class ForgetsRuns(ControllerLink):
-    def again(self, hello: Hello) -> list[Message]:
-        return [message for message in super().again(hello) if not isinstance(message, Run)]
+    def to_resend(self, hello: Hello) -> list[Message]:
+        return [message for message in super().to_resend(hello) if not isinstance(message, Run)]
 
 
 class ForgetsGo(ControllerLink):
-    def again(self, hello: Hello) -> list[Message]:
-        return [message for message in super().again(hello) if not isinstance(message, Go)]
+    def to_resend(self, hello: Hello) -> list[Message]:
+        return [message for message in super().to_resend(hello) if not isinstance(message, Go)]
 
 
 class GivesNothingBack(ControllerLink):
@@ -450,22 +449,22 @@ class GivesNothingBack(ControllerLink):
 
 
 class SaysAllRunsAgain(ControllerLink):
-    def again(self, hello: Hello) -> list[Message]:
-        return super().again(Hello(life=1, pid=1, ticks=1, protocol=1, python=""))
+    def to_resend(self, hello: Hello) -> list[Message]:
+        return super().to_resend(Hello(life=1, pid=1, ticks=1, protocol=1, python=""))
 
 
 class ForgetsResults(WorkerLink):
-    def again(self) -> list[Message]:
-        return [message for message in super().again() if not isinstance(message, Done)]
+    def to_resend(self) -> list[Message]:
+        return [message for message in super().to_resend() if not isinstance(message, Done)]
 
 
 class ForgetsStarted(WorkerLink):
-    def again(self) -> list[Message]:
-        return [message for message in super().again() if not isinstance(message, Started)]
+    def to_resend(self) -> list[Message]:
+        return [message for message in super().to_resend() if not isinstance(message, Started)]
 
 
 class KeepsForEver(WorkerLink):
-    def heard(self, message: Message) -> None:
+    def received(self, message: Message) -> None:
         pass
 
 

@@ -15,8 +15,8 @@ from tmax_pipes.messages import (
 )
 from tmax_workers.state_machine import WorkerStateMachine
 from tmax_workers.worker_events import (
-    Do,
     Event,
+    Instruction,
     JobEnded,
     Send,
 )
@@ -36,8 +36,8 @@ class Worker:
         if connected:
             self.do(WHO)
 
-    def do(self, *events: Event, after_s: float = 0.0) -> list[Do]:
-        dos: list[Do] = []
+    def do(self, *events: Event, after_s: float = 0.0) -> list[Instruction]:
+        dos: list[Instruction] = []
         for event in events:
             self.now += after_s
             dos += self.state.handle(event, self.now)
@@ -65,5 +65,5 @@ def failed(task: int, attempt: int = 1, kind: str = "exception") -> JobEnded:
     return JobEnded(Failed(task, attempt, Report(), Failure(kind, "boom", exit_code=3, signal=9 if kind == "signal" else None)))  # type: ignore[arg-type]
 
 
-def kinds(dos: list[Do]) -> list[str]:
+def kinds(dos: list[Instruction]) -> list[str]:
     return [type(one.message).__name__ if isinstance(one, Send) else type(one).__name__ for one in dos]

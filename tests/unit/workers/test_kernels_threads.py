@@ -55,7 +55,7 @@ def test_cpu_quota_is_the_tightest_limit_above_us(tmp_path: Path, own: str, file
 def test_memory_room(tmp_path: Path, own: str, files: dict[str, str], room: int | None) -> None:
     mount = tree(tmp_path / "mount", files)
     listing = tree(tmp_path, {"own": own}) / "own"
-    assert cgroup.memory_room_bytes(mount, listing) == room
+    assert cgroup.memory_available_bytes(mount, listing) == room
 
 
 def test_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

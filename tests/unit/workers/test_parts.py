@@ -23,7 +23,7 @@ from tmax_workers.kinds import python
 from tmax_workers.kinds.python import TargetNotFound, Unpicklable
 from tmax_workers.memory import own_rss_bytes, own_usage, peak_of
 from tmax_workers.options import BadOptions, Options, parse
-from tmax_workers.stale import Sources
+from tmax_workers.stale import SourceFiles
 
 NEEDED = ["--life", "17", "--rt", "/run/x", "--state", "/state", "--control", "/run/c.sock"]
 
@@ -81,7 +81,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_edited_module_is_noticed_and_an_untouched_one_is_not(module: Path):
-    sources = Sources()
+    sources = SourceFiles()
     importlib.import_module("some_user_module")
     sources.note()
     assert str(module) not in sources.changed()
@@ -90,7 +90,7 @@ def test_an_edited_module_is_noticed_and_an_untouched_one_is_not(module: Path):
 
 
 def test_a_module_touched_with_the_same_size_is_noticed(module: Path):
-    sources = Sources()
+    sources = SourceFiles()
     importlib.import_module("some_user_module")
     sources.note()
     later = module.stat().st_mtime_ns + 1
@@ -102,7 +102,7 @@ def test_an_edit_between_the_import_and_the_note_is_noticed(module: Path, monkey
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     importlib.import_module("some_user_module")
     module.write_text("VALUE = 333\n")
-    sources = Sources()
+    sources = SourceFiles()
     sources.note()
     assert str(module) in sources.changed()
 
@@ -112,7 +112,7 @@ def test_a_module_whose_compiled_file_is_of_an_older_source_is_not_taken_for_edi
     py_compile.compile(str(module), doraise=True)
     module.write_text("VALUE = 4444\n")
     wait_until(lambda: time.time_ns() > module.stat().st_ctime_ns + 200_000_000)
-    sources = Sources()
+    sources = SourceFiles()
     sources.note()
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert importlib.import_module("some_user_module").VALUE == 4444
@@ -121,7 +121,7 @@ def test_a_module_whose_compiled_file_is_of_an_older_source_is_not_taken_for_edi
 
 
 def test_a_file_that_is_missing_for_a_moment_counts_as_unchanged(module: Path):
-    sources = Sources()
+    sources = SourceFiles()
     importlib.import_module("some_user_module")
     sources.note()
     text = module.read_text()
@@ -134,10 +134,10 @@ def test_a_file_that_is_missing_for_a_moment_counts_as_unchanged(module: Path):
 
 
 def test_only_user_modules_are_looked_at():
-    sources = Sources()
+    sources = SourceFiles()
     sources.note()
-    assert not [path for path in sources._marks if "site-packages" in path or path.startswith(os.path.dirname(json.__file__))]
-    assert not [path for path in sources._marks if "/tmax_workers/" in path or "/tmax_pipes/" in path]
+    assert not [path for path in sources._versions if "site-packages" in path or path.startswith(os.path.dirname(json.__file__))]
+    assert not [path for path in sources._versions if "/tmax_workers/" in path or "/tmax_pipes/" in path]
 
 
 # -- values ----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tmax_pipes.messages import (
     Stored,
     Who,
 )
-from tmax_workers.phases import DYING_S, Asking, Dying, Gone, Idle, Running, UnknownTransition
+from tmax_workers.phases import DYING_S, AwaitingGo, Dying, Gone, Idle, Running, UnknownTransition
 from tmax_workers.worker_events import (
     Begin,
     CancelTask,
@@ -64,8 +64,8 @@ def test_started_carries_the_time_of_day():
 
 def test_a_task_that_asks_runs_only_on_go_and_those_behind_it_wait():
     worker = Worker()
-    assert kinds(worker.do(run(1, ask=True), run(2))) == ["Started"]
-    assert isinstance(worker.state.phase, Asking)
+    assert kinds(worker.do(run(1, needs_go=True), run(2))) == ["Started"]
+    assert isinstance(worker.state.phase, AwaitingGo)
     assert worker.do(Go(2, 1)) == [], "a Go for another task starts nothing"
     assert worker.do(Go(1, 2)) == [], "nor does one for another attempt"
     assert kinds(worker.do(Go(1, 1))) == ["Begin"]
@@ -75,7 +75,7 @@ def test_a_task_that_asks_runs_only_on_go_and_those_behind_it_wait():
 @pytest.mark.parametrize("where", ["queued", "asked", "running", "ended"])
 def test_the_same_run_again_is_harmless(where: str):
     worker = Worker()
-    again = run(1, ask=where == "asked")
+    again = run(1, needs_go=where == "asked")
     if where == "queued":
         worker.do(run(9), again)
     else:
@@ -99,12 +99,12 @@ def test_a_higher_attempt_replaces_a_queued_one_in_its_place():
 
 def test_a_higher_attempt_of_an_asked_task_asks_anew():
     worker = Worker()
-    worker.do(run(1, ask=True), run(2))
-    said = worker.says(run(1, 2, ask=True))
+    worker.do(run(1, needs_go=True), run(2))
+    said = worker.says(run(1, 2, needs_go=True))
     assert [type(one).__name__ for one in said] == ["Recalled", "Started"]
-    assert isinstance(worker.state.phase, Asking)
+    assert isinstance(worker.state.phase, AwaitingGo)
     assert worker.state.phase.run.attempt == 2
-    assert [(one.task, one.attempt) for one in worker.state.link.again()] == [(1, 2)]
+    assert [(one.task, one.attempt) for one in worker.state.link.to_resend()] == [(1, 2)]
 
 
 def test_a_higher_attempt_of_a_running_task_waits_for_it():
@@ -117,10 +117,10 @@ def test_a_higher_attempt_of_a_running_task_waits_for_it():
 # -- recall and stop -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ask", [False, True])
-def test_recall_takes_back_what_has_not_started(ask: bool):
+@pytest.mark.parametrize("needs_go", [False, True])
+def test_recall_takes_back_what_has_not_started(needs_go: bool):
     worker = Worker()
-    worker.do(run(1, ask=True), run(2, ask=ask))
+    worker.do(run(1, needs_go=True), run(2, needs_go=needs_go))
     assert worker.says(Recall(2, 1)) == [Recalled(2, 1, "asked")]
     assert worker.says(Recall(1, 1))[0] == Recalled(1, 1, "asked"), "asked for counts as not started"
     assert isinstance(worker.state.phase, Idle)
@@ -128,7 +128,7 @@ def test_recall_takes_back_what_has_not_started(ask: bool):
 
 def test_recall_of_an_asked_task_lets_the_next_one_begin():
     worker = Worker()
-    worker.do(run(1, ask=True), run(2))
+    worker.do(run(1, needs_go=True), run(2))
     assert kinds(worker.do(Recall(1, 1))) == ["Recalled", "Started", "Begin"]
 
 
@@ -155,13 +155,13 @@ def test_wishes_about_the_past_are_forgotten_with_their_connection_and_are_bound
     worker.do(Stop(1, 1), ConnectionDown(), WHO)
     assert kinds(worker.do(run(1))) == ["Started", "Begin"]
     worker.do(*(Recall(task, 1) for task in range(10, 2000)))
-    assert len(worker.state._early) <= 256
+    assert len(worker.state._early_requests) <= 256
 
 
-@pytest.mark.parametrize("ask", [False, True])
-def test_stop_ends_a_task_that_has_not_started_at_once(ask: bool):
+@pytest.mark.parametrize("needs_go", [False, True])
+def test_stop_ends_a_task_that_has_not_started_at_once(needs_go: bool):
     worker = Worker()
-    worker.do(run(9, ask=ask), run(1))
+    worker.do(run(9, needs_go=needs_go), run(1))
     (said,) = worker.says(Stop(1, 1))
     assert isinstance(said, Failed)
     assert said.failure.kind == "cancelled"
@@ -257,7 +257,7 @@ def test_time_limits_count_from_the_start_and_not_from_the_wait():
 
 def test_drain_hands_back_finishes_waits_for_stored_and_leaves():
     worker = Worker()
-    worker.do(run(1), run(2), run(3, ask=True))
+    worker.do(run(1), run(2), run(3, needs_go=True))
     assert worker.says(Stop(why="drain")) == [Recalled(2, 1, "drain"), Recalled(3, 1, "drain")]
     assert worker.says(run(4)) == [Recalled(4, 1, "drain")]
     assert kinds(worker.do(done(1))) == ["Done"]
@@ -268,7 +268,7 @@ def test_drain_hands_back_finishes_waits_for_stored_and_leaves():
 
 def test_drain_gives_back_a_task_that_waits_for_go():
     worker = Worker()
-    worker.do(run(1, ask=True))
+    worker.do(run(1, needs_go=True))
     assert kinds(worker.do(Stop(why="drain"))) == ["Recalled", "ExitWorker"]
 
 
@@ -313,7 +313,7 @@ def test_ctrl_c_in_the_pane_cancels_what_is_in_turn():
     (said,) = worker.says(failed(1))
     assert isinstance(said, Failed)
     assert said.failure.message == "cancelled from the pane"
-    worker.do(run(2, ask=True))
+    worker.do(run(2, needs_go=True))
     (said,) = worker.says(PaneCancel())
     assert isinstance(said, Failed)
     assert "pane" in said.failure.message
@@ -345,7 +345,7 @@ def test_a_used_up_process_reports_its_task_gives_back_every_kind_and_asks_to_be
 
 def test_stale_code_gives_back_a_python_task_that_waits_for_go():
     worker = Worker()
-    worker.do(run(1, ask=True), run(2, job=SHELL))
+    worker.do(run(1, needs_go=True), run(2, job=SHELL))
     assert kinds(worker.do(StaleFound())) == ["Recalled", "Started", "Begin"]
 
 
@@ -354,7 +354,7 @@ def test_stale_code_gives_back_a_python_task_that_waits_for_go():
 
 def test_hello_says_what_is_held_and_everything_unstored_follows():
     worker = Worker()
-    worker.do(run(1), done(1), run(2, job=SHELL), run(3, ask=True), ChildGroup(2, 1, 777), ConnectionDown())
+    worker.do(run(1), done(1), run(2, job=SHELL), run(3, needs_go=True), ChildGroup(2, 1, 777), ConnectionDown())
     hello, *rest = worker.says(Who(2, "dev", "w1"))
     assert isinstance(hello, Hello)
     assert (hello.life, hello.pid, hello.ticks) == (7, 42, 4242)
@@ -365,7 +365,7 @@ def test_hello_says_what_is_held_and_everything_unstored_follows():
 
 def test_hello_names_an_asked_task():
     worker = Worker()
-    worker.do(run(1, ask=True), ConnectionDown())
+    worker.do(run(1, needs_go=True), ConnectionDown())
     hello = worker.says(WHO)[0]
     assert isinstance(hello, Hello)
     assert hello.holding == (Holding(1, 1, "asked"),)

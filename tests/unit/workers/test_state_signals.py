@@ -36,7 +36,7 @@ def test_term_ends_an_idle_worker_at_once_by_that_signal_and_without_waiting_for
 
 def test_term_gives_back_what_has_not_started():
     worker = Worker()
-    worker.do(run(1, ask=True), run(2))
+    worker.do(run(1, needs_go=True), run(2))
     assert worker.do(Terminated()) == [
         Send(Recalled(1, 1, "drain")),
         Send(Recalled(2, 1, "drain")),
@@ -63,7 +63,7 @@ def test_a_value_that_a_function_returned_after_term_is_reported():
 def test_results_that_nobody_stored_are_kept_before_the_grace_begins():
     worker = Worker()
     worker.do(run(1), done(1), run(2))
-    assert kinds(worker.do(Terminated())) == ["CancelTask", "Keep"]
+    assert kinds(worker.do(Terminated())) == ["CancelTask", "SpillResults"]
 
 
 def test_a_task_that_ignores_term_is_ended_with_its_grace():

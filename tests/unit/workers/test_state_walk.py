@@ -71,7 +71,7 @@ def _step(dice: random.Random, step: str, worker: Worker, sent: dict[tuple[int, 
             task,
             attempt,
             dice.choice((PYTHON, SHELL, KERNEL)),
-            ask=dice.random() < 0.3,
+            needs_go=dice.random() < 0.3,
             timeout_s=dice.choice((0.0, 3.0)),
             grace_s=dice.choice((0.0, 2.0)),
         )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tmax_workers import own_code
-from tmax_workers.proctitle import MARK, ROOM
+from tmax_workers import code_fingerprint
+from tmax_workers.proctitle import LIFE_VARIABLE, PLACEHOLDER
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -32,7 +32,13 @@ sys.exit(os.waitstatus_to_exitcode(code))
 
 
 def show(*words: str, env: dict[str, str] | None = None) -> tuple[bytes, bytes]:
-    given = {"PYTHONPATH": f"{ROOT / 'workers'}:{ROOT / 'pipes'}", "BEFORE": "1", MARK.decode(): ROOM, "AFTER": "2", **(env or {})}
+    given = {
+        "PYTHONPATH": f"{ROOT / 'workers'}:{ROOT / 'pipes'}",
+        "BEFORE": "1",
+        LIFE_VARIABLE.decode(): PLACEHOLDER,
+        "AFTER": "2",
+        **(env or {}),
+    }
     done = subprocess.run([sys.executable, "-c", SHOW, *words], env=given, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     cmdline, environ = done.stdout.decode().splitlines()
@@ -44,7 +50,7 @@ def test_command_and_mark_are_shown(mark: str) -> None:
     cmdline, environ = show("python", "-m", "worker", mark)
     assert cmdline.rstrip(b"\0").split(b"\0") == [b"python", b"-m", b"worker"]
     variables = environ.split(b"\0")
-    assert MARK + b"=" + mark.encode() in variables
+    assert LIFE_VARIABLE + b"=" + mark.encode() in variables
     assert {b"BEFORE=1", b"AFTER=2"} <= set(variables)
 
 
@@ -61,7 +67,7 @@ def test_a_mark_that_does_not_fit_is_an_error() -> None:
 
 def test_without_room_there_is_no_mark_but_an_error() -> None:
     with pytest.raises(AssertionError, match="in room for 0"):
-        show("python", "x", env={MARK.decode(): "short"})
+        show("python", "x", env={LIFE_VARIABLE.decode(): "short"})
 
 
 def test_the_word_for_the_code_changes_with_it(tmp_path: Path) -> None:
@@ -69,9 +75,9 @@ def test_the_word_for_the_code_changes_with_it(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / Path(name).name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def word() -> str:
-        ask = "import tmax_workers.own_code as code; print(code.fingerprint())"
+        program = "import tmax_workers.code_fingerprint as code; print(code.fingerprint())"
         env = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
 
     words = [word(), word()]
     (tmp_path / "tmax_workers" / "kinds" / "new.py").write_text("")
@@ -80,4 +86,4 @@ def test_the_word_for_the_code_changes_with_it(tmp_path: Path) -> None:
     words.append(word())
     assert words[0] == words[1]
     assert len(set(words)) == 3
-    assert own_code.fingerprint() == own_code.fingerprint()
+    assert code_fingerprint.fingerprint() == code_fingerprint.fingerprint()

@@ -129,7 +129,7 @@ def test_it_stays_as_long_as_a_worker_whose_zygote_is_lost(zygote: Zygote, child
     child.kill()
     code, out, err = finish(process)
     assert (code, out) == (69, b"")
-    assert b"how the worker ended is not known" in err
+    assert b"the exit status of the worker is unknown" in err
 
 
 def waits_in(pid: int, call: str) -> bool:
@@ -146,7 +146,7 @@ def test_without_a_zygote_it_becomes_the_worker(zygote: Zygote) -> None:
     process = zygote.start(*PRINT)
     code, out, err = finish(process)
     assert (code, out) == (0, b"worker here s:f:1 none\n")
-    assert b"starts by itself" in err
+    assert b"starts without it" in err
 
 
 Answer = Callable[[Zygote], None]
@@ -172,7 +172,7 @@ def test_a_backlog_that_is_closed_lets_it_become_the_worker(zygote: Zygote) -> N
     [
         (lambda zygote: zygote.say(b"hello\ngone nobody wants it\n"), 75, b"nobody wants it"),
         # It may have been forked: a second worker of the same life must not come to be.
-        (lambda zygote: (zygote.say(b"hello\n"), zygote.hang_up()), 69, b"how the worker ended is not known"),
+        (lambda zygote: (zygote.say(b"hello\n"), zygote.hang_up()), 69, b"the exit status of the worker is unknown"),
     ],
 )
 def test_where_it_might_have_been_forked_it_only_ends(zygote: Zygote, answer: Answer, code: int, words: bytes) -> None:

@@ -18,8 +18,8 @@ from tmax_workers.zygote_wire import (
     Forked,
     ForkRequest,
     FromZygote,
-    Greet,
     NotForked,
+    RequestStatus,
     Retire,
     Stale,
     ToZygote,
@@ -72,7 +72,7 @@ def test_any_bytes_give_a_request_or_none_or_bad_request(data: bytes) -> None:
         pass
 
 
-@pytest.mark.parametrize("message", [Greet(), CancelFork(3), Acknowledge(4), Retire(), End()])
+@pytest.mark.parametrize("message", [RequestStatus(), CancelFork(3), Acknowledge(4), Retire(), End()])
 def test_orders_come_back_as_they_went(message: ToZygote) -> None:
     line = line_of(message)
     assert line.endswith(b"\n") and line.count(b"\n") == 1

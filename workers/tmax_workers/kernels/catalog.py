@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tmax_pipes.jobs import KernelJob, KernelValue
+from tmax_pipes.jobs import BACKENDS, DEVICES, KernelJob, KernelValue
 from tmax_workers.device import Device, available_bytes, choose
 from tmax_workers.kernels import eigvals, matmul, reduce
 from tmax_workers.kernels.backends import ITEM_BYTES, Backend, BackendName, draw_bytes, make
@@ -21,8 +21,6 @@ KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (matmul.KERNEL, 
 SEED_LIMIT = 1 << 63
 REPEAT_LIMIT = 1_000_000
 """Each run's seconds are in the result; beyond this it would be tens of megabytes of them."""
-DEVICES = ("auto", "cpu", "cuda", "mps")
-BACKENDS = ("auto", "numpy", "torch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

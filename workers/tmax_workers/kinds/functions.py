@@ -1,4 +1,4 @@
-"""FunctionCache that came with tasks, unpickled once and kept while they are in use."""
+"""Functions of tasks, unpickled once and cached while they are in use."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _KEPT_BYTES = 512 * 1024 * 1024
 _BY_VALUE = rebuild.__name__.encode()
 
 
-class _Named:
-    """A global of a module that was imported here: good as long as a look by its name would find the same one."""
+class _NamedFunction:
+    """A global of an imported module, valid as long as its name denotes the same function."""
 
     __slots__ = ("_module", "_module_name", "_name", "function")
 
@@ -28,8 +28,8 @@ class _Named:
         self._module = module
 
     @classmethod
-    def of(cls, function: Any) -> _Named | None:
-        """Return None for what is no function, or no longer found by its name."""
+    def of(cls, function: Any) -> _NamedFunction | None:
+        """Return None for an object that is no function, or that its name does not denote any more."""
         if not isinstance(function, FunctionType):
             return None
         named = cls(function, sys.modules.get(function.__module__))
@@ -41,34 +41,34 @@ class _Named:
 
 
 class FunctionCache:
-    """Those of this process.  Main thread alone."""
+    """The unpickled functions of this process; main thread only."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.Space | None, rebuild.Shipped, int]] = OrderedDict()
-        self._named: dict[Body, _Named] = {}
+        self._kept: OrderedDict[Body, tuple[Callable[..., Any], rebuild.ClientModule | None, rebuild.Shipped, int]] = OrderedDict()
+        self._named: dict[Body, _NamedFunction] = {}
         self._bytes = 0
-        rebuild.host()
+        rebuild.act_as_worker()
 
     def load(self, body: Body, blob_folder: str) -> Callable[..., Any]:
-        """Return the function of this body; its program's main module is ``__main__`` from now on.  Raises what unpickling raises."""
+        """Return the function of this body; its program's main module becomes ``__main__``.  Raises what unpickling raises."""
         named = self._named.get(body)
         if named is not None and named.is_good():
             return named.function
         kept = self._kept.get(body)
-        if kept is not None and kept[2].is_current():  # else a task of the same program has other values of its globals
+        if kept is not None and kept[2].is_current():  # else another task of the program has set other globals
             self._kept.move_to_end(body)
             rebuild.enter(kept[1])
             return kept[0]
         data = blobs.load(blob_folder, body)
         function, shipped = rebuild.load(data)
-        if isinstance(body, Blob) or _BY_VALUE in data:  # what goes by name alone is looked up each time: that is as quick
+        if isinstance(body, Blob) or _BY_VALUE in data:  # a pickle by name alone is loaded each time, which is as quick
             self._keep(body, function, shipped, len(data))
         else:
             self._note_name(body, function)
         return cast("Callable[..., Any]", function)
 
     def _note_name(self, body: Body, function: Any) -> None:
-        named = _Named.of(function)
+        named = _NamedFunction.of(function)
         if named is not None:
             if len(self._named) >= _KEPT:
                 self._named.clear()

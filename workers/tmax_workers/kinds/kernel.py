@@ -19,12 +19,12 @@ from tmax_workers.worker_errors import Refused
 
 
 def run(job: KernelJob) -> tuple[dict[str, Any], str, str]:
-    """Run it; returns the figures (JSON can carry them), the device and the strategy, and prints two lines for people.
+    """Run the job; return the figures (JSON values), the device and the strategy, and print two lines for people.
 
     Figures: kernel, backend, device, device_name, dtype, sizes, shape (of each input), repeat, seed, warmup_s, seconds (of each
     run), best_s, median_s, flops and gflops or bytes and gb_per_s (of one run; the rate is that of the median), checksum,
     threads (None on a GPU), needed_bytes.
-    Refused when a check before running fails, or when memory ran out all the same.
+    Raises Refused when a check before running fails, or when memory runs out all the same.
     """
     checked = plan(job)
     print(headline(checked), flush=True)
@@ -40,7 +40,7 @@ def run(job: KernelJob) -> tuple[dict[str, Any], str, str]:
 
 
 def measure(checked: Plan) -> dict[str, Any]:
-    """Draw, warm up once, time every run; the result of the last one gives the checksum."""
+    """Draw inputs, warm up once, time every run; the last result gives the checksum."""
     kernel, backend = checked.kernel, checked.backend
     inputs = backend.draw(kernel.shapes(checked.sizes), checked.dtype, checked.seed, kernel.low)
     seconds: list[float] = []
@@ -48,14 +48,14 @@ def measure(checked: Plan) -> dict[str, Any]:
     with backend.full_precision():
         _, warmup_s = timed(checked, inputs)
         for _ in range(checked.repeat):
-            result = None  # the last result goes before the next one comes: memory was counted for one
+            result = None  # free the last result first: the memory check counted one
             result, took_s = timed(checked, inputs)
             seconds.append(took_s)
     return figures_of(checked, seconds, warmup_s, kernel.checksum(backend, result))
 
 
 def timed(checked: Plan, inputs: list[Array]) -> tuple[Array, float]:
-    """One run and its seconds, with the device idle at both ends of the measure."""
+    """Return the result of one run and its seconds, with the device idle before and after."""
     checked.backend.synchronize()
     began = time.perf_counter()
     result = checked.kernel.run(checked.backend, inputs)
@@ -64,7 +64,7 @@ def timed(checked: Plan, inputs: list[Array]) -> tuple[Array, float]:
 
 
 def figures_of(checked: Plan, seconds: list[float], warmup_s: float, checksum: float) -> dict[str, Any]:
-    """What is recorded; a checksum that is not a number becomes None, because JSON has no such value."""
+    """Return the recorded figures; a checksum that is not finite becomes None, because JSON has no such value."""
     kernel, backend = checked.kernel, checked.backend
     work = kernel.work(checked.sizes, ITEM_BYTES[checked.dtype])
     median_s = statistics.median(seconds)
@@ -92,14 +92,14 @@ def figures_of(checked: Plan, seconds: list[float], warmup_s: float, checksum: f
 
 
 def headline(checked: Plan) -> str:
-    """What is about to run and where, with the reason for the device: said before the first second passes."""
+    """Return the line printed before the run: what runs, where, and why on this device."""
     backend = checked.backend
     shapes = " @ ".join("x".join(map(str, shape)) for shape in checked.kernel.shapes(checked.sizes))
     return f"{checked.kernel.name} {shapes} {checked.dtype}, {strategy(backend)}; {backend.device.note}"
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """The figures on one line."""
+    """Return the figures on one line."""
     rate = f"{figures['gflops']:.1f} GFLOP/s" if "gflops" in figures else f"{figures['gb_per_s']:.1f} GB/s"
     runs = f"{figures['repeat']} run{'s' if figures['repeat'] != 1 else ''}"
     best, median = figures["best_s"] * 1e3, figures["median_s"] * 1e3
@@ -107,7 +107,7 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 def strategy(backend: Backend) -> str:
-    """How it was computed: the library, and its threads or its device."""
+    """Return how it is computed: the library, and its threads or its device."""
     threads = backend.threads()
     return (
         f"{backend.name} on {backend.device.name}" if threads is None else f"{backend.name}, {threads} thread{'s' if threads != 1 else ''}"
@@ -115,5 +115,5 @@ def strategy(backend: Backend) -> str:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """True for torch's two ways to say so; its own class is a RuntimeError, and its CPU allocator raises a plain one."""
+    """Return whether torch ran out of memory: its own class is a RuntimeError, and its CPU allocator raises a plain one."""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

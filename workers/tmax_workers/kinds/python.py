@@ -25,26 +25,16 @@ Caller: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any
 
 
 class TargetNotFound(WorkerError):
-    """A module or function a task names is not here."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(message)
+    """This worker cannot find a module or function that a task names."""
 
 
 class Unpicklable(WorkerError):
-    """A task's value cannot be sent."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(message)
+    """A task's result cannot be pickled."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Output:
-    """What a job returned, in the form it travels; ``device`` and ``strategy`` are those of a kernel."""
+    """A job's encoded result; ``device`` and ``strategy`` are those of a kernel."""
 
     result: Body = b""
     form: Literal["pickle", "json", "none"] = "none"
@@ -53,14 +43,14 @@ class Output:
 
 
 def directly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call the function as it is."""
+    """Call the function."""
     return function(*args, **kwargs)
 
 
 def run(job: PythonJob, blob_folder: str, caller: Caller = directly) -> Output:
-    """Call the function and return its packed result.  What is in effect when ``caller`` is called belongs to the process, not to the task.
+    """Call the job's function through ``caller`` and return its encoded result.  Changes made by loading it belong to the process, not to the task.
 
-    Raises whatever the function raises; Refused, NotFound and Unpicklable of our own; BlobError for a body that is gone.
+    Raises what the function raises; Refused, TargetNotFound, Unpicklable; BlobError for a body that is missing.
     """
     function, args, kwargs = _call_of(job, blobs.load(blob_folder, job.call), blob_folder)
     value = caller(function, args, kwargs)
@@ -99,13 +89,13 @@ def _call_of(job: PythonJob, body: bytes, blob_folder: str) -> tuple[Callable[..
 
 
 def resolve(target: str) -> Callable[..., Any]:
-    """Import and return what ``module:qualified.name`` names; NotFound when there is no such module or no such callable."""
+    """Import and return what ``module:qualified.name`` names; TargetNotFound when there is no such module or callable."""
     module_name, _, path = target.partition(":")
     try:
         found: Any = _import(module_name)
     except ModuleNotFoundError as error:
         if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise  # the module is there, what it imports is not: the traceback tells the story
+            raise  # the module exists, but something it imports does not: keep the traceback
         raise TargetNotFound(f"no module named {module_name!r}", "check the spelling, and submit from the folder that holds it") from None
     for name in path.split("."):
         if not hasattr(found, name):
@@ -127,7 +117,7 @@ def _import(name: str) -> Any:
 
 
 def _as_json(value: Any) -> bytes | None:
-    """JSON text of a value that it can carry without loss of meaning; None for any other."""
+    """Return the JSON text of a value that survives the round trip; None for any other."""
     try:
         text = json.dumps(value, allow_nan=False)
         return text.encode() if _same(json.loads(text), value) else None
@@ -136,7 +126,7 @@ def _as_json(value: Any) -> bytes | None:
 
 
 def _same(back: Any, value: Any) -> bool:
-    """Whether what comes back is what went in; a tuple may come back as a list."""
+    """Whether decoding gives the value again; a tuple may become a list."""
     if isinstance(value, (list, tuple)) and isinstance(back, list):
         return len(back) == len(value) and all(map(_same, back, value))
     if isinstance(value, dict) and isinstance(back, dict):

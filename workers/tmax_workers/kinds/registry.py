@@ -1,4 +1,4 @@
-"""From a kind of job to what runs it in this process.  Shell jobs are not here: they run in a child (``kinds/shell.py``)."""
+"""Dispatch of a job to its kind.  Shell jobs are not here: they run in a child process (``kinds/shell.py``)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tmax_workers.kinds.python import Output
 
 
 def call(job: PythonJob | KernelJob, blob_folder: str, caller: python.Caller = python.directly) -> Output:
-    """Run a job here and now, on this thread; raises what it raises (see ``kinds/python.py`` and ``kinds/kernel.py``).
+    """Run a job on this thread; raises what it raises (see ``kinds/python.py`` and ``kinds/kernel.py``).
 
-    ``caller`` calls the user's function, when it has been loaded.
+    ``caller`` calls the user's function once it is loaded.
     """
     if isinstance(job, PythonJob):
         return python.run(job, blob_folder, caller)

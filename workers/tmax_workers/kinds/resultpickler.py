@@ -1,4 +1,4 @@
-"""Results that a plain pickle cannot carry: by value, except what the submitter's own main module has under its name."""
+"""Pickling of results that plain pickle rejects: by value, except globals of the submitter's main module, which go by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ResultPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Classes of ``__main__`` go by name: the submitter gets instances of its own."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how to make ``obj`` again; NotImplemented: as pickle does."""
+        """Return how to rebuild ``obj``; NotImplemented: as pickle does."""
         if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__" and _is_there(obj):
             return NotImplemented if "." not in obj.__qualname__ else obj.__qualname__
         return super().reducer_override(obj)

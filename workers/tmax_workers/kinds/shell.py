@@ -1,19 +1,19 @@
-"""Programs: a child with its own session, process group, and terminal or pipes.
+"""Shell jobs: a child process with its own session, process group, and terminal or pipes.
 
 ::
 
-    stdin.py: what its submitter gives it to read
+    stdin.py: its standard input
     spawning.py: posix_spawn (setsid, then open the pseudo-terminal's end: it becomes the controlling terminal)
-        master or pipes --> pane, LOGS/12.log (shell_log.py: made at the first byte; gone again when it all fits the report)
+        master or pipes --> pane, LOGS/12.log (shell_log.py: made at the first byte; removed when all of it fits the report)
         keyboard of the pane --> master
-    pidfd readable --> drain what is there --> wait4 --> what it left running is ended --> Done | Failed
-    cancel: TERM to the group -> the leader ends -> the rest has what is left of the grace -> KILL to all that descends from it
+    pidfd readable --> drain what is there --> wait4 --> end what it left running --> Done | Failed
+    cancel: TERM to the group -> the leader ends -> the others keep the rest of the grace -> KILL to all that descends from it
 
 Why ``posix_spawn``: ``subprocess`` can give a child a session but no controlling terminal without ``preexec_fn``, which
 forks the whole worker (15 times slower once torch is in it).  A shell in between that reopens the terminal costs another exec.
 
-What a program left running ends with it, at most a second later, wherever it has hidden (``descendants.py``).  A job with
-``keep_background`` is run without adoption of orphans: what it leaves belongs to no worker any more and lives on.
+What a program left running is ended at most a second after it, in any session or group (``descendants.py``).  A job with
+``keep_background`` runs without adoption of orphans: what it leaves belongs to no worker and keeps running.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ from tmax_pipes.jobs import ShellJob
 from tmax_pipes.messages import Done, Failed, Failure, Report, Run
 from tmax_workers import descendants
 from tmax_workers.capture import log_of
-from tmax_workers.epoll_loop import Loop
-from tmax_workers.group import living, signal_group
+from tmax_workers.epoll_loop import EpollLoop
 from tmax_workers.kinds.shell_log import ShellLog
 from tmax_workers.kinds.spawning import Command, NotStarted, command_of, start
 from tmax_workers.kinds.stdin import NOTHING, Stdin
 from tmax_workers.memory import own_usage, peak_of
+from tmax_workers.process_group import running_in_group, signal_group
 from tmax_workers.worker_errors import Refused
 
-__all__ = ["NotStarted", "ShellPlace", "ShellRun"]
+__all__ = ["NotStarted", "ShellRun", "ShellSettings"]
 
 READ_BYTES = 64 * 1024
 READS_A_TURN = 32
 LOOK_S = 0.05
-"""How often a cancelled group is looked at once its leader has ended."""
-KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (dmesg says so), or somebody did"
+"""Interval between checks of a cancelled group once its leader has ended."""
+KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (see dmesg), or another process did"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShellPlace:
-    """Where and how a shell job runs in this worker."""
+class ShellSettings:
+    """What a shell job gets from its worker."""
 
     logs: str
     env: Mapping[bytes, bytes]
     """Variables of ours: TMAX_WORKER and its kind, and thread counts."""
     own_env: Mapping[bytes, bytes]
-    """Variables of this worker, for a job that brings none."""
+    """Variables of this worker, for a job without an environment."""
     size: tuple[int, int]
     """Rows and columns of the pane."""
     blobs: str = ""
     """The folder of shared bodies."""
     alone: bool = False
-    """This process has no children but the job's, so whatever descends from it is the job's."""
+    """This process has no other children, so every descendant belongs to the job."""
 
 
 class ShellRun:
-    """One running program.  IO thread alone.
+    """One running program; IO thread only.
 
-    ``begin`` starts it.  ``show`` gets its output; ``on_start`` is called once it runs; ``on_end`` once with the outcome, after
-    everything it printed was shown.
+    ``begin`` starts it.  ``show`` receives its output; ``on_start`` is called when it runs; ``on_end`` once with the outcome, after
+    all output was shown.
     """
 
     def __init__(
         self,
         run: Run,
-        place: ShellPlace,
-        loop: Loop,
+        place: ShellSettings,
+        loop: EpollLoop,
         show: Callable[[bytes], None],
         on_start: Callable[[], None],
         on_end: Callable[[Done | Failed], None],
@@ -87,7 +87,7 @@ class ShellRun:
         assert isinstance(run.job, ShellJob)
         self.run = run
         self.group = 0
-        """Its process group, which is its leader's process id; 0: it does not run yet."""
+        """Its process group, which is its leader's pid; 0: not started."""
         self._job = run.job
         self._place = place
         self._loop = loop
@@ -98,27 +98,27 @@ class ShellRun:
         self._started_at, self._began = time.time(), time.monotonic()
         self._stdin = Stdin(self._job.stdin, loop, self._has_stdin) if self._job.stdin else None
         self._reading: dict[int, bool] = {}  # descriptor -> whether it is stderr alone
-        self._keys = self._held = self._pidfd = -1
+        self._keys = self._terminal_fd = self._pidfd = -1
         self._cancelled = False
         self._look_at: float | None = None
         self._ending: descendants.TreeEnding | None = None
         self._outcome: Done | Failed | None = None
         self._sampled_bytes = 0
-        # The kernel counts what the child was before its exec as well: the worker itself.
-        self._floor_bytes = own_usage().peak_rss_bytes
+        # The kernel counts the child before its exec too, when it had the memory of the worker.
+        self._inherited_peak_bytes = own_usage().peak_rss_bytes
 
     @property
     def takes_keys(self) -> bool:
-        """Whether the pane's keyboard belongs to it."""
+        """Whether it reads the pane's keyboard."""
         return self._keys >= 0
 
     # -- orders ------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ask the whole group to end."""
+        """Send TERM to its process group."""
         self._cancelled = True
         if self._outcome is not None:
-            self._kill_rest()  # it has ended, and its time to end the rest is over
+            self._kill_rest()  # its leader has ended: the time for the others is over
         elif not self.group:
             self._not_begun(Failure("cancelled", "cancelled"))
         elif self._ending is None:
@@ -126,7 +126,7 @@ class ShellRun:
             signal_group(self.group, signal.SIGCONT)  # a stopped process acts on TERM only when it runs again
 
     def kill(self) -> None:
-        """End it and all that descends from it, now."""
+        """Kill it and all its descendants."""
         self._cancelled = True
         if not self.group and self._outcome is None:
             self._not_begun(Failure("cancelled", "cancelled"))
@@ -138,7 +138,7 @@ class ShellRun:
             signal_group(self.group, signal.SIGKILL)
 
     def press(self, keys: bytes) -> None:
-        """Hand on what was typed in the pane; what the program does not read in time is lost."""
+        """Pass on keys typed in the pane; those that the program's full input buffer cannot take are lost."""
         if self._keys >= 0 and keys:
             try:
                 os.write(self._keys, keys)
@@ -146,23 +146,23 @@ class ShellRun:
                 pass  # its input is full, or it has closed it
 
     def resize(self, size: tuple[int, int]) -> None:
-        """The pane has another size; a program with its submitter's keeps that."""
+        """Apply a new size of the pane, unless the program has its submitter's size."""
         if self._keys >= 0 and self._job.terminal_size is None:
             _set_size(self._keys, size)
 
     def sample(self) -> None:
-        """Note the program's peak memory so far; for one that stays below this worker's own it is all that can be known."""
+        """Record the program's peak memory so far: the only figure for a program that stays below this worker's own peak."""
         if self.group:
             self._sampled_bytes = max(self._sampled_bytes, peak_of(self.group))
             if self._place.alone:
-                descendants.reap({self.group, *descendants.helpers()})  # orphans that have ended: ours since their parents ended
+                descendants.reap({self.group, *descendants.helpers()})  # ended orphans, which are our children since their parents ended
 
     def deadline(self) -> float | None:
         """Return when ``tick`` is due; None: only an event can matter."""
         return self._ending.deadline if self._ending is not None else self._look_at
 
     def tick(self, now: float) -> None:
-        """Look whether what is to end has ended."""
+        """Check whether processes that must end have ended."""
         due = self.deadline()
         if due is None or now < due:
             return
@@ -174,7 +174,7 @@ class ShellRun:
     # -- start -------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start the program, at once or when its standard input has come.  Raises NotStarted."""
+        """Start the program, at once or when its standard input has arrived.  Raises NotStarted."""
         if self._stdin is not None:
             try:
                 if not self._stdin.fetch():
@@ -195,7 +195,7 @@ class ShellRun:
             self._not_begun(error.failure)
 
     def _not_begun(self, failure: Failure) -> None:
-        self._let_go()
+        self._release()
         report = Report(started_at=self._started_at, duration_s=time.monotonic() - self._began)
         self._on_end(Failed(self.run.task, self.run.attempt, report, failure))
 
@@ -204,7 +204,7 @@ class ShellRun:
         try:
             command = command_of(self.run, self._place.env, self._place.own_env, self._place.blobs)
         except Refused as refused:
-            self._let_go()
+            self._release()
             raise NotStarted(Failure("refused", refused.message, hint=refused.hint)) from refused
         if self._job.keep_background and self._place.alone:
             descendants.adopt_orphans(wanted=False)
@@ -222,17 +222,17 @@ class ShellRun:
         try:
             return start(command, theirs)
         except NotStarted:
-            self._let_go()
+            self._release()
             raise
         finally:
             for fd in {fd for fd in theirs.values() if isinstance(fd, int)}:
                 os.close(fd)
 
     def _open_terminal(self, size: tuple[int, int]) -> dict[int, int | str]:
-        """The job's own terminal.
+        """Make the job's pseudo-terminal.
 
-        It does not turn line ends into CR LF (the pane's terminal does that, the log wants none), and the keys that stop
-        or end a program behind its back mean nothing: they are pressed by somebody who only looks.
+        It does not turn line ends into CR LF (the pane's terminal does, and the log needs none), and the keys that stop or
+        quit a program have no effect, because a viewer may press them by mistake.
         """
         ours, theirs = pty.openpty()
         name = os.ttyname(theirs)
@@ -244,7 +244,7 @@ class ShellRun:
         termios.tcsetattr(theirs, termios.TCSANOW, modes)
         _set_size(ours, size)
         os.set_blocking(ours, False)
-        self._reading, self._keys, self._held = {ours: False}, ours, theirs
+        self._reading, self._keys, self._terminal_fd = {ours: False}, ours, theirs
         return {0: name, 1: name, 2: name}
 
     def _open_pipes(self) -> dict[int, int | str]:
@@ -255,16 +255,16 @@ class ShellRun:
         self._reading = {out: False, err: True}
         return {0: NOTHING, 1: out_end, 2: err_end}
 
-    def _let_go(self) -> None:
-        """Close everything; nothing runs (any more)."""
+    def _release(self) -> None:
+        """Close everything; nothing runs."""
         self._log.close()
         for fd in self._reading:
             self._loop.remove(fd)
-        for fd in (*self._reading, self._held, self._pidfd):
+        for fd in (*self._reading, self._terminal_fd, self._pidfd):
             if fd >= 0:
                 os.close(fd)
         self._reading = {}
-        self._keys = self._held = self._pidfd = -1
+        self._keys = self._terminal_fd = self._pidfd = -1
         if self._stdin is not None:
             self._stdin.close()
         if self._job.keep_background and self._place.alone:
@@ -279,7 +279,7 @@ class ShellRun:
             except BlockingIOError:
                 return
             except OSError:
-                data = b""  # EIO: nobody holds the other end of the terminal
+                data = b""  # EIO: no process has the other end of the terminal open
             if not data:
                 self._loop.remove(fd)
                 return
@@ -300,8 +300,8 @@ class ShellRun:
         return self._place.alone and not self._job.keep_background
 
     def _finish_when_alone(self) -> None:
-        """End once nobody of the cancelled group is left.  The leader stays unreaped until then, so its number stays ours."""
-        if living(self.group):
+        """Finish when no process of the cancelled group is left.  The leader is not reaped until then, so that its pid is not reused."""
+        if running_in_group(self.group):
             self._look_at = time.monotonic() + LOOK_S
         else:
             self._look_at = None
@@ -317,13 +317,13 @@ class ShellRun:
             started_at=self._started_at,
             duration_s=time.monotonic() - self._began,
             cpu_s=usage.ru_utime + usage.ru_stime,
-            peak_rss_bytes=max(self._sampled_bytes, peak_bytes if peak_bytes > self._floor_bytes else 0),
+            peak_rss_bytes=max(self._sampled_bytes, peak_bytes if peak_bytes > self._inherited_peak_bytes else 0),
         )
         self._outcome = self._outcome_of(report, os.waitstatus_to_exitcode(status))
         if self._ends_rest and descendants.has_children():
-            # Cancelled, they have what is left of the task's grace, whose end is told by ``kill``.
+            # If cancelled, they keep the rest of the task's grace, and ``kill`` ends it.
             grace_s = None if self._cancelled else min(descendants.GRACE_S, self.run.grace_s)
-            self._ending = descendants.TreeEnding(grace_s, descendants.helpers(), asked_group=self.group if self._cancelled else 0)
+            self._ending = descendants.TreeEnding(grace_s, descendants.helpers(), terminated_group=self.group if self._cancelled else 0)
             self.group = 0
             self._end_rest()
         else:
@@ -354,16 +354,16 @@ class ShellRun:
         outcome = self._outcome
         assert outcome is not None
         size_bytes, tail, parts = self._log.finish()
-        self._let_go()
+        self._release()
         report = msgspec.structs.replace(outcome.report, output_bytes=size_bytes, tail=tail, stderr=parts, lost_bytes=self._log.lost_bytes)
         if self._cancelled:
             report = msgspec.structs.replace(
                 report, duration_s=time.monotonic() - self._began
-            )  # with the grace of what survived its leader
+            )  # includes the grace of processes that outlived their leader
         self._on_end(msgspec.structs.replace(outcome, report=report))
 
     def _drain(self, fd: int) -> None:
-        """Take what is there now; a descendant that goes on printing must not delay the end."""
+        """Read what is available now, in at most 16 reads: a descendant that keeps printing must not delay the end."""
         for _ in range(16):
             self._read(fd)
             if not self._loop.knows(fd) or not _is_readable(fd):

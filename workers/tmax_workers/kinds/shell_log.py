@@ -1,11 +1,11 @@
-"""The output of one program: a file from the first byte on, none at the end when it fits the report.
+"""The log of one program: a file from the first byte on, removed at the end when the output fits the report.
 
 ::
 
     LOGS/12.log       stdout and stderr as they came
-    LOGS/12.stderr    which parts of it are stderr: offset and length, 8 bytes each; only where the two come apart (two pipes)
+    LOGS/12.stderr    which parts of it are stderr: offset and length, 8 bytes each; only with two pipes
 
-A part's record is written before the part, so whoever follows the log and then reads the records knows of each byte where it belongs.
+A part's record is written before the part, so a reader that reads the log first and the records afterwards can attribute each byte.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import errno
 import os
 import struct
 
+from tmax_pipes.durable_files import write_all
 from tmax_pipes.messages import TAIL_BYTES
 from tmax_pipes.private import open_private
 
-PART = struct.Struct("<QQ")  # little-endian, whatever the machine
+PART = struct.Struct("<QQ")  # little-endian on every machine
 """Offset and length of a part of the log that is stderr."""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class ShellLog:
-    """See the module.  ``parts``: whether stderr is told apart."""
+    """Writes the two files.  ``parts``: whether stderr is recorded separately."""
 
     def __init__(self, path: str, *, parts: bool) -> None:
         self._path = path
@@ -37,10 +38,10 @@ class ShellLog:
         self._tail = bytearray()
         self._spans: list[tuple[int, int]] = []
         self.lost_bytes = 0
-        """Output for which the log had no room.  The program is not to suffer from it; whoever reads the log is told."""
+        """Output that the log could not take.  The program is not affected; the report carries the number."""
 
     def write(self, data: bytes, *, stderr: bool = False) -> None:
-        """Append what was printed."""
+        """Append output.  Raises OSError, except for a full disk or a size limit, which ``lost_bytes`` counts."""
         if self._size_bytes + len(data) <= TAIL_BYTES:
             if stderr:
                 self._note_span(len(self._tail), len(data))
@@ -56,15 +57,15 @@ class ShellLog:
             else:
                 self._write(data)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _NO_SPACE:
                 raise
             self.lost_bytes += len(data) - (self._at - before)
 
     def finish(self) -> tuple[int, bytes, tuple[tuple[int, int], ...]]:
-        """Return how much was printed, and all of it when it is short and no earlier attempt's log holds it too, with its stderr parts."""
+        """Close the log and return (size, output, stderr parts); the latter two are empty when the log file stays: long output, or an earlier attempt's log."""
         fits = self._size_bytes <= TAIL_BYTES and not self._earlier
         if self._fd >= 0 and fits:
-            # In this order: a follower that still finds the log must find its parts.
+            # In this order: a follower that still finds the log must find its stderr parts.
             os.unlink(self._path)
             if self._index_fd >= 0:
                 os.unlink(self._index_path)
@@ -74,7 +75,7 @@ class ShellLog:
         return (self._size_bytes, bytes(self._tail), tuple(self._spans)) if fits else (self._size_bytes, b"", ())
 
     def close(self) -> None:
-        """Let go of the files; twice is harmless."""
+        """Close the files; a second call is harmless."""
         for fd in (self._fd, self._index_fd):
             if fd >= 0:
                 os.close(fd)
@@ -88,7 +89,7 @@ class ShellLog:
             try:
                 os.unlink(self._index_path)  # of an attempt whose worker died between the two removals
             except FileNotFoundError:
-                pass  # as it should be
+                pass  # the usual case
         self._fd = fd
 
     def _write_part(self, data: bytes) -> None:
@@ -97,13 +98,13 @@ class ShellLog:
         known = os.fstat(self._index_fd).st_size
         before = self._at
         try:
-            _write_all(self._index_fd, PART.pack(before, len(data)))
+            write_all(self._index_fd, PART.pack(before, len(data)))
             self._write(data)
         except OSError:
-            # What is written there later is perhaps no stderr.
+            # The bytes that follow at this offset may not be stderr.
             os.ftruncate(self._index_fd, known)
             if self._at > before:
-                _write_all(self._index_fd, PART.pack(before, self._at - before))
+                write_all(self._index_fd, PART.pack(before, self._at - before))
             raise
 
     def _write(self, data: bytes) -> None:
@@ -119,9 +120,3 @@ class ShellLog:
             self._spans[-1] = before, known + length
         else:
             self._spans.append((at, length))
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

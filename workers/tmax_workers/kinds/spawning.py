@@ -1,12 +1,12 @@
-r"""Starting a program as its submitter's shell would: environment, folder, umask, resource limits, and why it cannot be started.
+r"""Starts a program as its submitter's shell would, with environment, folder, umask and resource limits; explains failures to start.
 
 ::
 
-    job + its shared surroundings --> Command --> umask and soft limits of this process, posix_spawn, both put back
-                                             \-> a limit that would hit this process itself, or a hard one:
+    job + its SubmitterEnvironment --> Command --> umask and soft limits of this process, posix_spawn, both restored
+                                             \-> a limit that would affect this process itself, or a hard one:
                                                   sh waits at a pipe, prlimit(its pid), sh execs the program
 
-umask and limits belong to the whole process.  No task runs on the main thread while a shell job does, so nothing sees them change.
+umask and limits belong to the whole process.  No task runs on the main thread during a shell job, so none sees the change.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tmax_pipes import blobs
-from tmax_pipes.jobs import Body, Limits, ShellJob, Surroundings, decode_surroundings
+from tmax_pipes.jobs import Body, Limits, ShellJob, SubmitterEnvironment, decode_submitter_environment
 from tmax_pipes.messages import Failure, Run
 from tmax_pipes.pipe_errors import BlobError
 from tmax_pipes.resource_limits import LIMITS, getrlimit, prlimit, setrlimit
+from tmax_workers.proctitle import LIFE_VARIABLE
 from tmax_workers.task_environment import USUAL_UMASK, change_folder
 from tmax_workers.threads import VARIABLES
 from tmax_workers.worker_errors import Refused
 
-LIFE = b"TMAX_LIFE"
 _PAGERS = (b"PAGER", b"GIT_PAGER", b"MANPAGER", b"SYSTEMD_PAGER")
 _LONGEST_ARGUMENT = 128 * 1024
-"""Of the kernel (MAX_ARG_STRLEN)."""
-_GATE_FD = 3
-_GATE = b'read -r _ <&3; exec 3<&-; unset _; exec "$@"'
+"""The kernel's MAX_ARG_STRLEN."""
+_WAIT_FD = 3
+_WAIT_SCRIPT = b'read -r _ <&3; exec 3<&-; unset _; exec "$@"'
 
-# Python ignores the first two; the third we ignore for ourselves.  SIGHUP stays ignored on purpose: otherwise the end of
-# the session's leader would kill what it left in the background.
+# Python ignores the first two, the worker the third.  SIGHUP stays ignored: otherwise the end of the session's leader
+# would kill its background processes.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU)
 
-# Lowered for a moment in this very process they would end it, or keep it from starting anything.
+# Lowered in this process, even for a moment, they could kill it or keep it from spawning.
 _OWN_DANGER = frozenset({LIMITS["RLIMIT_CPU"], LIMITS["RLIMIT_AS"], LIMITS["RLIMIT_DATA"], LIMITS["RLIMIT_NPROC"], LIMITS["RLIMIT_STACK"]})
 
-Ends = Mapping[int, int | str]
-"""Descriptors of the program: one of ours, or a path it opens itself."""
+DescriptorMap = Mapping[int, int | str]
+"""Descriptors of the program: a descriptor of this process, or a path that the program opens."""
 
 
 class NotStarted(Exception):
-    """The program could not be started; ``failure`` says why."""
+    """The program could not be started; ``failure`` has the reason."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
@@ -55,7 +55,7 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program with everything it is to find around it."""
+    """A program with its complete process environment."""
 
     argv: tuple[bytes, ...]
     cwd: bytes
@@ -65,10 +65,10 @@ class Command:
 
 
 def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes], blob_folder: str) -> Command:
-    """Return what to start: fields of the job go before the surroundings it shares, those before ``own``, this worker's variables.  Raises Refused when those are gone."""
+    """Return the command of a job: the job's fields precede its SubmitterEnvironment, which precedes ``own``, this worker's variables.  Raises Refused when the environment is missing."""
     job = run.job
     assert isinstance(job, ShellJob)
-    shared = _shared(job.surroundings, blob_folder)
+    shared = _shared(job.submitter_environment, blob_folder)
     umask = next((one for one in (job.umask, shared.umask) if one is not None), USUAL_UMASK)
     return Command(
         argv=job.argv,
@@ -79,23 +79,23 @@ def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes]
     )
 
 
-def _shared(body: Body, blob_folder: str) -> Surroundings:
+def _shared(body: Body, blob_folder: str) -> SubmitterEnvironment:
     return _loaded(body, blob_folder) if body else _NONE
 
 
 @lru_cache(maxsize=16)
-def _loaded(body: Body, blob_folder: str) -> Surroundings:
+def _loaded(body: Body, blob_folder: str) -> SubmitterEnvironment:
     try:
-        return decode_surroundings(blobs.load(blob_folder, body))
+        return decode_submitter_environment(blobs.load(blob_folder, body))
     except (BlobError, ValueError) as error:
-        raise Refused(f"what its submitter had around it cannot be read: {error}", "submit it again") from error
+        raise Refused(f"the environment of its submitter cannot be read: {error}", "submit it again") from error
 
 
-_NONE = Surroundings()
+_NONE = SubmitterEnvironment()
 
 
 def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """The submitter's variables without those of its tmux, then ours; a thread count the submitter chose stays."""
+    """The submitter's variables without those of its tmux, then the worker's; a thread count that the submitter chose stays."""
     job = run.job
     assert isinstance(job, ShellJob)
     own_choice = {name.encode() for name in VARIABLES} & given.keys()
@@ -103,46 +103,46 @@ def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, by
     env |= {name: value for name, value in ours.items() if name not in own_choice}
     env[b"TMAX_TASK_ID"], env[b"TMAX_ATTEMPT"] = b"%d" % run.task, b"%d" % run.attempt
     if not job.split:
-        # It has a terminal that nobody need look at: a pager would wait there for a key for ever.
+        # A pager would wait for a key for ever, on a terminal that may have no viewer.
         env |= dict.fromkeys((*_PAGERS, *(name for name in env if name.endswith(b"PAGER"))), b"cat")
     if job.keep_background:
-        env.pop(LIFE, None)  # the mark by which everything that a worker started is ended
+        env.pop(LIFE_VARIABLE, None)  # the engine ends every process that carries it
     return env
 
 
 # -- start -----------------------------------------------------------------------------------------
 
 
-def start(command: Command, ends: Ends) -> int:
-    """Start it in a session of its own and return its process id.  Raises NotStarted."""
+def start(command: Command, descriptors: DescriptorMap) -> int:
+    """Start the command in its own session and return its pid.  Raises NotStarted."""
     home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if command.cwd:
             change_folder(command.cwd)
-        return _start(command, _found(command.argv[0], command.env), ends)
+        return _start(command, _found(command.argv[0], command.env), descriptors)
     except Refused as refused:
         raise NotStarted(Failure("refused", refused.message, hint=refused.hint)) from refused
     except OSError as error:
         raise NotStarted(_not_started(command, error)) from error
     except (ValueError, IndexError) as error:
-        # A NUL, a variable without a name, no command at all: no system call takes it, and no other worker would either.
+        # A NUL, a variable without a name, no command: every worker would fail on it.
         raise NotStarted(Failure("refused", f"cannot be started: {error}")) from error
     finally:
         os.fchdir(home)
         os.close(home)
 
 
-def _start(command: Command, path: bytes, ends: Ends) -> int:
+def _start(command: Command, path: bytes, descriptors: DescriptorMap) -> int:
     before = os.umask(command.umask)
     lowered: Limits = {}
     try:
         soft, others = _differing(command.limits) if command.limits else ({}, {})
         if others:
-            return _start_limited(command, path, ends, {**soft, **others})
+            return _start_limited(command, path, descriptors, {**soft, **others})
         for number, (wanted, hard) in soft.items():
             lowered[number] = getrlimit(number)
             setrlimit(number, (wanted, hard))
-        return _spawn_or_sh(path, command.argv, command.env, ends)
+        return _spawn_or_sh(path, command.argv, command.env, descriptors)
     finally:
         for number, limit in lowered.items():
             setrlimit(number, limit)
@@ -150,7 +150,7 @@ def _start(command: Command, path: bytes, ends: Ends) -> int:
 
 
 def _differing(limits: Limits) -> tuple[Limits, Limits]:
-    """Return the limits that this process may take on for a moment, and those that only the program may have."""
+    """Return the limits that this process may set for a moment, and those that only the program may have."""
     soft: Limits = {}
     others: Limits = {}
     may_raise = os.geteuid() == 0
@@ -158,7 +158,7 @@ def _differing(limits: Limits) -> tuple[Limits, Limits]:
         try:
             now_soft, now_hard = getrlimit(number)
         except ValueError:
-            continue  # another kernel's
+            continue  # unknown to this kernel
         hard = wanted_hard if may_raise else _least(wanted_hard, now_hard)
         limit = _least(wanted_soft, hard), hard
         if limit == (now_soft, now_hard):
@@ -168,29 +168,29 @@ def _differing(limits: Limits) -> tuple[Limits, Limits]:
 
 
 def _least(one: int, other: int) -> int:
-    """Return the lower limit; -1 is none."""
+    """Return the lower limit; -1 means no limit."""
     return max(one, other) if -1 in (one, other) else min(one, other)
 
 
-def _start_limited(command: Command, path: bytes, ends: Ends, limits: Limits) -> int:
-    """Start it behind a shell that waits until it has its limits."""
+def _start_limited(command: Command, path: bytes, descriptors: DescriptorMap, limits: Limits) -> int:
+    """Start it through a shell that waits until its limits are set."""
     _check_executable(path)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
-        # The shell's own search would do the same, and keep the program's name for itself.
+        # The shell searches PATH in the same way, and passes the program its name as given.
         target = command.argv[0] if b"/" not in command.argv[0] else path
-        argv = (b"sh", b"-c", _GATE, b"sh", target, *command.argv[1:])
-        pid = _spawn(b"/bin/sh", argv, command.env, {**ends, _GATE_FD: read_end})
+        argv = (b"sh", b"-c", _WAIT_SCRIPT, b"sh", target, *command.argv[1:])
+        pid = _spawn(b"/bin/sh", argv, command.env, {**descriptors, _WAIT_FD: read_end})
         try:
             _limit(pid, limits)
         except BaseException:
-            os.kill(pid, signal.SIGKILL)  # before its input ends: it would go on without its limits, and nobody would know of it
+            os.kill(pid, signal.SIGKILL)  # before its input ends, or it would run without its limits
             os.waitpid(pid, 0)
             raise
         return pid
     finally:
         os.close(read_end)
-        os.close(write_end)  # the end of its input is what the shell waits for
+        os.close(write_end)  # the shell waits for the end of its input
 
 
 def _limit(pid: int, limits: Limits) -> None:
@@ -211,19 +211,19 @@ def _check_executable(path: bytes) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
 
-def _spawn_or_sh(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], ends: Ends) -> int:
+def _spawn_or_sh(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], descriptors: DescriptorMap) -> int:
     try:
-        return _spawn(path, argv, env, ends)
+        return _spawn(path, argv, env, descriptors)
     except OSError as error:
         if error.errno != errno.ENOEXEC or _is_binary(path):
             raise
-        # A script without a #! line: as every shell does, give it to sh.
-        return _spawn(b"/bin/sh", (b"/bin/sh", path, *argv[1:]), env, ends)
+        # A script without a #! line: run it by sh, as every shell does.
+        return _spawn(b"/bin/sh", (b"/bin/sh", path, *argv[1:]), env, descriptors)
 
 
-def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], ends: Ends) -> int:
+def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], descriptors: DescriptorMap) -> int:
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-    for fd, end in ends.items():
+    for fd, end in descriptors.items():
         if isinstance(end, str):
             actions.append((os.POSIX_SPAWN_OPEN, fd, end, os.O_RDWR, 0))
         else:
@@ -232,7 +232,7 @@ def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], end
 
 
 def _found(name: bytes, env: Mapping[bytes, bytes]) -> bytes:
-    """The file that ``name`` means on the submitter's PATH, as a shell would find it; FileNotFoundError, PermissionError."""
+    """Return the file that ``name`` denotes on the submitter's PATH, as in a shell.  Raises FileNotFoundError, PermissionError."""
     if b"/" in name:
         return name
     blocked = b""
@@ -251,7 +251,7 @@ def _found(name: bytes, env: Mapping[bytes, bytes]) -> bytes:
 
 
 def _not_started(command: Command, error: OSError) -> Failure:
-    """Say why, with the exit code a shell would have: 127 for what is not there, 126 for what cannot be run."""
+    """Return the reason, with the exit code of a shell: 127 when it is missing, 126 when it cannot be run."""
     name = command.argv[0]
     shown = name.decode("utf-8", "backslashreplace")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -270,9 +270,9 @@ def _not_started(command: Command, error: OSError) -> Failure:
     elif code == errno.ENOEXEC:
         why, hint = "it is not a program for this machine", "check it with: file " + shown
     elif code == errno.ETXTBSY:
-        why, hint = "it is open for writing", "run it when whoever writes it is done"
+        why, hint = "it is open for writing", "run it when the writer has closed it"
     elif code in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
-        hint = "the machine has no room for one more process: see ulimit -u, free memory, and what else runs"
+        hint = "the machine cannot start one more process: see ulimit -u, free memory, and what else runs"
     return Failure("notfound", f"cannot run {shown}: {why}", exit_code=126, hint=hint)
 
 
@@ -283,13 +283,13 @@ def _missing(command: Command, shown: str) -> Failure:
         what = f"its interpreter {interpreter} is not there" if interpreter else "a file that it needs to start is not there"
         return Failure("notfound", f"cannot run {shown}: {what}", exit_code=127, hint=f"check the first line of {shown}")
     hint = "check the spelling, or give its whole path; the PATH is that of the shell that submitted"
-    if len(command.argv) == 1 and (found := _shell_words(shown)):
+    if len(command.argv) == 1 and (found := _shell_syntax(shown)):
         hint = f"{found} is for a shell to read: tmax run -- sh -c {_quoted(shown)}"
     return Failure("notfound", f"command not found: {shown}", exit_code=127, hint=hint)
 
 
-def _shell_words(text: str) -> str:
-    """Return what in ``text`` only a shell understands; empty: nothing."""
+def _shell_syntax(text: str) -> str:
+    """Return the part of ``text`` that only a shell understands; empty: none."""
     for mark in ("&&", "||", "|", ";", ">", "<", "&", "$", "`", "*", "?", "~", "("):
         if mark in text:
             return mark
@@ -308,12 +308,12 @@ def _interpreter(path: bytes) -> str:
             first = file.read(256).split(b"\n", 1)[0]
     except OSError:
         return ""
-    words = first[2:].split() if first.startswith(b"#!") else []
-    return words[0].decode("utf-8", "backslashreplace") if words else ""
+    parts = first[2:].split() if first.startswith(b"#!") else []
+    return parts[0].decode("utf-8", "backslashreplace") if parts else ""
 
 
 def _is_binary(path: bytes) -> bool:
-    """As shells tell: a NUL in the first line."""
+    """Whether it is binary by the rule of shells: a NUL in the first line."""
     try:
         with open(path, "rb") as file:
             return b"\0" in file.read(80).split(b"\n", 1)[0]

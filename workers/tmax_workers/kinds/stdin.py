@@ -1,33 +1,33 @@
-"""A program's standard input when its submitter gives it one: a path, or the very descriptor that the submitter has.
+"""A program's standard input from its submitter: a path, or the submitter's own descriptor.
 
 ::
 
     /dev/null, a file, a FIFO      opened for reading, without waiting for a writer
-    @NAME, an abstract socket      connect --> the submitter sends its own standard input (SCM_RIGHTS) --> the program reads it itself
+    @NAME, an abstract socket      connect --> the submitter passes its own standard input (SCM_RIGHTS) --> the program reads it directly
 
-So nothing is copied, a reader who stops reading stops the writer, and what was not read is left for the next command, all as in the submitter's shell.
+So nothing is copied, a reader that stops also stops the writer, and unread input is left for the next command, as in the submitter's shell.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 
-from tmax_workers.epoll_loop import Loop
+from tmax_pipes.peer_credentials import peer_credentials
+from tmax_workers.epoll_loop import EpollLoop
 
 NOTHING = "/dev/null"
 
 
 class Stdin:
-    """Fetches the descriptor; IO thread alone.  ``on_ready`` is called once, from the loop, unless ``fetch`` had it at once.
+    """Fetches the descriptor; IO thread only.  ``on_ready`` is called once, from the loop, unless ``fetch`` returned True.
 
-    ``fd`` is the descriptor afterwards, to be closed by ``close``; -1: the submitter is gone, and there is nothing to read.
-    ``refused`` says why the submitter does not give it; empty: it does.
+    ``fd`` is the descriptor afterwards, which ``close`` closes; -1: the submitter has ended, and there is nothing to read.
+    ``refused``: the submitter's reason for not passing it; empty: none.
     """
 
-    def __init__(self, path: bytes, loop: Loop, on_ready: Callable[[], None]) -> None:
+    def __init__(self, path: bytes, loop: EpollLoop, on_ready: Callable[[], None]) -> None:
         self.fd = -1
         self.refused = ""
         self._path = path
@@ -36,7 +36,7 @@ class Stdin:
         self._sock: socket.socket | None = None
 
     def fetch(self) -> bool:
-        """Begin; return whether it is there already.  Raises OSError for a path that cannot be opened."""
+        """Begin to fetch; return whether the descriptor is available already.  Raises OSError for a path that cannot be opened."""
         if self._path.startswith(b"@"):
             return self._connect()
         self.fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -48,12 +48,12 @@ class Stdin:
         sock.setblocking(False)
         try:
             sock.connect(b"\0" + self._path[1:])
-            _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            uid = peer_credentials(sock).uid
         except BlockingIOError:
             sock.close()
-            raise  # somebody listens, to too many others: nothing to read would be a lie
+            raise  # the submitter's queue of connections is full: an empty input would be wrong
         except OSError:
-            uid = -1  # nobody listens any more
+            uid = -1  # the submitter has ended
         if uid != os.geteuid():
             sock.close()
             return True
@@ -64,33 +64,33 @@ class Stdin:
     def _received(self) -> None:
         assert self._sock is not None
         try:
-            said, fds, _, _ = socket.recv_fds(self._sock, 1024, 1)
+            message, fds, _, _ = socket.recv_fds(self._sock, 1024, 1)
         except BlockingIOError:
             return
         except OSError:
-            said, fds = b"", []
-        self._hang_up()
+            message, fds = b"", []
+        self._disconnect()
         if fds:
             self.fd = fds[0]
             os.set_inheritable(self.fd, False)
         else:
-            self.refused = said.decode("utf-8", "replace")  # empty: it ended meanwhile
+            self.refused = message.decode("utf-8", "replace")  # empty: it ended meanwhile
         self._on_ready()
 
     def taken(self) -> int | str:
-        """Return the descriptor, which is the caller's from now on, or the path of nothing."""
+        """Return the descriptor, which the caller now owns, or the path of ``/dev/null``."""
         fd, self.fd = self.fd, -1
         return fd if fd >= 0 else NOTHING
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self._sock is not None:
             self._loop.remove(self._sock.fileno())
             self._sock.close()
             self._sock = None
 
     def close(self) -> None:
-        """Let go of it; twice is harmless."""
-        self._hang_up()
+        """Disconnect and close the descriptor; a second call is harmless."""
+        self._disconnect()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tmax_workers.inert import calls_nothing
+from tmax_workers.side_effects import has_no_side_effects
 
 CODE = """
 import gc, os, signal, sys
@@ -106,13 +106,13 @@ def deletes(number):
 
 @pytest.mark.parametrize("function", [same, arithmetic, lambda number: number, lambda: None])
 def test_a_function_that_calls_and_looks_up_nothing_is_known(function: object) -> None:
-    assert calls_nothing(function)
+    assert has_no_side_effects(function)
 
 
 def test_every_other_is_looked_at_after_its_call() -> None:
     free = 1
     others = [calls, looks_up, takes_apart, counts, gives_in, deletes, lambda: free, abs, int, CODE.upper]
-    assert not any(map(calls_nothing, others))
+    assert not any(map(has_no_side_effects, others))
 
 
 def test_an_argument_of_a_programs_own_class_may_do_anything() -> None:

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 
-from tmax.files import atomic_write
+from tmax_pipes.durable_files import atomic_write
 
 _TEXT = b"tmax store, generation %020d\n"
 _LENGTH = len(_TEXT % 0)
 
 
-class Marker:
+class GenerationMarker:
     """The claim of one store."""
 
     def __init__(self, path: str) -> None:

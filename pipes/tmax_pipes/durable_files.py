@@ -1,8 +1,8 @@
-"""Writing a file so that a reader, or a power cut, finds the old content or the new one and never a part.
+"""Durable writes: after a power cut, as for any reader, a file has its old content or its new content and never a part of it.
 
     temp file in the same folder (O_EXCL, 0600) -> write -> fsync -> rename -> fsync of the folder
 
-Every small file that tmax keeps (settings, records, documents) is written here and nowhere else.
+Every small file that must survive (settings, records, spilled results) is written here.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte; a short write is followed by another. Raises OSError."""
+    """Write all of ``data`` to a blocking descriptor, in several writes if necessary. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def sync(path: str) -> None:
-    """Make a file's bytes, or the names in a folder, survive a power cut. Raises OSError."""
+def sync(path: str | os.PathLike[str]) -> None:
+    """Flush a file's content, or a folder's entries, to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,8 @@ import pytest
 
 from tests.wait import wait_until
 from tmax_pipes.fifo import WorkerFifos
-from tmax_pipes.rendezvous import Rendezvous, folder_of, forget, publish, remove, scan, start_ticks, traces
+from tmax_pipes.proc_stat import start_ticks
+from tmax_pipes.rendezvous import Rendezvous, folder_of, forget, publish, remove, scan, traces
 
 
 def place_of(folder: Path, life: int, n: int = 1) -> Rendezvous:

@@ -1,7 +1,7 @@
-"""Calls that can change nothing of their process, so that nothing need be looked at after them.
+"""Detects calls that cannot change their process, so that the checks after the task can be skipped.
 
-A function whose code calls nothing, looks up nothing and sets nothing, with numbers and texts as arguments: what its operators do is the
-interpreter's own, and ends with the value they give.
+Such a function's code calls nothing, looks up no global and sets none, and its arguments are numbers and texts: its operators are the
+interpreter's own, and their only effect is their value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any
 
 PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
-"""Exactly these: a class of a program's own may do anything in its operators."""
+"""Exactly these types: a subclass may define operators with any effect."""
 
 _HARMLESS = frozenset(
     {"BINARY_OP", "BUILD_TUPLE", "CACHE", "COMPARE_OP", "COPY", "IS_OP", "JUMP_BACKWARD", "JUMP_FORWARD", "LOAD_CONST", "LOAD_FAST", "NOP",
@@ -19,11 +19,11 @@ _HARMLESS = frozenset(
      "POP_JUMP_FORWARD_IF_FALSE", "POP_JUMP_FORWARD_IF_NONE", "POP_JUMP_FORWARD_IF_NOT_NONE", "POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_IF_FALSE",
      "POP_JUMP_IF_NONE", "POP_JUMP_IF_NOT_NONE", "POP_JUMP_IF_TRUE", "POP_TOP", "RESUME", "RETURN_CONST", "RETURN_VALUE", "STORE_FAST", "SWAP"}
 )  # fmt: skip
-"""By name; one that is not here, as of a later interpreter, is taken for one that does something."""
+"""Opcode names.  An opcode that is missing here, as of a later interpreter, counts as one with side effects."""
 
 
-def calls_nothing(function: Any) -> bool:
-    """Return whether a call of this object with arguments of the types in PLAIN runs no code but its own, and that changes nothing."""
+def has_no_side_effects(function: Any) -> bool:
+    """Return whether a call with arguments of the types in PLAIN runs only the function's own code, and that code changes nothing."""
     if type(function) is not FunctionType or function.__defaults__ or function.__kwdefaults__:
         return False
     return {opname[byte] for byte in function.__code__.co_code[::2]} <= _HARMLESS

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.workers.harness import Bench, call, run, sh, shell
 from tmax_pipes import blobs
-from tmax_pipes.jobs import Surroundings, encode_surroundings
+from tmax_pipes.jobs import SubmitterEnvironment, encode_submitter_environment
 from tmax_pipes.messages import TAIL_BYTES
 
 PATH = os.environb[b"PATH"]
@@ -89,24 +89,24 @@ def test_a_limit_above_the_workers_hard_limit_is_cut_to_it(worker: Bench):
 @pytest.mark.parametrize("as_blob", [False, True])
 def test_shared_surroundings_hold_and_the_jobs_own_go_before_them(worker: Bench, folder: Path, as_blob: bool):
     hard = OWN[resource.RLIMIT_NOFILE][1]
-    shared = encode_surroundings(
-        Surroundings(
+    shared = encode_submitter_environment(
+        SubmitterEnvironment(
             cwd=os.fsencode(folder), env={b"PATH": PATH, b"MINE": b"shared"}, umask=0o077, limits={resource.RLIMIT_NOFILE: (77, hard)}
         )
     )
     body = blobs.put(worker.state / "blobs", shared) if as_blob else shared
     text = "pwd; echo $MINE; umask; ulimit -S -n"
-    worker.say(run(1, sh(text, surroundings=body, env={})))
+    worker.say(run(1, sh(text, submitter_environment=body, env={})))
     assert lines(worker, 1) == [str(folder), "shared", "0077", "77"]
     own = {"env": {b"PATH": PATH, b"MINE": b"own"}, "cwd": b"/", "umask": 0o027, "limits": {resource.RLIMIT_NOFILE: (66, hard)}}
-    worker.say(run(2, sh(text, surroundings=body, **own)))
+    worker.say(run(2, sh(text, submitter_environment=body, **own)))
     assert lines(worker, 2) == ["/", "own", "0027", "66"]
 
 
 def test_shared_surroundings_that_are_gone_refuse_the_task_and_not_the_next(worker: Bench):
-    body = blobs.put(worker.state / "blobs", encode_surroundings(Surroundings(umask=0o011)))
+    body = blobs.put(worker.state / "blobs", encode_submitter_environment(SubmitterEnvironment(umask=0o011)))
     (worker.state / "blobs" / body.digest).unlink()
-    worker.say(run(1, sh("umask", surroundings=body)), run(2, sh("umask", surroundings=b"\xff")), run(3, sh("umask")))
+    worker.say(run(1, sh("umask", submitter_environment=body)), run(2, sh("umask", submitter_environment=b"\xff")), run(3, sh("umask")))
     for task in (1, 2):
         failure = worker.failed(task).failure
         assert (failure.kind, bool(failure.hint)) == ("refused", True)

@@ -1,7 +1,7 @@
 """Which threads of a worker take which signals.
 
-A signal to the process goes to any thread that does not block it.  A task that blocks one, to wait for it or to keep it off, knows of
-the main thread alone: any other one of the worker's would take it, and where nobody handles it, the worker would end.
+A signal to the process goes to any thread that does not block it.  A task that blocks a signal, to wait for it or to ignore it, does so
+in the main thread only: another thread of the worker would take it, and without a handler the worker would end.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SYNCHRONOUS = frozenset({signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS})
-"""A fault of the thread that gets it."""
-SELDOM = frozenset({signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16})
-"""Seldom handled by anybody; 16 has no name."""
+"""Raised by a fault of the thread that receives them."""
+RARE = frozenset({signal.SIGURG, signal.SIGXFSZ, signal.SIGPWR, 16})
+"""Rarely handled by programs; 16 has no name."""
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
-def take_none() -> None:
-    """This thread takes no signals from now on, nor do those it starts."""
+def block_all_signals() -> None:
+    """Block all signals in this thread and in those it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - SYNCHRONOUS)
 
 
 @contextmanager
-def threads_take_none(but: frozenset[signal.Signals] = frozenset()) -> Iterator[None]:
-    """Threads that are started meanwhile take no signals, or only those in ``but``."""
+def threads_without_signals(but: frozenset[signal.Signals] = frozenset()) -> Iterator[None]:
+    """Threads started inside this context take no signals, or only those in ``but``."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - SYNCHRONOUS - but)
     try:
         yield
@@ -33,7 +33,7 @@ def threads_take_none(but: frozenset[signal.Signals] = frozenset()) -> Iterator[
 
 
 def discard_pending() -> None:
-    """Forget signals that are blocked and would end this process, were they let through."""
+    """Discard blocked, pending signals that would end this process when unblocked."""
     for number in signal.sigpending():
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.sigtimedwait((number,), 0)

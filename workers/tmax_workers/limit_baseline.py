@@ -1,12 +1,12 @@
-"""The limits of this process as they are to be after each task."""
+"""The resource limits of this process that must hold after each task."""
 
 from __future__ import annotations
 
 from tmax_pipes.resource_limits import LIMITS, NUMBERS, getrlimit, limits_now, may_change, setrlimit
 
 
-class KnownLimits:
-    """What they were, to be compared and put back."""
+class LimitBaseline:
+    """The known limits, to be compared and restored."""
 
     def __init__(self) -> None:
         self._known: tuple[tuple[int, int], ...] = ()
@@ -14,12 +14,12 @@ class KnownLimits:
         self.retake()
 
     def retake(self) -> None:
-        """What they are now is what they are to be."""
+        """Take the present limits as the known ones."""
         self._values = {name: getrlimit(number) for name, number in LIMITS.items()}
         self._known = limits_now()
 
     def take_soft(self) -> None:
-        """What an import has made of the soft ones is what they are to be; a hard one that it lowered stays wrong, as no next task could raise it."""
+        """Take soft limits that an import changed as known; a lowered hard limit still differs, because no later task could raise it."""
         if self.differ():
             now = {name: getrlimit(number) for name, number in LIMITS.items()}
             self._values = {name: limit if limit[1] == self._values[name][1] else self._values[name] for name, limit in now.items()}
@@ -27,11 +27,11 @@ class KnownLimits:
             self._known = tuple(by_number[number] for number in NUMBERS)
 
     def differ(self) -> bool:
-        """Whether one was changed."""
+        """Whether a limit was changed."""
         return may_change() and limits_now() != self._known
 
     def put_back(self) -> list[str]:
-        """Set each to what it was; return the names of those that cannot be: a hard limit that was lowered stays so."""
+        """Restore each limit; return the names of those that cannot be restored: a lowered hard limit stays."""
         lost = []
         for name, value in self._values.items():
             try:
