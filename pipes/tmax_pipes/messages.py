@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tmax_pipes.jobs import Body, Job
+from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of this vocabulary; ``Hello`` carries the worker's."""
 
 TAIL_BYTES = 4096
@@ -50,10 +51,8 @@ class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True):
     attempt: int
     job: Job
     ask: bool = False
-    timeout_s: float = 0.0
-    """0: no limit.  The worker ends the task itself; the controller only stands behind it."""
-    grace_s: float = 10.0
-    """Between asking a task to end (TERM, or an exception in Python) and killing it."""
+    options: TaskOptions = DEFAULT_OPTIONS
+    """The worker obeys ``timeout_s`` and ``grace_s``; should it fail to, the controller ends the worker."""
     tries: int = 1
     """1, and one more for each failure and each death it was charged with: what a person calls an attempt."""
 

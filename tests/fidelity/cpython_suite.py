@@ -96,7 +96,7 @@ class Pool(tmax.Executor):
 
     @property
     def _broken(self) -> bool:
-        return self._outbox.broken is not None
+        return self._context.broken is not None
 
 
 class TmaxMixin(util.ExecutorMixin):  # type: ignore[misc,unused-ignore]

@@ -13,6 +13,7 @@ from tmax.core.model import Task, TaskState
 from tmax.core.snapshot import TaskView
 from tmax.core.state import SchedulerState
 from tmax.task_end import end_of_failure
+from tmax_pipes import task_options
 from tmax_pipes.jobs import Blob, Job, ShellJob, label_of
 
 S = TaskState
@@ -55,11 +56,12 @@ def task_view(task: Task, why: str = "") -> TaskView:
     has_status = end is not None and (task.kind == "shell" or not end.ok)
     return TaskView(
         id=task.id,
-        name=task.name,
+        name=task.options.name,
         kind=task.kind,
         label=brief_label(task.job),
         state=task.state.value,
-        priority=task.priority,
+        priority=task.options.priority,
+        options=task.options,
         attempt=task.attempt,
         worker=lease.worker if lease else task.ran_on,
         submitted_at=task.submitted_at,
@@ -78,7 +80,7 @@ def explain(state: SchedulerState, task: Task, ahead: int | None = None) -> str:
     ``ahead``: how many tasks stand before it in the queue; None: they are counted, which costs a look at each of them.
     """
     if task.state is S.WAITING:
-        return f"retry {task.failures} of {task.retries} after a pause"
+        return f"retry {task.failures} of {task.options.retries} after a pause"
     if task.state is S.SENT and task.lease:
         return f"sent ahead to {task.lease.worker}"
     if task.state is not S.READY:
@@ -99,12 +101,21 @@ def explain(state: SchedulerState, task: Task, ahead: int | None = None) -> str:
     return f"{busy}; {ahead} task{'s' if ahead != 1 else ''} ahead of it" if ahead else f"{busy}; it is next"
 
 
+def options_of(task: Task) -> dict[str, Any]:
+    """Return the value of every option that applies to this task's kind, by name."""
+    found = {
+        option.name: getattr(task.options if option.owner == "task" else task.job, option.name)
+        for option in task_options.OPTIONS
+        if task.kind in option.kinds
+    }
+    return {**found, "delivery": task.delivery}
+
+
 def whole_story(task: Task, why: str = "") -> dict[str, Any]:
-    """Return everything about a task: the line, its job's settings, crashes, report, failure and result."""
+    """Return everything about a task: the line, its options, crashes, report, failure and result."""
     story: dict[str, Any] = to_plain(task_view(task, why))
-    story["delivery"] = task.delivery
-    story["timeout_s"] = task.timeout_s
-    story["retries"] = task.retries
+    del story["options"]  # here each has a field of its own, with its default where it was not given
+    story |= options_of(task)
     story["failures"] = task.failures
     story["crashes"] = to_plain(task.crashes)
     outcome = task.outcome

@@ -40,7 +40,7 @@ from tmax.core.events import (
     Turn,
 )
 from tmax.core.ledger import Ledger
-from tmax.core.model import DELIVERY_OF_KIND, Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
+from tmax.core.model import Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
 from tmax.core.queue import Key
 from tmax.core.retry_policy import UNRUN, outcome_of
 from tmax.core.roster import Life, Roster
@@ -170,19 +170,12 @@ class Scheduler:
         return self.state.ledger.requests.get(new.request_id) or event.known.get(new.request_id, 0)
 
     def _accept(self, new: NewTask) -> int:
-        kind = kind_of(new.job)
         task = Task(
             id=self.state.ledger.next_task,
             job=new.job,
-            kind=kind,
-            name=new.name,
+            kind=kind_of(new.job),
+            options=new.options,
             request_id=new.request_id,
-            priority=new.priority,
-            delivery=new.delivery or DELIVERY_OF_KIND[kind],
-            timeout_s=new.timeout_s,
-            retries=new.retries,
-            deliveries=new.deliveries,
-            grace_s=new.grace_s,
             submitted_at=self.state.wall,
         )
         self.state.ledger.add(task)
