@@ -204,10 +204,10 @@ class TaskChannel(Cancellations):
                 self._converse(self._sock)
                 self._hang_up()
                 self._connect_again()
-        except TmaxError as error:
-            self._give_up(SwarmGone(f"client and controller do not understand each other: {error.message}"))
         except SwarmGone as error:
             self._give_up(error)
+        except TmaxError as error:
+            self._give_up(SwarmGone(f"client and controller do not understand each other: {error.message}"))
         except BaseException as error:
             # Whatever it is: without this thread no future would ever end, so each ends with the reason now.
             self._give_up(SwarmGone(f"the swarm's client failed: {type(error).__name__}: {error}"))
@@ -337,6 +337,8 @@ class TaskChannel(Cancellations):
                 return
             try:
                 self._greet(self._reach())
+            except SwarmGone:
+                raise  # it is final; the other errors may pass
             except (TmaxError, OSError) as error:
                 if time.monotonic() > end_s:
                     raise SwarmGone(f"the swarm cannot be reached: {error}") from error
