@@ -1,6 +1,7 @@
-"""The errors people see, their exit codes, and what to do about each.
+"""The errors people see, their exit codes, and what to do about each: the root of one family, ``TmaxError``.
 
-The CLI prints ``error:`` and ``hint:``; a traceback only with ``--debug``.  A failed task is data, never one of these.
+``tmax.api.task_errors`` adds what futures of the Python API raise; ``docs/errors.md`` lists all; programs import them from ``tmax``.
+The CLI prints ``error:`` and ``hint:``; a traceback only with ``--debug``.  To the CLI a failed task is data, never one of these.
 Imported by every command: not even ``enum``, which costs a quarter of a bare interpreter's start.
 """
 
@@ -18,12 +19,18 @@ class ExitCode:
     DATA = 74
     """The store needs a person's decision, or standard output cannot be written."""
     TIMEOUT = 75
-    """The wait ended, the work goes on."""
+    """The wait timed out; the task is still running."""
+    TASK_TIMEOUT = 124
+    """The task was ended at its time limit (``run``, ``result``), as ``timeout`` has it."""
     INTERRUPTED = 130
 
 
 class TmaxError(Exception):
-    """Something tmax was asked for cannot be done."""
+    """The base of every exception of tmax.
+
+    ``message``: what was wrong.  ``hint``: what to do about it, may be empty.  ``code``: the name of its kind in JSON.
+    ``exit_code``: of the command that ends with it.
+    """
 
     code: str = "error"
     exit_code: int = ExitCode.FAILED
@@ -32,6 +39,17 @@ class TmaxError(Exception):
         self.message = message
         self.hint = hint
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it by its fields: the arguments of some classes are other than those of their base."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[TmaxError], args: tuple[object, ...], fields: dict[str, object]) -> TmaxError:
+    error = kind.__new__(kind)
+    BaseException.__init__(error, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class UsageError(TmaxError):
@@ -68,7 +86,7 @@ class NotFound(TmaxError):
 
 
 class WaitTimedOut(TmaxError):
-    """The wait ended before the work did; the work goes on."""
+    """The wait timed out; the task is still running."""
 
     code = "timeout"
     exit_code = ExitCode.TIMEOUT
@@ -116,20 +134,6 @@ class WorkerLost(TmaxError):
     """Workers end before they are ready; the message has the last cause."""
 
     code = "worker-lost"
-
-
-class ResultNotSendable(TmaxError):
-    """The task ran, and what it returned or raised cannot be pickled.
-
-    ``task``: its number.  ``traceback``: the remote traceback, when it was an exception that could not be sent.
-    """
-
-    code = "unpicklable"
-
-    def __init__(self, message: str, hint: str = "", *, task: int = 0, traceback: str = "") -> None:
-        super().__init__(message, hint or "return plain values, or write a file and return its name")
-        self.task = task
-        self.traceback = traceback
 
 
 ERRORS_BY_CODE: dict[str, type[TmaxError]] = {

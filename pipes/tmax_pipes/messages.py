@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tmax_pipes.jobs import Body, Job
+from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of this vocabulary; ``Hello`` carries the worker's."""
 
 TAIL_BYTES = 4096
@@ -50,10 +51,8 @@ class Run(msgspec.Struct, frozen=True, tag="Run", omit_defaults=True, rename={"n
     attempt: int
     job: Job
     needs_go: bool = False
-    timeout_s: float = 0.0
-    """0: no limit.  The worker enforces it; the controller acts only when the worker does not."""
-    grace_s: float = 10.0
-    """Seconds between the request to end (TERM, or an exception in Python) and the kill."""
+    options: TaskOptions = DEFAULT_OPTIONS
+    """The worker obeys ``timeout_s`` and ``grace_s``; should it fail to, the controller ends the worker."""
     tries: int = 1
     """1, and one more for each failure and each death that was charged to it; shown to people as the attempt."""
 

@@ -20,6 +20,7 @@ from tmax.storage.store import Store
 from tmax.storage.task_store import CommitResult, TaskStore
 from tmax_pipes.jobs import Job, ShellJob
 from tmax_pipes.messages import Failure, Report
+from tmax_pipes.options_struct import TaskOptions
 
 ANSWER_S = 30.0
 QUIET = StoreSettings(ballast_bytes=0)
@@ -37,7 +38,9 @@ def open_store(layout: Layout, settings: StoreSettings = QUIET) -> Store:
     return Store.open(layout, settings)
 
 
-def new(number: int, job: Job | None = None, **fields: Any) -> Task:
+def new(number: int, job: Job | None = None, *, name: str = "", **fields: Any) -> Task:
+    if name:
+        fields["options"] = TaskOptions(name=name)
     return Task(id=number, job=job or ShellJob(argv=(b"echo", b"%d" % number)), kind="shell", submitted_at=1000.0 + number, **fields)
 
 
@@ -55,20 +58,15 @@ def rich(number: int) -> Task:
     return new(
         number,
         ShellJob(argv=(b"sh", b"-c", b"\xff\x00"), cwd=b"/tmp/\xfe", env={b"A": b"\xff"}, split=True),
-        name="naïve ☂",
+        options=TaskOptions(
+            name="naïve ☂", priority="critical", delivery="at-least-once", timeout_s=1.5, retries=2, deliveries=7, grace_s=0.25
+        ),
         request_id=f"r-{number}",
-        priority="critical",
-        delivery="at-most-once",
-        timeout_s=1.5,
-        retries=2,
-        deliveries=7,
-        grace_s=0.25,
         state=TaskState.FAILED,
         attempt=4,
         failures=3,
         crashes=(Crash(at=1.0, life=2, worker="w2", cause="killed by SIGSEGV", signal=11, peak_rss_bytes=1 << 40),),
         lease=Lease(life=3, worker="w3", sent_at=5.0, started_at=6.0, group=99),
-        not_before=7.0,
         cancelling=True,
         solo=True,
         ended_at=8.5,

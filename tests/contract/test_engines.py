@@ -12,6 +12,7 @@ from tests.engine_rig import python_run, shell_run
 from tmax.core.events import LifeConnected, LifeEnded, LifeMessage
 from tmax.core.model import LifeRecord
 from tmax_pipes.messages import Done, Failed, Recall, Recalled, Run, Started, Stop, Stored
+from tmax_pipes.options_struct import TaskOptions
 
 CARRIERS: dict[str, Callable[[], Carrier]] = {"inline": InlineCarrier, "local": LocalCarrier, "hostile": HostileCarrier}
 
@@ -142,7 +143,7 @@ def test_real_jobs_end_as_data(carrier: Carrier, tmp_path: Path) -> None:
         python_run(2, function="builtins:int", args=["x"]),
         python_run(3, function="nosuchmodule:f"),
         python_run(4, function="builtins:print", args=["hello"]),
-        Run(task=5, attempt=1, job=shell_run(5, "sleep 100").job, timeout_s=0.2, grace_s=0.2),
+        Run(task=5, attempt=1, job=shell_run(5, "sleep 100").job, options=TaskOptions(timeout_s=0.2, grace_s=0.2)),
         python_run(6, function="sys:exit", args=[3]),
         python_run(7),
     )

@@ -20,6 +20,7 @@ from tmax.layout import Layout
 from tmax.storage.store import Store
 from tmax_pipes.jobs import Blob, KernelJob, PythonJob, ShellJob
 from tmax_pipes.messages import Failure, Report
+from tmax_pipes.options_struct import TaskOptions
 
 
 def tasks_of_yesterday() -> list[Task]:
@@ -33,15 +34,15 @@ def tasks_of_yesterday() -> list[Task]:
         started_at=1700000050.0, duration_s=1.25, cpu_s=2.5, peak_rss_bytes=1 << 20, output_bytes=6, tail=b"hello\n", device="cpu"
     )
     return [
-        Task(id=1, job=kernel, kind="kernel", submitted_at=1700000000.0, priority="high", request_id="r-1"),
-        Task(id=2, job=call, kind="python", submitted_at=1700000001.0, name="naïve ☂", state=TaskState.RUNNING, attempt=2, crashes=(crash,), solo=True,
+        Task(id=1, job=kernel, kind="kernel", submitted_at=1700000000.0, options=TaskOptions(priority="high"), request_id="r-1"),
+        Task(id=2, job=call, kind="python", submitted_at=1700000001.0, options=TaskOptions(name="naïve ☂"), state=TaskState.RUNNING, attempt=2, crashes=(crash,), solo=True,
              lease=Lease(life=3, worker="w3", sent_at=1700000200.0, started_at=1700000201.0, group=4242), ran_on="w2"),
-        Task(id=3, job=shell, kind="shell", submitted_at=1700000002.0, delivery="at-most-once", timeout_s=5.0, retries=2, deliveries=1, grace_s=0.5,
+        Task(id=3, job=shell, kind="shell", submitted_at=1700000002.0, options=TaskOptions(timeout_s=5.0, retries=2, deliveries=1, grace_s=0.5),
              state=TaskState.FAILED, attempt=1, failures=1, ended_at=1700000300.0, outcome=Outcome(report=report, failure=failure), ran_on="w1"),
         Task(id=4, job=PythonJob(call=Blob("ab" * 32, 70_000), label="big"), kind="python", submitted_at=1700000003.0, state=TaskState.DONE, attempt=1,
              ended_at=1700000301.0, outcome=Outcome(report=report, result=Blob("cd" * 32, 90_000), form="pickle"), ran_on="w1"),
         Task(id=5, job=PythonJob(call=b"[[1],{}]", label="m:f", target="m:f"), kind="python", submitted_at=1700000004.0, state=TaskState.WAITING,
-             not_before=1700000900.0, cancelling=True, failures=1, attempt=1),
+             cancelling=True, failures=1, attempt=1),
     ]  # fmt: skip
 
 

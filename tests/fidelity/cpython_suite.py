@@ -35,7 +35,7 @@ from test.test_concurrent_futures import (  # type: ignore[import-not-found,unus
 )
 
 import tmax
-from tmax.errors import ResultNotSendable
+from tmax.api.task_errors import ResultNotSendable
 
 OTHER = {
     "Pool.test_killed_child": "D2: a killed worker does not break the pool; its task runs on another one",
@@ -96,7 +96,7 @@ class Pool(tmax.Executor):
 
     @property
     def _broken(self) -> bool:
-        return self._outbox.broken is not None
+        return self._context.broken is not None
 
 
 class TmaxMixin(util.ExecutorMixin):  # type: ignore[misc,unused-ignore]

@@ -30,6 +30,7 @@ from tmax.engines.engine import Engine
 from tmax.storage.memory_store import MemoryStore
 from tmax_pipes.jobs import Job, PythonJob, ShellJob, context_key
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message, Report, Run, ToWorker, Who
+from tmax_pipes.options_struct import TaskOptions
 from tmax_workers import worker_events as wev
 from tmax_workers.state_machine import WorkerStateMachine
 
@@ -360,7 +361,9 @@ class World:
         self.token += 1
         self.requests[self.token] = name
         known = {task.request_id: task.id for task in self.tasks.values() if task.request_id == name}
-        task = NewTask(job=job, request_id=name, retries=int(name) % 2, grace_s=1.0, timeout_s=5.0 if int(name) % 5 == 0 else 0.0)
+        task = NewTask(
+            job=job, request_id=name, options=TaskOptions(retries=int(name) % 2, grace_s=1.0, timeout_s=5.0 if int(name) % 5 == 0 else 0.0)
+        )
         self.emit(ev.Submitted(token=self.token, tasks=(task,), known=known))
 
     def answer(self, action: ev.Accepted) -> None:
@@ -467,7 +470,7 @@ class World:
             runs = self.executions[number]
             if task.state is TaskState.DONE and not runs:
                 raise Violation(f"seed {self.seed}: task {number} is done and never ran")
-            if task.state is TaskState.DEAD and len(task.crashes) < task.deliveries:
+            if task.state is TaskState.DEAD and len(task.crashes) < task.options.deliveries:
                 raise Violation(f"seed {self.seed}: task {number} is dead after {len(task.crashes)} crashes")
             if task.state is TaskState.CANCELLED and number not in self.cancelled | self.withdrawn:
                 raise Violation(f"seed {self.seed}: task {number} ({name}) is cancelled and nobody asked for it")

@@ -15,14 +15,13 @@ from msgspec import to_builtins
 
 from tmax.api.future import TaskFuture
 from tmax.api.outcomes import ExitStatus, ResultResolver
-from tmax.api.task_errors import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
+from tmax.api.task_errors import ResultNotSendable, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
 from tmax.cli import arguments, outcome, output, run
 from tmax.controller.views import task_view, whole_story
 from tmax.controller.watchers import bulk_end
 from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
 from tmax.core.tables import ps_text
-from tmax.errors import ResultNotSendable
 from tmax.task_end import ENDS, end_of, told
 from tmax_dashboard.rows import task_rows
 from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob

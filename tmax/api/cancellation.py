@@ -18,7 +18,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tmax.api.future import TaskFuture
-from tmax.api.task_errors import SwarmGone
 from tmax.control.bulk import encode
 from tmax.control.client import Client
 from tmax.control.protocol import BulkCancel, BulkTask
@@ -76,7 +75,7 @@ class Cancellations:
         unknown = sum(future.bulk_task is not None and not future.done() for future in futures)
         try:
             ending = self._cancel_waiting(wanted, max(1.0, end_s - time.monotonic()))
-        except (TmaxError, OSError, SwarmGone):
+        except (TmaxError, OSError):
             return unknown + sum(not future.done() for future in wanted.values())
         if not here:
             wait(ending, _SETTLE_S)

@@ -12,6 +12,7 @@ from tmax.api.future import TaskFuture
 from tmax.api.task_errors import (
     InitializerFailed,
     RemoteTraceback,
+    ResultNotSendable,
     SwarmGone,
     TaskBroken,
     TaskDead,
@@ -21,7 +22,6 @@ from tmax.api.task_errors import (
     initializer_failed,
 )
 from tmax.control.protocol import BulkEnd
-from tmax.errors import ResultNotSendable
 from tmax.task_end import CANCELLED, DONE, end_of_failure
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Body

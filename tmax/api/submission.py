@@ -1,12 +1,13 @@
-"""The ways to hand a task to a swarm from Python: shared by the swarm itself and by views of it with options of their own."""
+"""Submitting tasks from Python: methods of the swarm itself and of views of it with options of their own."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Never, ParamSpec, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, get_args
 
 from msgspec.structs import replace
 
@@ -18,10 +19,11 @@ from tmax.api.shared_bodies import SharedBodies
 from tmax.api.submitter import Submitter
 from tmax.api.task_channel import TaskChannel
 from tmax.api.task_errors import initializer_failed
-from tmax.core.model import PRIORITIES
-from tmax.core.names import check_task_name
+from tmax.core.option_values import check
 from tmax.errors import UsageError
 from tmax_pipes.jobs import Backend, Device, Job, KernelJob, KernelValue, ShellJob
+from tmax_pipes.options_struct import NOTHING_GIVEN, GivenOptions, given_values
+from tmax_pipes.task_options import TaskOption, by_keyword
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,13 +33,29 @@ _MAX_COMMAND_BYTES = 900 * 1024
 _SHUT = "cannot schedule new futures after shutdown"
 
 
+if TYPE_CHECKING:
+
+    class OptionKeywords(TypedDict, total=False):
+        """Keywords of ``SubmitMixin.options``, for type checkers; a test compares them with the table of options."""
+
+        name: str | None
+        priority: Literal["low", "normal", "high", "critical"] | None
+        timeout: float | None
+        grace: float | None
+        retries: int | None
+        deliveries: int | None
+        idempotent: bool | None
+        keep_background: bool | None
+        fresh: bool | None
+
+
 class ClientContext:
-    """What every way to submit needs: the courier, the folder for large bodies, and whether the swarm was shut down."""
+    """What every way to submit needs: the channel to the controller, the folder for large bodies, whether the swarm was shut down."""
 
     def __init__(
-        self, courier: TaskChannel, blobs: str, *, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], max_tasks: int
+        self, channel: TaskChannel, blobs: str, *, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], max_tasks: int
     ) -> None:
-        self.courier = courier
+        self.channel = channel
         self.blobs = blobs
         path = SearchPath()
         bodies = SharedBodies(blobs)
@@ -50,14 +68,14 @@ class ClientContext:
 
 
 class SubmitMixin:
-    """What a swarm and a view of it (``options``) share: the ways to hand over a task."""
+    """What a swarm and a view of it (``options``) share: the methods that submit a task."""
 
-    _outbox: ClientContext
-    _wants: Mapping[str, Any]
-    _job_wants: Mapping[str, Any] = {}
+    _context: ClientContext
+    _options: GivenOptions = NOTHING_GIVEN
+    _job_options: Mapping[str, Any] = {}
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
-        """Have ``fn(*args, **kwargs)`` called by a worker; return its future at once.
+        """Submit a call of ``fn(*args, **kwargs)`` to a worker; return its future at once.
 
         What cannot be pickled fails the future, as in ``ProcessPoolExecutor``.
         Raises RuntimeError after ``shutdown``, SwarmGone when the swarm is gone for good.
@@ -71,22 +89,22 @@ class SubmitMixin:
         kwargs: dict[str, Any],
         into: list[TaskFuture[Any]] | None = None,
     ) -> TaskFuture[Any]:
-        outbox = self._open_outbox()
+        context = self._open_context()
         try:
-            where, whose = outbox.submitter.names()
-            job = outbox.functions.call(fn, args, kwargs, context=whose, submitter_environment=where)
+            environment, code_context = context.submitter.names()
+            job = context.functions.call(fn, args, kwargs, context=code_context, submitter_environment=environment)
         except Exception as error:
-            # Pickling runs the caller's own code, which may raise anything; a full disk ends here too.
-            return outbox.courier.failed(error, "python", into)
-        return outbox.courier.submit(self._shaped(job), self._wants, "python", into)
+            # Pickling runs the caller's own code, which may raise anything; a full disk raises here too.
+            return context.channel.failed(error, "python", into)
+        return context.channel.submit(self._shaped(job), self._options, "python", into)
 
-    def _open_outbox(self) -> ClientContext:
-        outbox = self._outbox
-        if outbox.shut:
+    def _open_context(self) -> ClientContext:
+        context = self._context
+        if context.shut:
             raise RuntimeError(_SHUT)
-        if outbox.broken is not None:
-            raise initializer_failed(str(outbox.broken))
-        return outbox
+        if context.broken is not None:
+            raise initializer_failed(str(context.broken))
+        return context
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1) -> Iterator[T]:
         """Return the results of ``fn`` over the iterables, in order; everything is submitted at once.
@@ -98,7 +116,7 @@ class SubmitMixin:
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         end_s = None if timeout is None else time.monotonic() + timeout
-        functions = self._outbox.functions
+        functions = self._context.functions
         rows = zip(*iterables, strict=False)  # ends with the shortest, as map does
         futures: list[TaskFuture[Any]] = []
         try:
@@ -133,7 +151,7 @@ class SubmitMixin:
         """
         job = KernelJob(name=name, params=params, device=device, backend=backend, dtype=dtype, repeat=repeat, seed=seed)
         _check_kernel(job)
-        return cast("TaskFuture[dict[str, Any]]", self._hand_over(job, "kernel"))
+        return cast("TaskFuture[dict[str, Any]]", self._submit_job(job, "kernel"))
 
     def shell(
         self,
@@ -143,10 +161,10 @@ class SubmitMixin:
         env: Mapping[str, str] | None = None,
         split: bool = False,
     ) -> TaskFuture[ExitStatus]:
-        """Run a program; the future gives its ExitStatus, whatever that is.  Never through a shell: say ``["sh", "-c", ...]`` for one.
+        """Run a program; the future gives its ExitStatus, whatever that is.  Never through a shell: write ``["sh", "-c", ...]`` for one.
 
         ``cwd`` and ``env``: this process's own unless given; umask and resource limits: this process's own.  ``split``: two pipes
-        instead of one terminal, in which pagers are cat.
+        for stdout and stderr instead of one terminal, in which pagers are cat.
         A program that is not found fails the future with TaskFailed.
         """
         if isinstance(argv, str | bytes) or not argv:
@@ -160,81 +178,80 @@ class SubmitMixin:
         )
         if sum(map(len, job.argv)) + sum(len(key) + len(value) for key, value in job.env.items()) > _MAX_COMMAND_BYTES:
             raise UsageError(f"arguments and environment are over {_MAX_COMMAND_BYTES} bytes")
-        return cast("TaskFuture[ExitStatus]", self._hand_over(job, "shell"))
+        return cast("TaskFuture[ExitStatus]", self._submit_job(job, "shell"))
 
-    def _hand_over(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
-        outbox = self._open_outbox()
+    def _submit_job(self, job: KernelJob | ShellJob, kind: str) -> TaskFuture[Any]:
+        context = self._open_context()
         try:
-            job = replace(self._shaped(job), submitter_environment=outbox.submitter.submitter_environment())
+            job = replace(self._shaped(job), submitter_environment=context.submitter.submitter_environment())
         except OSError as error:
-            return outbox.courier.failed(error, kind)
-        return outbox.courier.submit(job, self._wants, kind)
+            return context.channel.failed(error, kind)
+        return context.channel.submit(job, self._options, kind)
 
     def _shaped(self, job: J) -> J:
-        """Return the job with what this view wants of it."""
-        return replace(job, **self._job_wants) if self._job_wants else job
+        """Return the job with the options of this view."""
+        return replace(job, **self._job_options) if self._job_options else job
 
-    def options(
-        self,
-        *,
-        name: str | None = None,
-        priority: Literal["low", "normal", "high", "critical"] | None = None,
-        timeout: float | None = None,
-        retries: int | None = None,
-        deliveries: int | None = None,
-        idempotent: bool | None = None,
-        grace: float | None = None,
-        fresh: bool | None = None,
-        keep_background: bool | None = None,
-        **unknown: Never,
-    ) -> View:
+    def options(self, **given: Unpack[OptionKeywords]) -> View:
         """Return a view of this swarm whose tasks have these options; what is None stays as it is here.
 
-        ``timeout``: seconds a run may take (0: no limit).  ``retries``: how often a task that *failed* is run again.
-        ``deliveries``: how many workers may die under it.  ``idempotent``: False for what must not run twice; it ends as interrupted
-        when its worker dies.  ``grace``: seconds between asking it to end and killing it.  ``fresh``: in a worker process that has run nothing before, and runs nothing after it.
-        ``keep_background``: processes that a task leaves running go on; else they end with it.  Raises UsageError for a wrong value.
+        {keywords}
+
+        Raises UsageError for a wrong value, TypeError for an unknown option.
         """
-        if unknown:
-            raise TypeError(f"there is no option {next(iter(unknown))!r}; options: {', '.join(_OPTIONS)}")
-        delivery = None if idempotent is None else ("at-least-once" if idempotent else "at-most-once")
-        given = {
-            "name": name,
-            "priority": priority,
-            "timeout_s": timeout,
-            "retries": retries,
-            "deliveries": deliveries,
-            "delivery": delivery,
-            "grace_s": grace,
-        }
-        wants = {key: value for key, value in given.items() if value is not None}
-        _check_wants(wants)
-        flags = {"fresh": fresh, "keep_background": keep_background}
-        _check_flags({**flags, "idempotent": idempotent})
-        job_wants = {key: value for key, value in flags.items() if value is not None}
-        return View(self._outbox, {**self._wants, **wants}, {**self._job_wants, **job_wants})
+        keywords = by_keyword()
+        task: dict[str, Any] = {}
+        job: dict[str, Any] = {}
+        for keyword, value in given.items():
+            if keyword not in keywords:
+                raise TypeError(f"there is no option {keyword!r}; options: {', '.join(keywords)}")
+            option = keywords[keyword]
+            if value is not None:
+                (task if option.owner == "task" else job)[option.name] = _value(option, value)
+        return View(self._context, GivenOptions(**{**given_values(self._options), **task}), {**self._job_options, **job})
 
 
 class View(SubmitMixin):
     """A swarm seen with options of its own for each task; made by ``options``, owns nothing."""
 
-    def __init__(self, outbox: ClientContext, wants: Mapping[str, Any], job_wants: Mapping[str, Any]) -> None:
-        self._outbox = outbox
-        self._wants = wants
-        self._job_wants = job_wants
+    def __init__(self, context: ClientContext, options: GivenOptions, job_options: Mapping[str, Any]) -> None:
+        self._context = context
+        self._options = options
+        self._job_options = job_options
 
 
-_OPTIONS = tuple(SubmitMixin.options.__kwdefaults__ or ())
+def _value(option: TaskOption, value: Any) -> Any:
+    """Return what the value of a keyword means.  Raises UsageError."""
+    if option.keyword_values is None:
+        return check(option, value, option.keyword)
+    if not isinstance(value, bool):
+        raise UsageError(f"{option.keyword} must be True or False, not {value!r}")
+    return option.keyword_values[value]
 
 
-def _check_flags(flags: Mapping[str, Any]) -> None:
-    for key, value in flags.items():
-        if value is not None and not isinstance(value, bool):
-            raise UsageError(f"{key} must be True or False, not {value!r}")
+def _describe_options() -> None:
+    """Give ``options`` the signature and the docstring that the table of options makes."""
+    keywords = by_keyword()
+    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    parameters += [inspect.Parameter(one, inspect.Parameter.KEYWORD_ONLY, default=None) for one in keywords]
+    method: Any = SubmitMixin.options
+    method.__signature__ = inspect.Signature(parameters, return_annotation=View)
+    method.__doc__ = (method.__doc__ or "").replace("{keywords}", "\n        ".join(map(_line, keywords.values())))
+
+
+def _line(option: TaskOption) -> str:
+    """Return the line of the docstring about one keyword."""
+    if option.keyword_values is None:
+        return f"``{option.keyword}``: {option.help_text}"
+    meanings = ", ".join(f"{value}: {meaning}" for value, meaning in option.keyword_values.items())
+    return f"``{option.keyword}``: {option.help} ({meanings}) [default: {option.default_words}]."
+
+
+_describe_options()
 
 
 def _check_kernel(job: KernelJob) -> None:
-    """Refuse what is no kernel's; what this kernel, library or device does not take is for the worker to say."""
+    """Refuse what is no kernel's; the worker checks what this kernel, library or device takes."""
     for key, known in (("device", get_args(Device)), ("backend", get_args(Backend))):
         if getattr(job, key) not in known:
             raise UsageError(f"{key} {getattr(job, key)!r} is not known", hint=f"one of: {' '.join(known)}")
@@ -253,23 +270,6 @@ def _check_whole(key: str, value: Any, least: int) -> None:
         raise UsageError(f"{key} must be a whole number from {least}, not {value!r}")
 
 
-def _check_wants(wants: Mapping[str, Any]) -> None:
-    priority = wants.get("priority", "normal")
-    if not isinstance(priority, str) or priority not in PRIORITIES:
-        raise UsageError(f"priority {priority!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
-    for key in ("timeout_s", "grace_s"):
-        value = wants.get(key, 0)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-            raise UsageError(f"{key.removesuffix('_s')} must be a number of seconds from 0, not {value!r}")
-    for key, least in (("retries", 0), ("deliveries", 1)):
-        _check_whole(key, wants.get(key, least), least)
-    name = wants.get("name")
-    if name is not None and not isinstance(name, str):
-        raise UsageError(f"a task's name must be text, not {name!r}")
-    if name is not None:
-        check_task_name(name)
-
-
 def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     while chunk := list(itertools.islice(rows, size)):
         yield chunk
@@ -278,7 +278,7 @@ def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[A
 def _in_order(futures: list[TaskFuture[Any]], end_s: float | None) -> Iterator[Any]:
     """Yield results in order; left early or by an exception, what has not begun is cancelled.
 
-    Never begun, as when nobody wants the results, everything runs: that is how every executor's ``map`` is used for its effects.
+    A generator that is never started leaves everything running: that is how every executor's ``map`` is used for its effects.
     """
     futures.reverse()  # taken from the end: a result that was handed on is not kept
     try:
@@ -309,5 +309,5 @@ def _withdraw(futures: list[TaskFuture[Any]], error: BaseException) -> None:
 
 def _last(futures: list[TaskFuture[Any]], end_s: float | None) -> Any:
     value = futures[-1].result(None if end_s is None else max(0.0, end_s - time.monotonic()))
-    futures.pop()  # only now: one that was waited for in vain is to be cancelled, too
+    futures.pop()  # only now: a wait that failed leaves it among those to cancel
     return value

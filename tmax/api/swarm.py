@@ -103,30 +103,29 @@ class Swarm(SubmitMixin, _StandardExecutor):
         max_tasks: int | None = None,
     ) -> None:
         self._door = door
-        self._wants = {}
         self._finishing = threading.Lock()
         self._pid = os.getpid()
         layout = door.layout
         try:
             settle = ResultResolver(layout.blobs, layout.logs, self._break).settle
-            courier = TaskChannel(door.reach, settle, door.ask, swarm=layout.swarm, temporary=door.temporary)
+            channel = TaskChannel(door.reach, settle, door.ask, swarm=layout.swarm, temporary=door.temporary)
         except BaseException:
             # Also Ctrl-C: a swarm of ours without a client must not stay behind.
             door.end(now=True)
             raise
-        self._outbox = ClientContext(courier, layout.blobs, initializer=initializer, initargs=initargs, max_tasks=max_tasks or 0)
+        self._context = ClientContext(channel, layout.blobs, initializer=initializer, initargs=initargs, max_tasks=max_tasks or 0)
         _LIVE.add(self)
 
     def _break(self, error: InitializerFailed) -> None:
         """An initializer raised: as in a process pool, nothing more of this client runs (called on the reader thread)."""
-        if self._outbox.broken is None:
-            self._outbox.broken = error
+        if self._context.broken is None:
+            self._context.broken = error
             threading.Thread(target=self._withdraw_all, args=(error,), name="tmax-broken", daemon=True).start()
 
     def _withdraw_all(self, error: InitializerFailed) -> None:
-        for future in (pending := self._outbox.courier.pending()):
+        for future in (pending := self._context.channel.pending()):
             future.fail(initializer_failed(str(error)))
-        self._outbox.courier.withdraw(pending)
+        self._context.channel.withdraw(pending)
 
     @property
     def name(self) -> str:
@@ -155,9 +154,9 @@ class Swarm(SubmitMixin, _StandardExecutor):
 
         ``cancel_futures``: cancel those not begun; what an idle worker was given has begun.  Without ``wait`` the same happens behind.  Twice is harmless.
         """
-        self._outbox.shut = True
+        self._context.shut = True
         if cancel_futures:
-            self._outbox.courier.withdraw(self._outbox.courier.pending())
+            self._context.channel.withdraw(self._context.channel.pending())
         if wait:
             self._finish()
         else:
@@ -165,13 +164,13 @@ class Swarm(SubmitMixin, _StandardExecutor):
 
     def _finish(self) -> None:
         with self._finishing:
-            self._outbox.courier.wait_idle()
+            self._context.channel.wait_idle()
             self._leave(now=False)
 
     def _leave(self, *, now: bool) -> None:
-        self._outbox.shut = True
+        self._context.shut = True
         reason = SwarmGone(f"this process left swarm {self.name!r}; its tasks go on there")
-        self._outbox.courier.close(reason, cancel=self._door.temporary)
+        self._context.channel.close(reason, cancel=self._door.temporary)
         self._door.end(now=now)
         _LIVE.discard(self)
 
@@ -193,8 +192,8 @@ class Swarm(SubmitMixin, _StandardExecutor):
 
     def _leave_accepted(self) -> None:
         """Leave a permanent swarm once everything that was handed over is accepted, or known not to be."""
-        self._outbox.shut = True
-        self._outbox.courier.wait_accepted()
+        self._context.shut = True
+        self._context.channel.wait_accepted()
         self._leave(now=False)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: object, exc_tb: object) -> None:

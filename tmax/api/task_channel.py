@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -50,6 +50,7 @@ from tmax.control.protocol import (
 from tmax.errors import TmaxError, from_wire
 from tmax.layout import submitting_task
 from tmax_pipes.jobs import Job, PythonJob, ShellJob
+from tmax_pipes.options_struct import GivenOptions
 
 MAX_UNACCEPTED = 65536
 MAX_UNACCEPTED_BYTES = 64 * 1024 * 1024
@@ -124,17 +125,17 @@ class TaskChannel(Cancellations):
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def submit(self, job: Job, wants: Mapping[str, Any], kind: str, into: list[TaskFuture[Any]] | None = None) -> TaskFuture[Any]:
-        """Hand over a task and return its future; waits only while far too many are unaccepted.
+    def submit(self, job: Job, options: GivenOptions, kind: str, into: list[TaskFuture[Any]] | None = None) -> TaskFuture[Any]:
+        """Submit a task and return its future; waits only while MAX_UNACCEPTED are unaccepted.
 
-        ``wants``: further fields of BulkTask.  ``into``: takes the future before anything is handed over, so that an interrupted
+        ``into``: takes the future before anything is sent, so that an interrupted
         caller knows of it.  Raises SwarmGone when the swarm cannot be reached any more.
         """
         if self._in_a_worker and (parent := submitting_task(self._swarm)):
             job = replace(job, parent=parent)
         future: TaskFuture[Any] = TaskFuture(self, kind)
         seq = next(self._seqs)
-        task = future.bulk_task = BulkTask(seq=seq, job=job, **wants)
+        task = future.bulk_task = BulkTask(seq=seq, job=job, options=options)
         if into is not None:
             into.append(future)
         with self._lock:
@@ -203,10 +204,10 @@ class TaskChannel(Cancellations):
                 self._converse(self._sock)
                 self._hang_up()
                 self._connect_again()
-        except TmaxError as error:
-            self._give_up(SwarmGone(f"client and controller do not understand each other: {error.message}"))
         except SwarmGone as error:
             self._give_up(error)
+        except TmaxError as error:
+            self._give_up(SwarmGone(f"client and controller do not understand each other: {error.message}"))
         except BaseException as error:
             # Whatever it is: without this thread no future would ever end, so each ends with the reason now.
             self._give_up(SwarmGone(f"the swarm's client failed: {type(error).__name__}: {error}"))
@@ -336,6 +337,8 @@ class TaskChannel(Cancellations):
                 return
             try:
                 self._greet(self._reach())
+            except SwarmGone:
+                raise  # it is final; the other errors may pass
             except (TmaxError, OSError) as error:
                 if time.monotonic() > end_s:
                     raise SwarmGone(f"the swarm cannot be reached: {error}") from error

@@ -6,6 +6,9 @@ Whatever is not understood here is left to typer, which also knows how to compla
 
 from __future__ import annotations
 
+from tmax.cli.option import Option
+from tmax.cli.task_flags import TASK_FLAGS
+from tmax.core.option_values import count, one_of, request_id, seconds
 from tmax.errors import UsageError
 
 TYPE_CHECKING = False
@@ -13,87 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-"""A unit that begins like another stands before it."""
-MAX_SECONDS = 1_000_000_000
-"""The longest duration that a controller takes: about 30 years."""
-MAX_COUNT = 2**63 - 1
-"""The largest number that a store and a message hold."""
-
-
-def seconds(text: str) -> float:
-    """Return seconds from ``90``, ``1.5``, ``30s``, ``250 ms``, ``30m``, ``1h30m``, ``2d``.  Raises UsageError."""
-    total, rest = 0.0, text.strip(" ")
-    try:
-        while True:
-            number = _number(rest)
-            rest = rest[len(number) :].lstrip(" ")
-            if not rest:
-                total += float(number)
-                break
-            unit = next(unit for unit in _UNITS if rest.startswith(unit))
-            total += float(number) * _UNITS[unit]
-            rest = rest[len(unit) :].lstrip(" ")
-            if not rest:
-                break
-    except (StopIteration, ValueError):
-        raise UsageError(f"{text!r} is not a duration", hint="for example: 90, 1.5, 30s, 30m, 1h30m, 2d") from None
-    if total > MAX_SECONDS:
-        raise UsageError(f"{text!r} is too long: a duration has at most {MAX_SECONDS} seconds ({MAX_SECONDS // 86400} days)")
-    return total
-
-
-def _number(text: str) -> str:
-    """Return the digits and points that ``text`` begins with."""
-    at = 0
-    while at < len(text) and text[at] in "0123456789.":
-        at += 1
-    return text[:at]
-
-
-def count(text: str) -> int:
-    """Return a whole number from 0.  Raises UsageError."""
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{text!r} is not a whole number from 0")
-    if len(text.lstrip("0")) > len(str(MAX_COUNT)) or int(text) > MAX_COUNT:
-        raise UsageError(f"{text if len(text) <= 40 else text[:37] + '...'} is too large: at most {MAX_COUNT}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """Return a whole number from 1.  Raises UsageError."""
-    if not (text.isascii() and text.isdigit()) or not text.strip("0"):
-        raise UsageError(f"{text!r} is not a whole number from 1")
-    return count(text)
-
-
-def task_name(text: str) -> str:
-    """Return a name that a task may have.  Raises UsageError."""
-    from tmax.core.names import check_task_name  # only who names a task pays for it
-
-    return check_task_name(text)
-
-
-def request_id(text: str) -> str:
-    """Return a request id.  Raises UsageError for an empty one, which a variable that was never set makes: it would guard against nothing."""
-    if not text:
-        raise UsageError("a request id is not empty")
-    return text
-
-
-def one_of(*allowed: str) -> Callable[[str], str]:
-    """Return a reader of one of these words; it raises UsageError."""
-
-    def read(text: str) -> str:
-        if text not in allowed:
-            raise UsageError(f"{text!r} is not one of: {', '.join(allowed)}")
-        return text
-
-    return read
-
-
-priority = one_of("low", "normal", "high", "critical")
-delivery = one_of("at-least-once", "at-most-once")
 color = one_of("auto", "always", "never")
 STATES = ("waiting", "ready", "sent", "running", "done", "failed", "dead", "cancelled", "interrupted")
 """The ends are those of ``tmax.task_end``, which no submit shall import (a test compares them)."""
@@ -105,17 +27,6 @@ def states(text: str) -> str:
     for one in text.split(","):
         _state(one)
     return text
-
-
-class Option:
-    """One option: where its value goes, how it is written, how its text is read (None: it takes no text)."""
-
-    __slots__ = ("flags", "name", "read")
-
-    def __init__(self, name: str, *flags: str, read: Callable[[str], Any] | None = None) -> None:
-        self.name = name
-        self.flags = flags
-        self.read = read
 
 
 class Verb:
@@ -142,18 +53,21 @@ COMMON = (
 )
 
 SUBMIT = (
-    Option("name", "--name", read=task_name),
-    Option("priority", "--priority", "-p", read=priority),
-    Option("timeout_s", "--timeout", read=seconds),
-    Option("grace_s", "--grace", read=seconds),
-    Option("retries", "--retries", read=count),
-    Option("deliveries", "--deliveries", read=count),
-    Option("delivery", "--delivery", read=delivery),
-    Option("request_id", "--request-id", read=request_id),
-    Option("split", "--split"),
-    Option("keep_background", "--keep-background"),
-    Option("fresh", "--fresh"),
-    Option("py", "--py", read=str),
+    *TASK_FLAGS,
+    Option(
+        "request_id",
+        "--request-id",
+        read=request_id,
+        metavar="R",
+        help="Key of the request: a second submit with the same R returns the first one's task.",
+    ),
+    Option(
+        "py",
+        "--py",
+        read=str,
+        metavar="MODULE:FUNCTION",
+        help="Call this function; words are JSON arguments, KEY=JSON keywords, - JSON on stdin.",
+    ),
 )
 
 INIT = (

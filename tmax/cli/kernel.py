@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tmax.cli import arguments, outcome, output
+from tmax.cli import outcome, output
 from tmax.cli.run import Job
 from tmax.cli.submit import new_request_id, process_settings
+from tmax.core.option_values import one_of
 from tmax.errors import UsageError
 
 KERNELS = ("eigvals", "matmul", "reduce")
 """Known here so that a slip of the finger costs no place in the queue; a test holds it equal to the workers' table."""
 
-device = arguments.one_of("auto", "cpu", "cuda", "mps")
-backend = arguments.one_of("auto", "numpy", "torch")
+device = one_of("auto", "cpu", "cuda", "mps")
+backend = one_of("auto", "numpy", "torch")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """As the workers know them; not every library and device has all, which is for the worker to say."""
-dtype = arguments.one_of(*DTYPES)
+dtype = one_of(*DTYPES)
 
 
 def kernel(common: output.Common, name: str, sizes: dict[str, int], *, repeat: int, seed: int, **chosen: Any) -> int:

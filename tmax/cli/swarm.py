@@ -6,17 +6,16 @@ from typing import Annotated
 
 import typer
 
-from tmax.cli import arguments, down, status
+from tmax.cli import down, status
 from tmax.cli import init as init_verb
 from tmax.cli.main import Dry, verb
 from tmax.cli.output import Common, out, value
+from tmax.core.option_values import count
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-n", metavar="N", parser=arguments.count, help="Workers; 0: one a core [default: setting].")
+    int | None, typer.Option("--workers", "-n", metavar="N", parser=count, help="Workers; 0: one a core [default: setting].")
 ]
-Pool = Annotated[
-    int | None, typer.Option("--pool", metavar="K", parser=arguments.count, help="Warm workers kept beside them [default: setting].")
-]
+Pool = Annotated[int | None, typer.Option("--pool", metavar="K", parser=count, help="Warm workers kept beside them [default: setting].")]
 Preload = Annotated[
     str | None, typer.Option("--preload", metavar="M[,M]", help="Modules imported before work arrives, for example numpy,torch.")
 ]

@@ -2,64 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from tmax.cli import arguments, ends, kernel, logs, reach, run, status, submit
 from tmax.cli.main import Dry, Words, verb
+from tmax.cli.option import Option
 from tmax.cli.output import Common
+from tmax.cli.task_flags import TASK_FLAGS
+from tmax.core.option_values import count, positive, seconds
 
-Name = Annotated[str | None, typer.Option("--name", metavar="X", parser=arguments.task_name, help="A name to find the task by.")]
-Priority = Annotated[
-    str | None,
-    typer.Option("--priority", "-p", metavar="LEVEL", parser=arguments.priority, help="low, normal, high or critical [default: normal]."),
-]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="TIME", parser=arguments.seconds, help="End it after this time: 90, 30s, 30m, 1h30m.")
-]
-Grace = Annotated[
-    float | None, typer.Option("--grace", metavar="TIME", parser=arguments.seconds, help="Between asking it to end and killing it.")
-]
-Retries = Annotated[
-    int | None, typer.Option("--retries", metavar="N", parser=arguments.count, help="Run it again, up to N times, when it fails.")
-]
-Deliveries = Annotated[
-    int | None,
-    typer.Option(
-        "--deliveries", metavar="N", parser=arguments.count, help="Workers that may die under it; for a command: run it again then."
-    ),
-]
-Delivery = Annotated[
-    str | None,
-    typer.Option(
-        "--delivery",
-        metavar="HOW",
-        parser=arguments.delivery,
-        help="at-least-once (functions and kernels) or at-most-once (commands), when a worker dies.",
-    ),
-]
-RequestId = Annotated[
-    str | None,
-    typer.Option(
-        "--request-id", metavar="R", parser=arguments.request_id, help="A second submit with the same R gives the first one's task."
-    ),
-]
-Split = Annotated[bool, typer.Option("--split", help="Two pipes for stdout and stderr instead of one terminal.")]
-KeepBackground = Annotated[
-    bool, typer.Option("--keep-background", help="What it leaves running goes on; else that ends with it, after a second at most.")
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="In a worker process that has run nothing, and runs nothing after it.")]
-Py = Annotated[
-    str | None,
-    typer.Option("--py", metavar="MODULE:FUNCTION", help="Call this; words are JSON arguments, KEY=JSON keywords, - JSON on stdin."),
-]
 Tasks = Annotated[list[str], typer.Argument(metavar="TASK", hidden=True)]
 
 
 def given(**values: Any) -> dict[str, Any]:
     """Return the options that were given; 0 is a value, though it equals False."""
     return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def with_options(options: Iterable[Option]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return what gives ``function(..., **options)`` a parameter for each option, as typer reads it."""
+    added = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if one.read else False,
+            annotation=Annotated[
+                Any if one.read else bool,
+                typer.Option(*one.flags, help=one.help, metavar=one.metavar or None, parser=one.read),
+            ],
+        )
+        for one in options
+    ]
+
+    def describe(function: Callable[..., int]) -> Callable[..., int]:
+        own = [one for one in inspect.signature(function).parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]  # every function may have one
+        hints = get_type_hints(function, include_extras=True)
+        function.__annotations__ = {**hints, **{one.name: one.annotation for one in added}}
+        return function
+
+    return describe
 
 
 @verb(
@@ -72,30 +58,17 @@ def given(**values: Any) -> dict[str, Any]:
         ("id=$(tmax submit -q -- make)", "keep the id in a script"),
     ),
 )
+@with_options(arguments.SUBMIT)
 def _submit(
     common: Common,
     words: Words = None,
-    name: Name = None,
-    priority: Priority = None,
-    timeout_s: Timeout = None,
-    grace_s: Grace = None,
-    retries: Retries = None,
-    deliveries: Deliveries = None,
-    delivery: Delivery = None,
-    request_id: RequestId = None,
-    split: Split = False,
-    keep_background: KeepBackground = False,
-    fresh: Fresh = False,
-    py: Py = None,
+    **options: Any,
 ) -> int:
     """Queue a command or a Python function and print its id.
 
     It runs where you are, with your environment, umask and limits, in a terminal that nobody need look at (so pagers are cat).
     """
-    settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
-    settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
-    settings |= {"keep_background": keep_background, "fresh": fresh}
-    return submit.submit(common, words or [], **given(**settings))
+    return submit.submit(common, words or [], **given(**options))
 
 
 @verb(
@@ -108,31 +81,18 @@ def _submit(
         ("tmax run --py json:dumps '[1, 2]'", "call a function and print its result"),
     ),
 )
+@with_options(arguments.SUBMIT)
 def _run(
     common: Common,
     words: Words = None,
-    name: Name = None,
-    priority: Priority = None,
-    timeout_s: Timeout = None,
-    grace_s: Grace = None,
-    retries: Retries = None,
-    deliveries: Deliveries = None,
-    delivery: Delivery = None,
-    request_id: RequestId = None,
-    split: Split = False,
-    keep_background: KeepBackground = False,
-    fresh: Fresh = False,
-    py: Py = None,
+    **options: Any,
 ) -> int:
     """Submit, show the output as it comes, and leave with the command's own exit code (128 + n for signal n).
 
     Standard input, output and error are yours.  The command has a terminal only where output and error both are one; its pagers are cat.
     Ctrl-C, TERM, HUP and QUIT cancel it.
     """
-    settings = {"name": name, "priority": priority, "timeout_s": timeout_s, "grace_s": grace_s, "retries": retries}
-    settings |= {"deliveries": deliveries, "delivery": delivery, "request_id": request_id, "split": split, "py": py}
-    settings |= {"keep_background": keep_background, "fresh": fresh}
-    return run.run(common, words or [], **given(**settings))
+    return run.run(common, words or [], **given(**options))
 
 
 @verb(
@@ -144,13 +104,14 @@ def _run(
         ("tmax kernel reduce --n 100000000 --json", "the sum of 10^8 numbers, as JSON"),
     ),
 )
+@with_options(one for one in TASK_FLAGS if one.name in {"timeout_s", "priority"})
 def _kernel(
     common: Common,
     kernel_name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
-    n: Annotated[int | None, typer.Option("--n", parser=arguments.positive, metavar="N", help="Size.")] = None,
-    m: Annotated[int | None, typer.Option("--m", parser=arguments.positive, metavar="N", help="Rows, where they differ.")] = None,
-    k: Annotated[int | None, typer.Option("--k", parser=arguments.positive, metavar="N", help="Inner size of a product.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", parser=arguments.positive, metavar="N", help="How many at once.")] = None,
+    n: Annotated[int | None, typer.Option("--n", parser=positive, metavar="N", help="Size.")] = None,
+    m: Annotated[int | None, typer.Option("--m", parser=positive, metavar="N", help="Rows, where they differ.")] = None,
+    k: Annotated[int | None, typer.Option("--k", parser=positive, metavar="N", help="Inner size of a product.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", parser=positive, metavar="N", help="How many at once.")] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", parser=kernel.dtype, metavar="T", help="float64, float32, float16, bfloat16 [default: float64]."),
@@ -161,17 +122,16 @@ def _kernel(
     backend: Annotated[
         str | None, typer.Option("--backend", parser=kernel.backend, metavar="B", help="auto, numpy or torch [default: auto].")
     ] = None,
-    repeat: Annotated[int | None, typer.Option("--repeat", parser=arguments.positive, metavar="K", help="Timed runs [default: 1].")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", parser=arguments.count, metavar="N", help="Of the inputs [default: 0].")] = None,
-    timeout_s: Timeout = None,
-    priority: Priority = None,
+    repeat: Annotated[int | None, typer.Option("--repeat", parser=positive, metavar="K", help="Timed runs [default: 1].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", parser=count, metavar="N", help="Of the inputs [default: 0].")] = None,
+    **options: Any,
 ) -> int:
     """Run a numeric kernel (matmul, eigvals, reduce) on a worker and print what it took.
 
     The device is synchronised for the timing.  Ctrl-C, TERM, HUP and QUIT cancel it.
     """
     sizes = given(n=n, m=m, k=k, batch=batch)
-    chosen = given(dtype=dtype, device=device, backend=backend, timeout_s=timeout_s, priority=priority)
+    chosen = given(dtype=dtype, device=device, backend=backend, **options)
     return kernel.kernel(common, kernel_name, sizes, repeat=1 if repeat is None else repeat, seed=seed or 0, **chosen)
 
 
@@ -187,7 +147,7 @@ def _wait(
     common: Common,
     words: Tasks,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", metavar="TIME", parser=arguments.seconds, help="Wait at most so long; then exit 75.")
+        float | None, typer.Option("--timeout", metavar="TIME", parser=seconds, help="Wait at most so long; then exit 75.")
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Return as soon as one did not succeed.")] = False,
     ignore_failures: Annotated[bool, typer.Option("--ignore-failures", help="Exit 0 also when one did not succeed.")] = False,
@@ -231,7 +191,7 @@ def _ps(
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only failed, dead and interrupted ones.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-l", metavar="N", parser=arguments.count, help="At most N; 0: no limit [default: 50].")
+        int | None, typer.Option("--limit", "-l", metavar="N", parser=count, help="At most N; 0: no limit [default: 50].")
     ] = None,
 ) -> int:
     """List tasks."""

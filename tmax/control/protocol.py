@@ -32,10 +32,10 @@ Labels and reasons in a TaskView have at most 4,096 characters; one that was cut
 | ``down`` | ``now`` | streams ``{"phase", ...}``; ends with ``{"queued": N, "running": N}`` when everything has stopped |
 | ``announce`` | ``life place`` | (workers) none; the connection stays open while the worker lives |
 
-A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "split", "stdin", "terminal_size"}``,
+A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "stdin", "terminal_size"}``,
 ``{"kind": "python", "target", "args", "kwargs", "cwd", "env", "path", "python"}``,
 ``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
-``name priority timeout_s retries deliveries delivery grace_s parent`` (``parent``: the task that submits it from inside), ``fresh keep_background`` (booleans), ``umask`` (a number) and
+the options of ``tmax_pipes.task_options`` that apply to its kind, ``parent`` (the task that submits it from inside), ``umask`` (a number) and
 ``limits`` (``{"7": [soft, hard]}``: ``RLIMIT_*`` numbers, -1 for none) of the submitter.  ``stdin``: an absolute path, or ``@NAME`` of an
 abstract socket: the worker connects to it when the command begins and is sent a descriptor (SCM_RIGHTS), or a line that says why not.
 ``terminal_size``: ``[rows, columns]`` of the submitter's terminal; without it the program's is as large as the pane.
@@ -51,9 +51,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from tmax.core.model import Crash, Delivery
+from tmax.core.model import Crash
 from tmax_pipes.jobs import Body, Job
 from tmax_pipes.messages import Failure, Report
+from tmax_pipes.options_struct import NOTHING_GIVEN, GivenOptions
 
 BULK_MARK = 0xC1
 BULK_HEAD = struct.Struct("<BI")
@@ -66,17 +67,11 @@ class BulkTask(msgspec.Struct, frozen=True, omit_defaults=True):
 
     seq: int
     job: Job
-    name: str = ""
-    priority: str = "normal"
-    timeout_s: float = 0.0
-    retries: int | None = None
-    """None, here and below: as the swarm's settings say."""
-    deliveries: int | None = None
-    delivery: Delivery | None = None
-    grace_s: float | None = None
+    options: GivenOptions = NOTHING_GIVEN
+    """Those not given are as the swarm's settings have them."""
 
 
-class BulkSubmit(msgspec.Struct, frozen=True, tag="submit-2"):
+class BulkSubmit(msgspec.Struct, frozen=True, tag="submit-3"):
     """Accept these tasks; ``again``: they may have been sent before (after a reconnect)."""
 
     client: str

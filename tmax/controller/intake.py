@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -10,9 +11,9 @@ from typing import Any, cast
 import msgspec
 
 from tmax.control.protocol import BulkTask
-from tmax.controller.fields import MAX_NUMBER, MAX_SECONDS
-from tmax.core.model import PRIORITIES, Delivery, NewTask
-from tmax.core.names import check_task_name
+from tmax.controller.fields import MAX_NUMBER
+from tmax.core.model import NewTask
+from tmax.core.option_values import check
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
 from tmax_pipes.jobs import (
@@ -26,14 +27,20 @@ from tmax_pipes.jobs import (
     PythonJob,
     ShellJob,
     encode_context,
+    kind_of,
 )
+from tmax_pipes.options_struct import GivenOptions, TaskOptions, given_values, options_with
+from tmax_pipes.task_options import TaskOption, implied, of_owner
 from tmax_pipes.terminal_text import has_surrogate
 
 MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
 
 MAX_COUNT = 2**31
-"""Of retries, deliveries, repeats and seeds."""
+"""Of repeats and seeds."""
+
+_TASK_OPTIONS = of_owner("task")
+_JOB_OPTIONS = of_owner("job")
 
 _MAX_UMASK = 0o777
 _LIMIT_DIGITS = 3
@@ -57,12 +64,11 @@ def _environment(value: object) -> dict[bytes, bytes]:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job of any kind may say of where and how it runs."""
+    """Return the fields that a job of any kind has, and the options of its own kind."""
     return {
+        **_checked(_JOB_OPTIONS, given, given["kind"]),
         "umask": _umask(given.get("umask")),
         "limits": _limits(given.get("limits", {})),
-        "fresh": _flag(given, "fresh"),
-        "keep_background": _flag(given, "keep_background"),
         "parent": _whole(given.get("parent", 0), "parent", least=0, most=MAX_NUMBER),
     }
 
@@ -88,13 +94,6 @@ def _limits(value: object) -> Limits:
 
 def _is_limit(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 1 << 63
-
-
-def _flag(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name, False)
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} must be true or false")
-    return value
 
 
 def _stdin(value: object) -> bytes:
@@ -123,7 +122,6 @@ def _shell(given: Mapping[str, Any]) -> ShellJob:
         argv=tuple(_raw(part, "an argument") for part in argv),
         cwd=_raw(given.get("cwd", ""), "cwd"),
         env=_environment(given.get("env", {})),
-        split=_flag(given, "split"),
         stdin=_stdin(given.get("stdin", "")),
         terminal_size=_terminal_size(given.get("terminal_size")),
         **_options(given),
@@ -189,22 +187,9 @@ def _whole(value: object, what: str, *, least: int, most: int = MAX_COUNT) -> in
     return value
 
 
-def _seconds(value: object, what: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # NaN is not either
-        raise UsageError(f"{what} must be seconds, from 0 to {MAX_SECONDS:.0f}")
-    return float(value)
-
-
-def _checked(job: Job, name: object, priority: object, delivery: object) -> None:
-    if not isinstance(priority, str) or priority not in PRIORITIES:
-        raise UsageError(f"priority {priority!r} is not known", hint=f"one of: {' '.join(PRIORITIES)}")
-    if delivery not in (None, "at-least-once", "at-most-once"):
-        raise UsageError(f"delivery {delivery!r} is not known", hint="at-least-once or at-most-once")
-    if not isinstance(name, str):
-        raise UsageError("a task's name must be text")
-    if name:
-        check_task_name(name)
-    _whole(job.parent, "parent", least=0, most=MAX_NUMBER)
+def _check_job(job: Job) -> None:
+    if job.parent:
+        _whole(job.parent, "parent", least=0, most=MAX_NUMBER)
     size_bytes = _size_bytes(job)
     if size_bytes > MAX_JOB_BYTES:
         raise UsageError(f"arguments and environment are {size_bytes} bytes, over {MAX_JOB_BYTES}", hint="pass large values in files")
@@ -219,14 +204,16 @@ def _size_bytes(job: Job) -> int:
         size_bytes += sum(len(key) + len(text) for key, text in job.env.items())
     if isinstance(job, ShellJob):
         return size_bytes + sum(map(len, job.argv))
-    size_bytes += sum(len(body) for body in (job.call, job.context, job.function) if isinstance(body, bytes))
+    for body in (job.call, job.context, job.function):  # a generator would double the time of intake
+        if isinstance(body, bytes):
+            size_bytes += len(body)
     return size_bytes + sum(map(len, job.path)) if job.path else size_bytes
 
 
-def _writable(job: Job, *texts: str) -> None:
+def _check_writable(job: Job, options: GivenOptions, request_id: str) -> None:
     """Refuse what no frame and no row can hold: half a surrogate in a text, an integer over 64 bits."""
     try:
-        msgspec.msgpack.encode((job, texts))
+        msgspec.msgpack.encode((job, options, request_id))
     except (OverflowError, UnicodeEncodeError, ValueError) as error:
         raise UsageError(f"a value cannot be kept: {error}", hint="names and numbers must be UTF-8 text and at most 64 bits") from error
 
@@ -235,45 +222,51 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
     """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
     if not isinstance(given, dict) or not isinstance(given.get("kind"), str) or given["kind"] not in _KINDS:
         raise UsageError("a task needs a kind: shell, python or kernel")
-    job = with_defaults(_KINDS[given["kind"]](given), defaults)
-    name, priority = given.get("name", ""), given.get("priority", "normal")
-    delivery = given.get("delivery")
-    if delivery is None and isinstance(job, ShellJob) and "deliveries" in given:
-        delivery = "at-least-once"  # who says how many workers may die under it wants it run again
-    _checked(job, name, priority, delivery)
-    _writable(job, name, request_id)
-    return NewTask(
-        job=job,
-        request_id=request_id,
-        name=name,
-        priority=priority,
-        timeout_s=_seconds(given.get("timeout_s", 0.0), "timeout"),
-        retries=_whole(given.get("retries", defaults.retries), "retries", least=0),
-        deliveries=_whole(given.get("deliveries", defaults.deliveries), "deliveries", least=1),
-        delivery=cast("Delivery | None", delivery),
-        grace_s=_seconds(given.get("grace_s", defaults.grace_s), "grace"),
-    )
-
-
-def with_defaults(job: Job, defaults: TaskSettings) -> Job:
-    """Return the job as the settings of its swarm want it: what they switch on holds for every task."""
-    if not (defaults.fresh or defaults.keep_background):
-        return job
-    fresh, keep = job.fresh or defaults.fresh, job.keep_background or defaults.keep_background
-    return msgspec.structs.replace(job, fresh=fresh, keep_background=keep)
+    kind = given["kind"]
+    job = _KINDS[kind](given)
+    options = GivenOptions(**_checked(_TASK_OPTIONS, given, kind))
+    _check_job(job)
+    _check_writable(job, options, request_id)
+    return _accepted(job, kind, options, defaults, request_id)
 
 
 def new_task_of_bulk(client: str, task: BulkTask, defaults: TaskSettings) -> NewTask:
-    """Return the task that the Python API describes; types were checked by the decoder."""
-    _checked(task.job, task.name, task.priority, task.delivery)
-    return NewTask(
-        job=with_defaults(task.job, defaults),
-        request_id=f"{client}:{task.seq}",
-        name=task.name,
-        priority=task.priority,
-        timeout_s=_seconds(task.timeout_s, "timeout"),
-        retries=_whole(defaults.retries if task.retries is None else task.retries, "retries", least=0),
-        deliveries=_whole(defaults.deliveries if task.deliveries is None else task.deliveries, "deliveries", least=1),
-        delivery=task.delivery,
-        grace_s=_seconds(defaults.grace_s if task.grace_s is None else task.grace_s, "grace"),
-    )
+    """Return the task that the Python API describes; types were checked by the decoder.  Raises UsageError."""
+    _check_job(task.job)
+    return _accepted(task.job, kind_of(task.job), task.options, defaults, f"{client}:{task.seq}")
+
+
+def _accepted(job: Job, kind: str, given: GivenOptions, defaults: TaskSettings, request_id: str) -> NewTask:
+    options, switched_on = resolved(given, kind, defaults)
+    if switched_on:
+        job = msgspec.structs.replace(job, **switched_on)
+    return NewTask(job=job, options=options, request_id=request_id)
+
+
+@functools.lru_cache(maxsize=1024)
+def resolved(given: GivenOptions, kind: str, defaults: TaskSettings) -> tuple[TaskOptions, dict[str, bool]]:
+    """Return the options of a task of this kind, and the flags of its job that the settings switch on.  Raises UsageError.
+
+    Kept for the next task: most of a client's tasks have the same options, and then share one struct.
+    """
+    values = given_values(given)
+    values |= implied(values, kind)
+    for option in _TASK_OPTIONS:
+        if option.setting and option.name not in values:
+            values[option.name] = getattr(defaults, option.setting)
+    options = options_with(_checked(_TASK_OPTIONS, values, kind))
+    flags = {one.name: True for one in _JOB_OPTIONS if one.setting and kind in one.kinds and getattr(defaults, one.setting)}
+    return options, flags
+
+
+def _checked(options: tuple[TaskOption, ...], given: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return those of these options that are given, each checked.  Raises UsageError."""
+    found: dict[str, Any] = {}
+    for option in options:
+        value = given.get(option.name)
+        if option.name not in given or (option.type == "name" and value == "") or (value is None and option.default is None):
+            continue
+        if kind not in option.kinds:
+            raise UsageError(f"{option.name} does not apply to {kind} tasks")
+        found[option.name] = check(option, value)
+    return found

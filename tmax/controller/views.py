@@ -11,6 +11,7 @@ import msgspec
 from tmax.core.model import Task
 from tmax.core.snapshot import TaskView
 from tmax.task_end import end_of_failure
+from tmax_pipes import task_options
 from tmax_pipes.jobs import Blob, Job, ShellJob, label_of
 
 TEXT_LIMIT = 4096
@@ -51,11 +52,12 @@ def task_view(task: Task, why: str = "") -> TaskView:
     has_status = end is not None and (task.kind == "shell" or not end.ok)
     return TaskView(
         id=task.id,
-        name=task.name,
+        name=task.options.name,
         kind=task.kind,
         label=brief_label(task.job),
         state=task.state.value,
-        priority=task.priority,
+        priority=task.options.priority,
+        options=task.options,
         attempt=task.attempt,
         worker=lease.worker if lease else task.ran_on,
         submitted_at=task.submitted_at,
@@ -68,12 +70,21 @@ def task_view(task: Task, why: str = "") -> TaskView:
     )
 
 
+def options_of(task: Task) -> dict[str, Any]:
+    """Return the value of every option that applies to this task's kind, by name."""
+    found = {
+        option.name: getattr(task.options if option.owner == "task" else task.job, option.name)
+        for option in task_options.OPTIONS
+        if task.kind in option.kinds
+    }
+    return {**found, "delivery": task.delivery}
+
+
 def whole_story(task: Task, why: str = "") -> dict[str, Any]:
-    """Return everything about a task: the line, its job's settings, crashes, report, failure and result."""
+    """Return everything about a task: the line, its options, crashes, report, failure and result."""
     story: dict[str, Any] = to_plain(task_view(task, why))
-    story["delivery"] = task.delivery
-    story["timeout_s"] = task.timeout_s
-    story["retries"] = task.retries
+    del story["options"]  # here each has a field of its own, with its default where it was not given
+    story |= options_of(task)
     story["failures"] = task.failures
     story["crashes"] = to_plain(task.crashes)
     outcome = task.outcome

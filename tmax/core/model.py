@@ -10,14 +10,15 @@ import msgspec
 from tmax import task_end
 from tmax_pipes.jobs import Body, Job
 from tmax_pipes.messages import Failure, Report
+from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 
 PRIORITIES: dict[str, int] = {"low": 100, "normal": 200, "high": 300, "critical": 400}
-"""Base score of each level (the scale of the map's row 2.5)."""
+"""Base score of each level of the option ``priority``: one point is worth ``tasks.age_step_s`` of waiting."""
 
 Delivery: TypeAlias = Literal["at-least-once", "at-most-once"]
 
 DELIVERY_OF_KIND: dict[str, Delivery] = {"kernel": "at-least-once", "python": "at-least-once", "shell": "at-most-once"}
-"""What is promised for a kind unless its submitter says otherwise (reliability, P2)."""
+"""What is promised for a kind whose submitter chose nothing (docs/reliability.md)."""
 
 
 class TaskState(StrEnum):
@@ -42,16 +43,9 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     """What a submitter hands over."""
 
     job: Job
+    options: TaskOptions = DEFAULT_OPTIONS
     request_id: str = ""
     """Chosen by the client; a second submit with the same one returns the first one's task.  Empty: none."""
-    name: str = ""
-    priority: str = "normal"
-    timeout_s: float = 0.0
-    """0: no limit."""
-    retries: int = 0
-    deliveries: int = 3
-    delivery: Delivery | None = None
-    grace_s: float = 10.0
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,14 +86,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     job: Job
     kind: str
-    name: str = ""
+    options: TaskOptions = DEFAULT_OPTIONS
     request_id: str = ""
-    priority: str = "normal"
-    delivery: Delivery = "at-least-once"
-    timeout_s: float = 0.0
-    retries: int = 0
-    deliveries: int = 3
-    grace_s: float = 10.0
     submitted_at: float
     """UTC epoch seconds, for people and for order across restarts."""
     state: TaskState = TaskState.READY
@@ -108,7 +96,6 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     crashes: tuple[Crash, ...] = ()
     lease: Lease | None = None
-    not_before: float = 0.0
     cancelling: bool = False
     solo: bool = False
     """Its worker died once: it is sent alone, so that only the culprit is charged next time."""
@@ -116,6 +103,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     ran_on: str = ""
     """The worker of the last attempt."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """What its submitter chose, or else what its kind promises."""
+        return self.options.delivery or DELIVERY_OF_KIND[self.kind]
 
     @property
     def ended(self) -> bool:

@@ -51,7 +51,7 @@ class ReadyQueue:
 
     def key(self, task: Task) -> Key:
         """Return the place of a task: smaller is earlier; equal scores go by id."""
-        return task.submitted_at - PRIORITIES[task.priority] * self._age_step_s, task.id, part_of(task)
+        return task.submitted_at - PRIORITIES[task.options.priority] * self._age_step_s, task.id, part_of(task)
 
     def add(self, task: Task) -> None:
         """Put a task in; one that is already in stays where it is."""

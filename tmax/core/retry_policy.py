@@ -59,14 +59,16 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
             to=S.CANCELLED, crashes=task.crashes, outcome=outcome_of(Failure(kind="cancelled", message="cancelled; its worker was ended"))
         )
     if life.killed == "timeout" and culprit:
-        message = f"did not end within its {task.timeout_s:g} s nor {task.grace_s:g} s after being asked; its worker was ended"
+        message = (
+            f"did not end within its {task.options.timeout_s:g} s nor {task.options.grace_s:g} s after being asked; its worker was ended"
+        )
         return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message), _run_of(task, wall)))
     if started and task.delivery == "at-most-once":
         return _interrupted(task, life, event, wall, leaving=leaving)
     if not culprit or leaving or event.whole:
         return Verdict(to=S.READY, crashes=task.crashes, solo=task.solo or not (leaving or event.whole))
     crashes = (*task.crashes, _crash(life, event, wall))
-    if len(crashes) < task.deliveries:
+    if len(crashes) < task.options.deliveries:
         return Verdict(to=S.READY, crashes=crashes, solo=True)
     message = f"{len(crashes)} worker{'s' if len(crashes) > 1 else ''} died under it; the last one: {event.cause}"
     return Verdict(
@@ -111,7 +113,7 @@ def after_failure(task: Task, failure: Failure, settings: TaskSettings, *, leavi
         if task.delivery == "at-most-once" and task.state is S.RUNNING:
             return Verdict(to=S.INTERRUPTED, outcome=outcome_of(TAKEN_DOWN))
         return Verdict(to=S.READY)
-    if task.failures < task.retries and failure.kind in RETRIED and not task.cancelling:
+    if task.failures < task.options.retries and failure.kind in RETRIED and not task.cancelling:
         delay_s = min(settings.retry_delay_s * 2**task.failures, settings.retry_delay_max_s)
         return Verdict(to=S.WAITING, delay_s=delay_s)
     return Verdict(to=S.FAILED)

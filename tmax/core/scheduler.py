@@ -40,7 +40,7 @@ from tmax.core.events import (
     Turn,
 )
 from tmax.core.ledger import Ledger
-from tmax.core.model import DELIVERY_OF_KIND, Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
+from tmax.core.model import Lease, LifeRecord, NewTask, Task, TaskState, WorkerState
 from tmax.core.query import SwarmQuery
 from tmax.core.queue import Key
 from tmax.core.retry_policy import UNRUN, outcome_of
@@ -183,19 +183,12 @@ class Scheduler:
         return self._state.ledger.requests.get(new.request_id) or event.known.get(new.request_id, 0)
 
     def _accept(self, new: NewTask) -> int:
-        kind = kind_of(new.job)
         task = Task(
             id=self._state.ledger.next_task,
             job=new.job,
-            kind=kind,
-            name=new.name,
+            kind=kind_of(new.job),
+            options=new.options,
             request_id=new.request_id,
-            priority=new.priority,
-            delivery=new.delivery or DELIVERY_OF_KIND[kind],
-            timeout_s=new.timeout_s,
-            retries=new.retries,
-            deliveries=new.deliveries,
-            grace_s=new.grace_s,
             submitted_at=self._state.wall,
         )
         self._state.ledger.add(task)

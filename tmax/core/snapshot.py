@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from tmax.task_end import ENDS
+from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 
 SCHEMA_VERSION = 1
 
@@ -21,6 +22,8 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     state: str
     priority: str = "normal"
+    options: TaskOptions = DEFAULT_OPTIONS
+    """As JSON: those that differ from their defaults (``tmax_pipes.task_options``)."""
     attempt: int = 0
     worker: str = ""
     submitted_at: float = 0.0

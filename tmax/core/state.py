@@ -102,8 +102,7 @@ class SchedulerState:
             attempt=task.attempt,
             job=task.job,
             needs_go=task.delivery == "at-most-once",
-            timeout_s=task.timeout_s,
-            grace_s=task.grace_s,
+            options=task.options,
             tries=1 + task.failures + len(task.crashes),
         )
 
@@ -143,8 +142,8 @@ class SchedulerState:
     def stop_task(self, task: Task) -> None:
         """Order the end of a leased task, and stand behind the order."""
         assert task.lease is not None, "a task being ended has a lease"
-        self.send(task.lease.life, Stop(task=task.id, attempt=task.attempt, why="cancel", grace_s=task.grace_s))
-        self.backstop(task, self.now + task.grace_s + KILL_MARGIN_S, "cancel")
+        self.send(task.lease.life, Stop(task=task.id, attempt=task.attempt, why="cancel", grace_s=task.options.grace_s))
+        self.backstop(task, self.now + task.options.grace_s + KILL_MARGIN_S, "cancel")
 
     def backstop(self, task: Task, at: float, why: str) -> None:
         """End the worker itself when this attempt is still leased at ``at``."""

@@ -13,7 +13,7 @@ def why_waiting(state: SchedulerState, task: Task, ahead: int | None = None) -> 
     ``ahead``: how many tasks stand before it in the queue; None: they are counted, which takes a look at each of them.
     """
     if task.state is TaskState.WAITING:
-        return f"retry {task.failures} of {task.retries} after a pause"
+        return f"retry {task.failures} of {task.options.retries} after a pause"
     if task.state is TaskState.SENT and task.lease:
         return f"sent ahead to {task.lease.worker}"
     if task.state is not TaskState.READY:

@@ -58,8 +58,8 @@ def on_started(state: SchedulerState, life: Life, message: Started) -> None:
     if task.state is S.SENT:
         # At-least-once work is found again by asking the worker; only what may not run twice must be on disk first.
         task = state.ledger.move(task, S.RUNNING, keep=asks or bool(lease.group), lease=lease)
-        if task.timeout_s:
-            state.backstop(task, state.now + task.timeout_s + task.grace_s + KILL_MARGIN_S, "timeout")
+        if task.options.timeout_s:
+            state.backstop(task, state.now + task.options.timeout_s + task.options.grace_s + KILL_MARGIN_S, "timeout")
     elif lease != task.lease:
         task = state.ledger.note(task, lease=lease)
     if asks and not message.group and not task.cancelling:

@@ -65,7 +65,7 @@ class MemoryReader:
 
     def named(self, name: str) -> int:
         """The newest task of this name that has not ended, else the newest that has; 0 when there is none."""
-        return max(((not task.ended, task.id) for task in self.kept.values() if name and task.name == name), default=(False, 0))[1]
+        return max(((not task.ended, task.id) for task in self.kept.values() if name and task.options.name == name), default=(False, 0))[1]
 
     def last_ids(self, n: int) -> list[int]:
         """The ``n`` highest ids, newest first."""

@@ -2,7 +2,7 @@
 
 ``MIGRATIONS[n]`` takes version n to n + 1; version 0 is an empty file. A released entry is never edited.
 
-What is true stands in the two blobs of a task (``rows.py``); the columns beside them are copies to search by.
+What is true stands in the two blobs of a task (``task_rows.py``); the columns beside them are copies to search by.
 The spec has a table of its own, because SQLite rewrites a whole row, overflow pages included, when one column
 changes its length: 50 tasks with bodies of 60 KB wrote 3.1 MB again at each move.
 ``ended_at`` is NULL until the task has ended, so that two partial indexes split the table: what a start must load,
@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from tmax.storage.store_version_2 import options_as_one_map
 
 APPLICATION_ID = 0x746D6178
 """``tmax`` in ASCII; tells our file from any other SQLite file."""
@@ -47,7 +50,12 @@ VERSION_1 = (
     "INSERT INTO counters VALUES ('generation', 0), ('highest_task', 0)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (VERSION_1,)
+VERSION_2 = (options_as_one_map,)
+"""The options of a task are one map in its spec; ``moves`` lost its copy of the priority, and a time that nothing read."""
+
+Step: TypeAlias = str | Callable[[sqlite3.Connection], None]
+"""An SQL statement, or a function that rewrites rows."""
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (VERSION_1, VERSION_2)
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -63,7 +71,7 @@ def is_ours(connection: sqlite3.Connection) -> bool:
 def migrate(
     connection: sqlite3.Connection,
     backup: Callable[[int], None],
-    migrations: Sequence[Sequence[str]] = MIGRATIONS,
+    migrations: Sequence[Sequence[Step]] = MIGRATIONS,
 ) -> None:
     """Bring an open store to the newest version, one transaction a step; ``backup(version)`` is called once before the first.
 
@@ -74,7 +82,10 @@ def migrate(
         backup(version)
     for number in range(version, len(migrations)):
         connection.execute("BEGIN IMMEDIATE")
-        for statement in migrations[number]:
-            connection.execute(statement)
+        for step in migrations[number]:
+            if isinstance(step, str):
+                connection.execute(step)
+            else:
+                step(connection)
         connection.execute(f"PRAGMA user_version = {number + 1}")
         connection.execute("COMMIT")

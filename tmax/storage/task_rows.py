@@ -5,7 +5,8 @@
 
 A blob begins with a CRC-32 seeded by the row's number: SQLite's own check does not look inside values, and a
 flipped bit in an argument vector would otherwise be run. Both are msgpack arrays; fields are only ever
-appended, with a default, so that an older row stays readable.
+appended, with a default, so that an older row stays readable. The options are a map of those that differ from their
+defaults: a new option needs nothing here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from tmax.core.events import Changes
-from tmax.core.model import Crash, Delivery, Lease, LifeRecord, Outcome, Task, TaskState
+from tmax.core.model import Crash, Lease, LifeRecord, Outcome, Task, TaskState
 from tmax.errors import StoreError
 from tmax_pipes.jobs import Blob, Job, PythonJob
+from tmax_pipes.options_struct import TaskOptions, shared_default
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -33,13 +35,8 @@ class TaskSpec(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     job: Job
     kind: str
-    name: str
+    options: TaskOptions
     request_id: str
-    delivery: Delivery
-    timeout_s: float
-    retries: int
-    deliveries: int
-    grace_s: float
     submitted_at: float
 
 
@@ -47,12 +44,10 @@ class TaskProgress(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What changes in a task."""
 
     state: TaskState
-    priority: str
     attempt: int
     failures: int
     crashes: tuple[Crash, ...]
     lease: Lease | None
-    not_before: float
     cancelling: bool
     solo: bool
     ended_at: float
@@ -132,20 +127,15 @@ def _checked(encode: Any, task: Task) -> Row:
 
 def _inserted(task: Task) -> Row:
     state, priority, *moved, _ = _updated(task)
-    return (task.id, task.request_id or None, task.name or None, task.kind, state, priority, task.submitted_at, *moved)
+    return (task.id, task.request_id or None, task.options.name or None, task.kind, state, priority, task.submitted_at, *moved)
 
 
 def _spec(task: Task) -> Row:
     spec = TaskSpec(
         job=task.job,
         kind=task.kind,
-        name=task.name,
+        options=task.options,
         request_id=task.request_id,
-        delivery=task.delivery,
-        timeout_s=task.timeout_s,
-        retries=task.retries,
-        deliveries=task.deliveries,
-        grace_s=task.grace_s,
         submitted_at=task.submitted_at,
     )
     return (task.id, seal(spec, task.id))
@@ -155,12 +145,10 @@ def _updated(task: Task) -> Row:
     lease = task.lease
     moves = TaskProgress(
         state=task.state,
-        priority=task.priority,
         attempt=task.attempt,
         failures=task.failures,
         crashes=task.crashes,
         lease=lease,
-        not_before=task.not_before,
         cancelling=task.cancelling,
         solo=task.solo,
         ended_at=task.ended_at,
@@ -169,7 +157,7 @@ def _updated(task: Task) -> Row:
     )
     ended_at = task.ended_at if task.ended else None
     worker, life, group = (lease.worker, lease.life, lease.group) if lease else (task.ran_on, 0, 0)
-    return (task.state.value, task.priority, ended_at, task.attempt, worker, life, group, seal(moves, task.id), task.id)
+    return (task.state.value, task.options.priority, ended_at, task.attempt, worker, life, group, seal(moves, task.id), task.id)
 
 
 def _moved(task: Task) -> Row:
@@ -221,21 +209,14 @@ def task_of(row: Row) -> Task:
         id=number,
         job=spec.job,
         kind=spec.kind,
-        name=spec.name,
+        options=shared_default(spec.options),
         request_id=spec.request_id,
-        priority=moves.priority,
-        delivery=spec.delivery,
-        timeout_s=spec.timeout_s,
-        retries=spec.retries,
-        deliveries=spec.deliveries,
-        grace_s=spec.grace_s,
         submitted_at=spec.submitted_at,
         state=moves.state,
         attempt=moves.attempt,
         failures=moves.failures,
         crashes=moves.crashes,
         lease=moves.lease,
-        not_before=moves.not_before,
         cancelling=moves.cancelling,
         solo=moves.solo,
         ended_at=moves.ended_at,

@@ -95,13 +95,13 @@ def due(phase: Running) -> float | None:
     """Return when the running task must be ended, or killed; None: no limit, or killed already."""
     if phase.ending is not None:
         return None if phase.killed else phase.ending.kill_at
-    return phase.since + phase.run.timeout_s if phase.run.timeout_s > 0 else None
+    return phase.since + phase.run.options.timeout_s if phase.run.options.timeout_s > 0 else None
 
 
 def message_of(kind: Reason, run: Run) -> str:
     """Return the failure message of a task that was ended for this reason."""
     if kind == "timeout":
-        return f"timed out after {run.timeout_s:g} s" if run.timeout_s > 0 else "timed out"
+        return f"timed out after {run.options.timeout_s:g} s" if run.options.timeout_s > 0 else "timed out"
     return kind
 
 

@@ -286,7 +286,7 @@ class WorkerStateMachine:
 
     def _pane_cancel(self, _: PaneCancel) -> None:
         if isinstance(self.phase, Running):
-            self._cancel_running("cancelled", "cancelled from the pane", self.phase.run.grace_s)
+            self._cancel_running("cancelled", "cancelled from the pane", self.phase.run.options.grace_s)
         elif isinstance(self.phase, AwaitingGo):
             run, self.phase = self.phase.run, Idle()
             self._end_unstarted(run, "pane")
@@ -302,7 +302,7 @@ class WorkerStateMachine:
             outcome, self.phase = self.phase.outcome, Idle()
             self._instructions.append(Unreported(outcome))
         elif isinstance(self.phase, Running):
-            self._cancel_running("leaving", "", self.phase.run.grace_s)
+            self._cancel_running("leaving", "", self.phase.run.options.grace_s)
             if self._kept:
                 self._instructions.append(SpillResults())
         elif isinstance(self.phase, Dying):
@@ -348,7 +348,7 @@ class WorkerStateMachine:
         if limit is None or self._now < limit:
             return
         if phase.ending is None:
-            self._cancel_running("timeout", message_of("timeout", phase.run), phase.run.grace_s)
+            self._cancel_running("timeout", message_of("timeout", phase.run), phase.run.options.grace_s)
         elif isinstance(phase.run.job, ShellJob):
             phase.killed = True
             self._instructions.append(KillTask(phase.run.task, phase.run.attempt))
@@ -362,7 +362,7 @@ class WorkerStateMachine:
     def _die_with(self, phase: Running, ending: Ending) -> None:
         run = phase.run
         report = Report(started_at=phase.since + self.offset_s, duration_s=self._now - phase.since)
-        hint = f"it did not end within its grace of {run.grace_s:g} s, so its worker was killed with it"
+        hint = f"it did not end within its grace of {run.options.grace_s:g} s, so its worker was killed with it"
         self.phase = Dying(until=self._now + DYING_S)
         kind: Literal["cancelled", "timeout"] = "timeout" if ending.kind == "timeout" else "cancelled"
         self._send(Failed(run.task, run.attempt, report, Failure(kind, ending.message, hint=hint)))

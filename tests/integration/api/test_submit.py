@@ -19,8 +19,9 @@ from tests.integration.api import work
 from tests.wait import wait_until
 from tmax import Swarm
 from tmax.api.future import TaskFuture
-from tmax.api.task_errors import TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
-from tmax.errors import ResultNotSendable, UsageError
+from tmax.api.task_errors import ResultNotSendable, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.errors import UsageError
+from tmax_pipes.options_struct import GivenOptions
 
 
 class Blockers:
@@ -263,10 +264,10 @@ def test_options_are_checked_where_they_are_said_and_views_stack(swarm: Swarm) -
     ):
         with pytest.raises(UsageError):
             swarm.options(**wrong)
-    with pytest.raises(TypeError, match="no option 'bogus'; options: name, priority, timeout, "):
+    with pytest.raises(TypeError, match="no option 'bogus'; options: name, priority, timeout, grace, "):
         swarm.options(bogus=1)  # type: ignore[arg-type]
     view = swarm.options(name="one", retries=2).options(priority="high")
-    assert view._wants == {"name": "one", "retries": 2, "priority": "high"}
+    assert view._options == GivenOptions(name="one", retries=2, priority="high")
     assert view.submit(work.double, 2).result(20) == 4
     assert list(view.map(work.double, [1, 2])) == [2, 4]
 

@@ -27,6 +27,7 @@ REPLIES = {
 }
 ALLOWED = {
     "__future__", "_json", "_socket", "binascii", "time", "tmax", "tmax.errors", "tmax.layout", "tmax.version", "tmax.cli", "tmax.cli.fast", "tmax.cli.arguments",
+    "tmax.cli.option", "tmax.cli.task_flags", "tmax.core", "tmax.core.option_values", "tmax_pipes", "tmax_pipes.task_options",
     "tmax.cli.output", "tmax.cli.codec", "tmax.cli.ask", "tmax.control", "tmax.control.dial",
 }  # fmt: skip
 """What any hot verb may import, besides the file it lives in."""

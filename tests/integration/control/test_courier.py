@@ -24,6 +24,7 @@ from tmax.api.task_errors import SwarmGone
 from tmax.control.client import connect, open_socket
 from tmax.errors import StorageFull
 from tmax_pipes.jobs import PythonJob
+from tmax_pipes.options_struct import GivenOptions
 
 Made = Callable[..., TaskChannel]
 
@@ -42,8 +43,8 @@ def make(swarm: Toy) -> Iterator[Made]:
         one.close(SwarmGone("the test is over"))
 
 
-def send(courier: TaskChannel, function: Callable[..., Any], *args: Any, **wants: Any) -> TaskFuture[Any]:
-    return courier.submit(PythonJob(call=dump_call(function, args, {}), label="f", python=PYTHON), wants, "python")
+def send(courier: TaskChannel, function: Callable[..., Any], *args: Any, **options: Any) -> TaskFuture[Any]:
+    return courier.submit(PythonJob(call=dump_call(function, args, {}), label="f", python=PYTHON), GivenOptions(**options), "python")
 
 
 def test_values_and_exceptions_come_back(make: Made) -> None:
@@ -110,7 +111,7 @@ def test_threads_may_submit_together(make: Made) -> None:
 def test_options_travel(make: Made, swarm: Toy) -> None:
     send(make(), operator.pos, 1, name="n", priority="high", timeout_s=3.0, retries=2, delivery="at-most-once").result(10)
     task = swarm.tasks[1]
-    assert (task.name, task.priority, task.timeout_s, task.retries, task.delivery) == ("n", "high", 3.0, 2, "at-most-once")
+    assert task.options == GivenOptions(name="n", priority="high", timeout_s=3.0, retries=2, delivery="at-most-once")
 
 
 def test_a_refusal_is_the_error_itself(make: Made, swarm: Toy) -> None:

@@ -31,6 +31,7 @@ from tests.wait import wait_until
 from tmax_pipes.fifo import ControllerFifos
 from tmax_pipes.jobs import Job, PythonJob, ShellJob
 from tmax_pipes.messages import Done, Failed, Hello, Message, Run, Stop, Stored, ToWorker, Who
+from tmax_pipes.options_struct import TaskOptions
 from tmax_pipes.pipe_errors import ConnectionEnded
 from tmax_pipes.rendezvous import Rendezvous, scan
 from tmax_pipes.wire import Wire
@@ -306,7 +307,6 @@ def sh(text: str, **fields: Any) -> ShellJob:
     return shell("sh", "-c", text, **fields)
 
 
-def run(task: int, job: Job, **fields: Any) -> Run:
-    """A Run of the first attempt."""
-    fields.setdefault("attempt", 1)
-    return Run(task=task, job=job, **fields)
+def run(task: int, job: Job, *, attempt: int = 1, needs_go: bool = False, tries: int = 1, **options: Any) -> Run:
+    """A Run with these options."""
+    return Run(task=task, attempt=attempt, job=job, needs_go=needs_go, tries=tries, options=TaskOptions(**options))

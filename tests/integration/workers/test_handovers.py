@@ -64,7 +64,7 @@ def test_an_initializer_that_is_cancelled_is_not_begun_again_in_its_process(work
             file.write("called\n")
         threading.Event().wait(30)
 
-    worker.say(replace(run(1, initialized(slow)), timeout_s=0.3), run(2, initialized(slow)))
+    worker.say(run(1, initialized(slow), timeout_s=0.3), run(2, initialized(slow)))
     assert worker.failed(1).failure.kind == "timeout"
     assert wait_until(lambda: [one for one in worker.heard if isinstance(one, Recalled) and one.task == 2], story=worker.story)
     assert mark.read_text() == "called\n"

@@ -12,10 +12,9 @@ import pytest
 
 from tmax.api.future import TaskFuture
 from tmax.api.outcomes import ExitStatus, ResultResolver
-from tmax.api.task_errors import SwarmGone, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
+from tmax.api.task_errors import ResultNotSendable, SwarmGone, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout
 from tmax.control.protocol import BulkEnd
 from tmax.core.model import Crash
-from tmax.errors import ResultNotSendable
 from tmax_pipes import blobs
 from tmax_pipes.jobs import Blob
 from tmax_pipes.messages import Failure, Report

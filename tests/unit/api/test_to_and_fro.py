@@ -35,7 +35,7 @@ for value in (1, 2, 1, 1, 2):
     X = Holder.value = value
     sys.argv = ["program", str(value)]
     for call in ((plain,), (large,), (outer, inner), (of_class,), (words,)):
-        jobs.append(functions.call(call[0], call[1:], {}, context=b"", surroundings=b""))
+        jobs.append(functions.call(call[0], call[1:], {}, context=b"", submitter_environment=b""))
 with open(f"{folder}/jobs", "wb") as file:
     pickle.dump(jobs, file)
 """

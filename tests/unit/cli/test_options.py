@@ -6,6 +6,7 @@ from typer.main import get_command
 from tmax.cli import arguments, tasks  # noqa: F401 - tasks registers its verbs
 from tmax.cli.arguments import parse
 from tmax.cli.main import app
+from tmax.core import option_values
 from tmax.errors import UsageError
 
 
@@ -103,39 +104,39 @@ def test_values_that_are_not_allowed_are_said(line: str) -> None:
     ],
 )
 def test_durations(text: str, value: float) -> None:
-    assert arguments.seconds(text) == pytest.approx(value)
+    assert option_values.seconds(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["", " ", "x", "1x", "-1", "1h x", "m", "1.2.3", "1e3", "1e9h", "inf", "nan", "1 0 s", "1\n"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match="is not a duration") as caught:
-        arguments.seconds(text)
+        option_values.seconds(text)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["1000000001", "300000h", "9" * 400])
 def test_a_duration_that_is_too_long_is_told_the_limit(text: str) -> None:
     with pytest.raises(UsageError, match="at most 1000000000 seconds"):
-        arguments.seconds(text)
+        option_values.seconds(text)
 
 
 @pytest.mark.parametrize(
     "text, value", [("0", 0), ("007", 7), ("1000000000", 10**9), ("9223372036854775807", 2**63 - 1), ("0" * 30 + "5", 5)]
 )
 def test_numbers(text: str, value: int) -> None:
-    assert arguments.count(text) == value
+    assert option_values.count(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1e3", "1_000", " 1", "x", "\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT THREE}"])
 def test_what_is_no_number(text: str) -> None:
     with pytest.raises(UsageError, match="is not a whole number from 0"):
-        arguments.count(text)
+        option_values.count(text)
 
 
 @pytest.mark.parametrize("text", ["9223372036854775808", "9" * 5000])
 def test_a_number_that_is_too_large_is_told_the_limit(text: str) -> None:
     with pytest.raises(UsageError, match="at most 9223372036854775807") as caught:
-        arguments.count(text)
+        option_values.count(text)
     assert len(caught.value.message) < 120
 
 

@@ -11,6 +11,7 @@ from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings, SwarmSettings, TaskSettings, WorkerSettings
 from tmax_pipes.jobs import Job, PythonJob, ShellJob
 from tmax_pipes.messages import PROTOCOL, Done, Failed, Failure, Hello, Message, Report, Started
+from tmax_pipes.options_struct import TaskOptions
 
 T = TypeVar("T")
 PYTHON = PythonJob(call=b"x", label="f")
@@ -57,9 +58,9 @@ class Stage:
             for life in starting:
                 self.greet(life)
 
-    def submit(self, *jobs: Job, **options: object) -> tuple[int, ...]:
-        """Submit tasks; return their ids."""
-        tasks = tuple(NewTask(job=job, **options) for job in jobs)  # type: ignore[arg-type]
+    def submit(self, *jobs: Job, request_id: str = "", **options: object) -> tuple[int, ...]:
+        """Submit tasks with these options; return their ids."""
+        tasks = tuple(NewTask(job=job, request_id=request_id, options=TaskOptions(**options)) for job in jobs)  # type: ignore[arg-type]
         self.handle(ev.Submitted(token=1, tasks=tasks))
         return self.one(ev.Accepted).ids
 

@@ -11,6 +11,7 @@ from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.core.settings import TaskSettings
 from tmax.errors import UsageError
 from tmax_pipes.jobs import Context, KernelJob, PythonJob, ShellJob, encode_context
+from tmax_pipes.options_struct import GivenOptions
 
 DEFAULTS = TaskSettings()
 
@@ -47,9 +48,9 @@ def test_python_and_kernel_tasks() -> None:
 
 
 def test_who_says_deliveries_of_a_shell_task_wants_it_delivered_again() -> None:
-    assert made(kind="shell", argv=["x"]).delivery is None
-    assert made(kind="shell", argv=["x"], deliveries=2).delivery == "at-least-once"
-    assert made(kind="shell", argv=["x"], deliveries=2, delivery="at-most-once").delivery == "at-most-once"
+    assert made(kind="shell", argv=["x"]).options.delivery is None
+    assert made(kind="shell", argv=["x"], deliveries=2).options.delivery == "at-least-once"
+    assert made(kind="shell", argv=["x"], deliveries=2, delivery="at-most-once").options.delivery == "at-most-once"
 
 
 KINDS: list[dict[str, Any]] = [
@@ -138,8 +139,8 @@ def test_what_a_client_does_not_say_is_as_configured_and_0_is_said() -> None:
     configured = TaskSettings(retries=2, deliveries=5, grace_s=7.0)
     job = KernelJob(name="matmul")
     usual = new_task_of_bulk("c", BulkTask(seq=1, job=job), configured)
-    assert (usual.retries, usual.deliveries, usual.grace_s) == (2, 5, 7.0)
-    none = new_task_of_bulk("c", BulkTask(seq=1, job=job, retries=0, deliveries=1, grace_s=0.0), configured)
-    assert (none.retries, none.deliveries, none.grace_s) == (0, 1, 0.0)
+    assert (usual.options.retries, usual.options.deliveries, usual.options.grace_s) == (2, 5, 7.0)
+    none = new_task_of_bulk("c", BulkTask(seq=1, job=job, options=GivenOptions(retries=0, deliveries=1, grace_s=0.0)), configured)
+    assert (none.options.retries, none.options.deliveries, none.options.grace_s) == (0, 1, 0.0)
     json = new_task({"kind": "kernel", "kernel": "matmul", "retries": 0, "grace_s": 0}, configured, "")
-    assert (json.retries, json.grace_s) == (0, 0.0)
+    assert (json.options.retries, json.options.grace_s) == (0, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from tmax.core.model import Crash
 from tmax.errors import UsageError
 from tmax_pipes.jobs import Blob, KernelJob, PythonJob, ShellJob
 from tmax_pipes.messages import Failure, Report
+from tmax_pipes.options_struct import NOTHING_GIVEN, GivenOptions
 
 numbers = st.integers(0, 2**53)
 jobs = st.one_of(
@@ -34,7 +36,12 @@ jobs = st.one_of(
     st.builds(ShellJob, argv=st.lists(st.binary(max_size=5), min_size=1).map(tuple), env=st.dictionaries(st.binary(), st.binary())),
     st.builds(KernelJob, name=st.just("matmul"), params=st.dictionaries(st.text(max_size=3), st.integers(-5, 5) | st.booleans())),
 )
-tasks = st.builds(BulkTask, seq=numbers, job=jobs, delivery=st.sampled_from([None, "at-most-once"]), timeout_s=st.floats(0, 9))
+options = st.builds(
+    lambda **given: GivenOptions(**given) if given else NOTHING_GIVEN,
+    delivery=st.sampled_from([msgspec.UNSET, "at-most-once"]),
+    timeout_s=st.floats(0, 9),
+)
+tasks = st.builds(BulkTask, seq=numbers, job=jobs, options=options)
 ids = st.lists(numbers, max_size=5).map(tuple)
 requests = st.one_of(
     st.builds(BulkSubmit, client=st.text(max_size=9), tasks=st.lists(tasks, max_size=4).map(tuple), again=st.booleans()),

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from tests.unit.core.stage import PYTHON
 from tmax.core.model import PRIORITIES, Task
 from tmax.core.queue import ReadyQueue
+from tmax_pipes.options_struct import TaskOptions
 
 LEVELS = st.sampled_from(sorted(PRIORITIES))
 
 
 def task(number: int, priority: str, submitted_at: float) -> Task:
-    return Task(id=number, job=PYTHON, kind="python", priority=priority, submitted_at=submitted_at)
+    return Task(id=number, job=PYTHON, kind="python", options=TaskOptions(priority=priority), submitted_at=submitted_at)
 
 
 @given(st.lists(st.tuples(LEVELS, st.floats(0, 1e6)), max_size=60), st.sets(st.integers(0, 59)))

@@ -12,12 +12,14 @@ from tmax.cli import arguments
 from tmax.control.protocol import BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.selectors import select
+from tmax.core import option_values
 from tmax.core.names import check_task_name
 from tmax.core.settings import TaskSettings
 from tmax.errors import TmaxError, UsageError
 from tmax.layout import check_name
 from tmax.storage.memory_store import MemoryReader
 from tmax_pipes.jobs import ShellJob
+from tmax_pipes.options_struct import GivenOptions
 
 REFUSED = (
     "", "3", "007", "3-7", "7-3", "@", "@~1", "@x", "-x", "--name", " a", "a ", "a\nb", "a\x1b[31m", "a\x7f", "\u2028", "caf\udce9", "w1", "w0", "w12",
@@ -56,7 +58,7 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
         with pytest.raises(UsageError):
             new_task({"kind": "shell", "argv": ["true"], "name": name}, TaskSettings(), "")
         with pytest.raises(UsageError):
-            new_task_of_bulk("c", BulkTask(seq=1, job=ShellJob(argv=(b"true",)), name=name), TaskSettings())
+            new_task_of_bulk("c", BulkTask(seq=1, job=ShellJob(argv=(b"true",)), options=GivenOptions(name=name)), TaskSettings())
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -71,7 +73,7 @@ def test_the_python_api_refuses_it_too(name: str) -> None:
 @pytest.mark.parametrize("name", ALLOWED)
 def test_other_names_are_allowed(name: str) -> None:
     assert check_task_name(name) == name
-    assert arguments.task_name(name) == name
+    assert option_values.task_name(name) == name
 
 
 @given(st.text(min_size=1, max_size=12) | st.from_regex(r"[0-9@~w-]{1,6}", fullmatch=True))

@@ -22,6 +22,7 @@ from tmax_pipes.messages import (
     Stored,
     Who,
 )
+from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 
 ids = st.integers(0, 2**63 - 1)
 counts = st.integers(0, 2**40)
@@ -31,7 +32,7 @@ raw = st.binary(max_size=200)
 bodies = st.one_of(raw, st.builds(Blob, digest=st.text("0123456789abcdef", min_size=64, max_size=64), size_bytes=counts))
 environments = st.dictionaries(st.binary(max_size=10), st.binary(max_size=20), max_size=3)
 
-options = {
+job_fields = {
     "submitter_environment": bodies,
     "umask": st.none() | st.integers(0, 0o777),
     "limits": st.dictionaries(st.integers(0, 20), st.tuples(st.integers(-1, 2**62), st.integers(-1, 2**62)), max_size=3),
@@ -50,15 +51,18 @@ python_jobs = st.builds(
     python=words,
     function=bodies,
     context=bodies,
-    **options,
+    **job_fields,
 )
 shell_jobs = st.builds(
-    ShellJob, argv=st.lists(raw, max_size=4).map(tuple), cwd=raw, env=environments, split=st.booleans(), stdin=raw, **options
+    ShellJob, argv=st.lists(raw, max_size=4).map(tuple), cwd=raw, env=environments, split=st.booleans(), stdin=raw, **job_fields
 )
 kernel_values = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), seconds, words)
-kernel_jobs = st.builds(KernelJob, name=words, params=st.dictionaries(words, kernel_values, max_size=3), repeat=counts, seed=ids, **options)
+kernel_jobs = st.builds(
+    KernelJob, name=words, params=st.dictionaries(words, kernel_values, max_size=3), repeat=counts, seed=ids, **job_fields
+)
 jobs = st.one_of(python_jobs, shell_jobs, kernel_jobs)
 
+task_options = st.just(DEFAULT_OPTIONS) | st.builds(TaskOptions, name=words, timeout_s=seconds, grace_s=seconds, retries=counts)
 reports = st.builds(Report, started_at=seconds, duration_s=seconds, cpu_s=seconds, peak_rss_bytes=counts, tail=raw, device=words)
 failures = st.builds(
     Failure,
@@ -73,7 +77,7 @@ holdings = st.builds(Holding, task=ids, attempt=ids, state=st.sampled_from(["que
 
 to_worker = st.one_of(
     st.builds(Who, epoch=counts, swarm=words, worker=words, threads=counts, beat_s=seconds),
-    st.builds(Run, task=ids, attempt=ids, job=jobs, needs_go=st.booleans(), timeout_s=seconds, grace_s=seconds),
+    st.builds(Run, task=ids, attempt=ids, job=jobs, needs_go=st.booleans(), options=task_options),
     st.builds(Go, task=ids, attempt=ids),
     st.builds(Recall, task=ids, attempt=ids),
     st.builds(Stored, keys=st.lists(keys, max_size=5).map(tuple)),

@@ -13,6 +13,7 @@ from tmax_pipes.messages import (
     Run,
     Who,
 )
+from tmax_pipes.options_struct import TaskOptions
 from tmax_workers.state_machine import WorkerStateMachine
 from tmax_workers.worker_events import (
     Event,
@@ -48,8 +49,8 @@ class Worker:
         return [one.message for one in self.do(*events, after_s=after_s) if isinstance(one, Send)]
 
 
-def run(task: int, attempt: int = 1, job: object = PYTHON, **fields: object) -> Run:
-    return Run(task=task, attempt=attempt, job=job, **fields)  # type: ignore[arg-type]
+def run(task: int, attempt: int = 1, job: object = PYTHON, needs_go: bool = False, **options: object) -> Run:
+    return Run(task=task, attempt=attempt, job=job, needs_go=needs_go, options=TaskOptions(**options))  # type: ignore[arg-type]
 
 
 def done(task: int, attempt: int = 1) -> JobEnded:

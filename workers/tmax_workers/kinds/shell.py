@@ -322,7 +322,7 @@ class ShellRun:
         self._outcome = self._outcome_of(report, os.waitstatus_to_exitcode(status))
         if self._ends_rest and descendants.has_children():
             # If cancelled, they keep the rest of the task's grace, and ``kill`` ends it.
-            grace_s = None if self._cancelled else min(descendants.GRACE_S, self.run.grace_s)
+            grace_s = None if self._cancelled else min(descendants.GRACE_S, self.run.options.grace_s)
             self._ending = descendants.TreeEnding(grace_s, descendants.helpers(), terminated_group=self.group if self._cancelled else 0)
             self.group = 0
             self._end_rest()
