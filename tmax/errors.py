@@ -18,7 +18,7 @@ class ExitCode:
     DATA = 74
     """The store needs a person's decision, or standard output cannot be written."""
     TIMEOUT = 75
-    """The wait ended, the work goes on."""
+    """The wait timed out; the task is still running."""
     INTERRUPTED = 130
 
 
@@ -68,7 +68,7 @@ class NotFound(TmaxError):
 
 
 class WaitTimedOut(TmaxError):
-    """The wait ended before the work did; the work goes on."""
+    """The wait timed out; the task is still running."""
 
     code = "timeout"
     exit_code = ExitCode.TIMEOUT

@@ -79,7 +79,7 @@ def test_a_polite_down_finishes_what_a_running_task_has_submitted_and_waits_for(
     wait_until(lambda: one.status()["draining"])
     with opened(gate):
         said, _ = down.communicate(timeout=60)
-    assert said.endswith("; 1 task kept in the queue, the next tmax init goes on with it\n")
+    assert said.endswith("; 1 task kept in the queue; tmax init resumes it\n")
     assert one.tmax("result", "1").stdout == "15\n"
 
 

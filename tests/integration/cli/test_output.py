@@ -67,7 +67,7 @@ def test_an_output_that_cannot_be_written_is_named_and_is_74(full: Toy, line: st
     done = shell(full, f"TMAX {line} >/dev/full")
     assert done.returncode == 74, done.stderr
     assert b"cannot write to standard output: No space left on device" in done.stderr
-    assert b"fault of tmax" not in done.stderr
+    assert b"bug in tmax" not in done.stderr
     closed = shell(full, f"TMAX {line} <&- >&-")
     assert closed.returncode == 74, closed.stderr
     assert b"cannot write to standard output: it is closed" in closed.stderr
@@ -205,11 +205,11 @@ def test_in_a_removed_working_directory_verbs_work_or_say_why(full: Toy, line: s
     gone.mkdir()
     done = shell(full, f"cd {gone} && rmdir {gone} && TMAX {line}")
     needs_it = line.startswith(("submit", "run"))
-    assert b"fault of tmax" not in done.stderr
+    assert b"bug in tmax" not in done.stderr
     assert b"Traceback" not in done.stderr
     if needs_it:
         assert done.returncode == 2
-        assert b"error: the working directory does not exist any more\nhint: cd" in done.stderr
+        assert b"error: the working directory no longer exists\nhint: cd" in done.stderr
     else:
         assert done.returncode == 0, done.stderr
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmax.cli import arguments
+from tmax.cli import task_flags, verbs
+from tmax.cli.declaration import parse
 from tmax.control.protocol import BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.selectors import select
@@ -51,7 +52,7 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
         check_task_name(name)
     assert caught.value.hint
     with pytest.raises(UsageError):
-        arguments.parse(["submit", "--name", name, "--", "true"])
+        parse(["submit", "--name", name, "--", "true"], verbs.verb_named, verbs.DEFAULT)
     if name:  # an empty one is none, where none has to be said
         with pytest.raises(UsageError):
             new_task({"kind": "shell", "argv": ["true"], "name": name}, TaskSettings(), "")
@@ -71,7 +72,7 @@ def test_the_python_api_refuses_it_too(name: str) -> None:
 @pytest.mark.parametrize("name", ALLOWED)
 def test_other_names_are_allowed(name: str) -> None:
     assert check_task_name(name) == name
-    assert arguments.task_name(name) == name
+    assert task_flags.task_name(name) == name
 
 
 @given(st.text(min_size=1, max_size=12) | st.from_regex(r"[0-9@~w-]{1,6}", fullmatch=True))
