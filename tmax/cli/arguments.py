@@ -55,6 +55,18 @@ def count(text: str) -> int:
     return int(text)
 
 
+def count_to(most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from 0 to ``most``; it raises UsageError."""
+
+    def read(text: str) -> int:
+        number = count(text)
+        if number > most:
+            raise UsageError(f"{number} is too large: at most {most}")
+        return number
+
+    return read
+
+
 def positive(text: str) -> int:
     """Return a whole number from 1 to MAX_COUNT.  Raises UsageError."""
     if not (text.isascii() and text.isdigit()) or not text.strip("0"):

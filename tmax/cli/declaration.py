@@ -11,7 +11,7 @@ from tmax.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
@@ -111,10 +111,10 @@ class CommandLine:
         self.words: list[str] = []
 
 
-def parse(argv: Sequence[str], verb_named: Callable[[str], Verb], default_verb: str) -> CommandLine | None:
+def parse(argv: list[str], verb_named: Callable[[str], Verb], default_verb: str) -> CommandLine | None:
     """Parse a command line; None when it is for typer: help, an unknown option, combined short options, a wrong number of words.
 
-    ``verb_named`` returns a verb or raises UsageError.  Raises UsageError for an unknown verb and for a value that is not allowed.
+    ``verb_named`` returns a verb or raises UsageError.  Raises UsageError for an unknown verb and for a value that is missing or not allowed.
     """
     common: dict[str, Any] = {}
     words: list[str] = []
@@ -132,7 +132,7 @@ def parse(argv: Sequence[str], verb_named: Callable[[str], Verb], default_verb: 
 
 
 def _take_options(
-    argv: Sequence[str],
+    argv: list[str],
     at: int,
     known: Mapping[str, tuple[Option, dict[str, Any]]],
     words: list[str] | None = None,
@@ -158,6 +158,8 @@ def _take_options(
             return None
         if option.read is None:
             values[option.name] = True
+        elif not equals and argv[at + 1 : at + 2] == ["--"]:
+            raise UsageError(f"{flag}: no value given", hint=f"to give -- as the value: {flag}=--" if flag.startswith("--") else "")
         elif equals or at + 1 < len(argv):
             values[option.name] = option.read_value(flag, text if equals else argv[at + 1])
             at += not equals

@@ -52,7 +52,8 @@ def _run(words: list[str]) -> int:
         from tmax.cli import typer_app
 
         return typer_app.run(words)
-    return call(line)
+    # What parse found is exact: in the words of another command, --json is not ours.
+    return report_errors(lambda: call(line), json="json" in line.common, debug="debug" in line.common)
 
 
 def call(line: CommandLine) -> int:

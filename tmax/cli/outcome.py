@@ -120,5 +120,5 @@ def report_failure(task: dict[str, Any], flag: str = "") -> None:
     lines = [failure["traceback"].rstrip("\n")] if failure.get("traceback") else []
     lines.append(f"error: task {task['id']} {told(task['state'], task.get('why') or '')}")
     lines += [f"  worker {crash['worker']} died while it ran the task: {crash['cause']}" for crash in task.get("crashes") or ()]
-    lines.append(f"hint: {failure.get('hint') or f'tmax logs{flag} ' + str(task['id'])}")
+    lines.append(f"hint: {failure.get('hint') or f'its output: tmax logs{flag} ' + str(task['id'])}")
     output.write_message("\n".join(lines))

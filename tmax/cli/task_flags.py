@@ -21,8 +21,16 @@ def request_id(text: str) -> str:
     return text
 
 
+def function_name(text: str) -> str:
+    """Return ``MODULE:FUNCTION``.  Raises UsageError."""
+    module, _, function = text.partition(":")
+    if not module or not function:
+        raise UsageError(f"{text!r} is not MODULE:FUNCTION", hint="for example: tmax submit --py json:dumps '[1, 2]'")
+    return text
+
+
 TASK_FLAGS: tuple[Option, ...] = (
-    Option("name", "--name", read=task_name, metavar="X", help="Name by which other verbs find the task.", default="none"),
+    Option("name", "--name", read=task_name, metavar="X", help="Name by which other verbs find the task."),
     Option(
         "priority",
         "--priority",
@@ -37,8 +45,8 @@ TASK_FLAGS: tuple[Option, ...] = (
         "--timeout",
         read=seconds,
         metavar="TIME",
-        help="End the task after this run time: seconds, or 250ms, 30s, 30m, 1h30m, 2d.",
-        default="no limit",
+        help="End the task after this run time: seconds, or 250ms, 30s, 30m, 1h30m, 2d; 0: no limit.",
+        default="0",
     ),
     Option(
         "grace_s",
@@ -46,7 +54,7 @@ TASK_FLAGS: tuple[Option, ...] = (
         read=seconds,
         metavar="TIME",
         help="Time between TERM and KILL when the task is cancelled or timed out.",
-        default="setting tasks.grace_s",
+        default="setting tasks.grace_s (10 s)",
     ),
     Option(
         "retries",
@@ -54,22 +62,22 @@ TASK_FLAGS: tuple[Option, ...] = (
         read=count,
         metavar="N",
         help="Run the task again up to N times when it fails.",
-        default="setting tasks.retries",
+        default="setting tasks.retries (0)",
     ),
     Option(
         "deliveries",
         "--deliveries",
         read=positive,
         metavar="N",
-        help="Number of worker deaths after which the task is dead.  For a command this also permits running it again.",
-        default="setting tasks.deliveries",
+        help="Number of worker deaths, 1 or more, after which the task is dead.  For a command this also permits running it again.",
+        default="setting tasks.deliveries (3)",
     ),
     Option(
         "delivery",
         "--delivery",
         read=one_of("at-least-once", "at-most-once"),
         metavar="HOW",
-        help="Whether to run the task again when its worker dies: at-least-once or at-most-once.",
+        help="When its worker dies, run the task again (at-least-once) or not (at-most-once).",
         default="at-most-once for commands",
     ),
     Option(
@@ -90,7 +98,7 @@ TASK_FLAGS: tuple[Option, ...] = (
     Option(
         "py",
         "--py",
-        read=str,
+        read=function_name,
         metavar="MODULE:FUNCTION",
         help="Call this function.  Words are JSON arguments, KEY=JSON keywords; - reads one JSON argument from stdin.",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tmax.cli import fast, typer_app, verbs
 from tmax.cli.declaration import COMMON_OPTIONS, CommandLine, Verb, parse
+from tmax.core.settings import Settings
 from tmax.errors import UsageError
 
 CLI = Path(verbs.__file__).parent.parent
@@ -51,6 +53,20 @@ def test_a_declaration_is_complete(verb: Verb) -> None:
         assert {option.name for option in verb.options} == {
             name for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY
         }
+
+
+def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
+    options = {option for verb in verbs.all_verbs() for option in verb.options}
+    shown = {
+        (match[1], match[2], match[3])
+        for option in options
+        if (match := re.fullmatch(r"setting (\w+)\.(\w+) \((.*?)(?: s)?\)", option.default))
+    }
+    assert len(shown) == 6
+    settings = Settings()
+    for group, key, default in shown:
+        value = getattr(getattr(settings, group), key)
+        assert default == (",".join(value) if isinstance(value, tuple) else f"{value:g}")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +200,27 @@ def test_states_are_those_of_the_model() -> None:
     from tmax.core.model import TaskState
 
     assert set(STATES) == {state.value for state in TaskState}
+
+
+def test_two_dashes_are_no_value_unless_written_as_one() -> None:
+    with pytest.raises(UsageError, match=r"^--grace: no value given$"):
+        parsed_line("submit --grace -- true")
+    with pytest.raises(UsageError, match=r"^-p: no value given$"):
+        parsed_line("submit -p -- true")
+    line = parsed_line("submit --request-id=-- true")
+    assert line is not None
+    assert line.own == {"request_id": "--"}
+
+
+@pytest.mark.parametrize("text", ["", "m", "m:", ":f"])
+def test_a_function_without_module_or_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not MODULE:FUNCTION"):
+        parse(["submit", "--py", text], verbs.verb_named, verbs.DEFAULT)
+
+
+def test_more_workers_than_a_swarm_may_have_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^-n: 4097 is too large: at most 4096$"):
+        parsed_line("init -n 4097")
 
 
 def test_the_mark_of_the_standard_library_is_that_of_jobs() -> None:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from tmax.layout import Layout
-
 _OUTER_TIMEOUT_S = 2.0
 """Longest wait for the tmux server that this command runs in."""
 _DASHBOARD = "dashboard"
@@ -85,17 +83,25 @@ def _locate(common: output.Common, target: str) -> dict[str, Any]:
     try:
         return request(layout, "locate", target=word)
     except NotFound:
-        task = _task_named(layout, word)
-        if task is None:
+        if word.isdigit():
             raise
-        return request(layout, "locate", target=task)
-    except NoSwarm:
-        # The sessions outlive a killed controller, and showing one needs no controller.
-        if word.isdigit() or not os.path.exists(layout.tmux):
-            raise
-        session = _MONITOR_SESSION if word == _DASHBOARD else check_name(word, "worker")
-        _check_session(common, session)
-        return {"session": session, "pane": "", "worker": "", "task": None, "tmux": layout.tmux}
+    except NoSwarm as missing:
+        return _locate_without_controller(common, word, missing)
+    try:
+        task = str(one_task_id(layout, word))
+    except NotFound as missing:
+        raise NotFound(f"no worker {word!r}, and {missing.message}", hint="tmax workers and tmax ps --all list them") from None
+    return request(layout, "locate", target=task)
+
+
+def _locate_without_controller(common: output.Common, word: str, missing: NoSwarm) -> dict[str, Any]:
+    """Return the same for a session that has outlived its controller.  Raises ``missing`` when there can be none, NotFound."""
+    layout = common.layout
+    if word.isdigit() or not os.path.exists(layout.tmux):
+        raise missing
+    session = _MONITOR_SESSION if word == _DASHBOARD else check_name(word, "worker")
+    _check_session(common, session)
+    return {"session": session, "pane": "", "worker": "", "task": None, "tmux": layout.tmux}
 
 
 def _check_session(common: output.Common, session: str) -> None:
@@ -109,15 +115,6 @@ def _check_session(common: output.Common, session: str) -> None:
         raise NotFound(
             f"no session {session!r}, and no controller is running that could create it", hint=f"tmax tmux{common.flag} list-sessions"
         )
-
-
-def _task_named(layout: Layout, word: str) -> str | None:
-    if word.isdigit():
-        return None
-    try:
-        return str(one_task_id(layout, word))
-    except NotFound:
-        return None
 
 
 def _attach_inside_tmux(common: output.Common, place: dict[str, Any], *, read_only: bool) -> int:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tmax.cli import output
-from tmax.cli.arguments import count
+from tmax.cli.arguments import count_to
 from tmax.cli.declaration import Option, Verb
 from tmax.cli.request import request, request_stream
 from tmax.cli.task_request import working_folder
 from tmax.cli.verbs.attach import attach as attach_terminal
-from tmax.core.settings import Settings
+from tmax.core.settings import MAX_WORKERS, Settings
 from tmax.errors import NoSwarm, TmaxError, UsageError, WorkerLost
 from tmax.launch import ensure_controller
 from tmax.layout import private_folder
@@ -193,18 +193,18 @@ VERB = Verb(
             "workers",
             "-n",
             "--workers",
-            read=count,
+            read=count_to(MAX_WORKERS),
             metavar="N",
-            help="Number of workers, 0 to 4096; 0: one for each core.",
-            default="setting swarm.workers",
+            help=f"Number of workers, 0 to {MAX_WORKERS}; 0: one for each core.",
+            default="setting swarm.workers (0)",
         ),
         Option(
             "pool",
             "--pool",
-            read=count,
+            read=count_to(MAX_WORKERS),
             metavar="K",
-            help="Number of warm spare workers, 0 to 4096, that replace workers which end.",
-            default="setting swarm.pool",
+            help=f"Number of warm spare workers, 0 to {MAX_WORKERS}, that replace workers which end.",
+            default="setting swarm.pool (1)",
         ),
         Option(
             "preload",
@@ -212,7 +212,7 @@ VERB = Verb(
             read=str,
             metavar="M[,M]",
             help="Modules that workers import before their first task, for example numpy,torch.",
-            default="setting swarm.preload",
+            default="setting swarm.preload (auto)",
         ),
         Option(
             "python", "--python", read=str, metavar="P", help="Python interpreter of the workers: a path or a name.", default="this one"
