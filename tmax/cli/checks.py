@@ -250,7 +250,7 @@ def _wrong(path: str, there: str, found: os.stat_result) -> tuple[str, str] | No
     if there == path and found.st_uid != os.geteuid():
         return f"belongs to uid {found.st_uid}", f"ls -ld {path}"
     if there == path and found.st_mode & 0o077:
-        return f"is accessible to other users (mode {stat.S_IMODE(found.st_mode):04o})", f"chmod 700 {path}"
+        return f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})", f"chmod 700 {path}"
     if not os.access(there, os.W_OK | os.X_OK):
         return "is not writable", f"chmod u+rwx {there}"
     return None
@@ -316,5 +316,5 @@ def _leftovers(layout: Layout) -> list[Check]:
         left = []
     if left:
         detail = f"in {layout.runtime}: {', '.join(os.path.basename(path) for path in left)} (its workers may still be running)"
-        return [Check(name="leftovers", state="warn", detail=detail, hint="tmax init takes them over; tmax down ends them")]
+        return [Check(name="leftovers", state="warn", detail=detail, hint="tmax init (takes them over) or tmax down (ends them)")]
     return [Check(name="leftovers", state="ok", detail="none")]

@@ -52,7 +52,7 @@ def _run(words: list[str]) -> int:
         from tmax.cli import typer_app
 
         return typer_app.run(words)
-    # What parse found is exact: in the words of another command, --json is not ours.
+    # Exact, unlike the search in ``main``: --json among the words of another command is no option of tmax.
     return report_errors(lambda: call(line), json="json" in line.common, debug="debug" in line.common)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.test_talk import command
+from tests.integration.cli.test_messages import command
 from tests.integration.cli.toy import Answer, Toy
 from tests.wait import wait_until
 from tmax.cli import fast, request

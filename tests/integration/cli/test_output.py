@@ -73,6 +73,12 @@ def test_an_output_that_cannot_be_written_is_named_and_is_74(full: Toy, line: st
     assert b"cannot write to standard output: it is closed" in closed.stderr
 
 
+def test_a_submit_that_cannot_print_its_id_says_that_the_task_was_accepted(full: Toy) -> None:
+    done = shell(full, "TMAX submit -- true >/dev/full")
+    assert done.returncode == 74
+    assert b"hint: task 1 was accepted" in done.stderr
+
+
 @pytest.mark.parametrize("line", LINES[:-1])
 def test_a_closed_stdin_or_stderr_breaks_no_verb(full: Toy, line: str) -> None:
     open_ = shell(full, f"TMAX {line}")

@@ -105,7 +105,7 @@ def test_down_says_what_it_would_do_and_what_it_keeps(box: Box) -> None:
     box.init(1)
     box.tmax("hold")
     box.submit("--", "true")
-    assert "would stop 1 workers; 0 tasks running would be finished, 1 task kept" in box.tmax("down", "--dry-run").stdout
+    assert "would end 1 worker; 0 running tasks would be finished, 1 queued task kept" in box.tmax("down", "--dry-run").stdout
     pid = box.controller_pid()
     told = json.loads(box.tmax("down", "--json").stdout)
     assert told == {"schema_version": 1, "down": True, "was_running": True, "queued": 1}

@@ -73,8 +73,8 @@ def _counts(common: output.Common) -> dict[str, Any]:
     }
 
 
-def _counted(count: int) -> str:
-    return f"{count} task" if count == 1 else f"{count} tasks"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _report_already_down(common: output.Common) -> int:
@@ -92,9 +92,8 @@ def _report_dry_run(common: output.Common, counts: dict[str, Any], *, now: bool)
         )
     else:
         fate = "ended" if now else "finished"
-        output.write(
-            f"would end {counts['workers']} workers: {_counted(counts['running'])} running would be {fate}, {_counted(counts['queued'])} queued would be kept\n"
-        )
+        workers, running = _counted(counts["workers"], "worker"), _counted(counts["running"], "running task")
+        output.write(f"would end {workers}; {running} would be {fate}, {_counted(counts['queued'], 'queued task')} kept\n")
     return 0
 
 
@@ -104,8 +103,8 @@ def _report_progress(common: output.Common, line: dict[str, Any], *, now: bool) 
     running = line.get("running")
     if line["phase"] == "stopping" and running:
         how = "ending" if now else "waiting for"
-        hint = "" if now else f" (tmax down{common.flag} --now ends them)"
-        output.write_message(f"{how} {_counted(running)} running{hint}")
+        hint = "" if now else f" (tmax down{common.flag} --now ends {'it' if running == 1 else 'them'})"
+        output.write_message(f"{how} {_counted(running, 'running task')}{hint}")
     elif line["phase"] != "stopping":
         output.write_message(str(line["phase"]))
 
@@ -114,7 +113,11 @@ def _report(common: output.Common, queued: int) -> None:
     if common.json:
         output.write_json({"schema_version": output.SCHEMA_VERSION, "down": True, "was_running": True, "queued": queued})
     elif not common.quiet:
-        kept = f"; {_counted(queued)} kept in the queue; tmax init{common.flag} resumes {'it' if queued == 1 else 'them'}" if queued else ""
+        kept = (
+            f"; {_counted(queued, 'task')} kept in the queue; tmax init{common.flag} resumes {'it' if queued == 1 else 'them'}"
+            if queued
+            else ""
+        )
         output.write(f"swarm {common.layout.swarm} is down{kept}\n")
 
 

@@ -6,6 +6,7 @@ from tmax.cli import output
 from tmax.cli.declaration import ANY_WORDS, Verb
 from tmax.cli.task_flags import TASK_FLAGS
 from tmax.cli.task_request import new_request_id, submit_task, task_of
+from tmax.errors import OutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
 
 
 def submit(common: output.Common, words: Sequence[str], *, request_id: str = "", **options: Any) -> int:
-    """Queue a command, or with ``py`` a Python function; print the task's id.  Raises UsageError, NoSwarm, WaitTimedOut."""
+    """Queue a command, or with ``py`` a Python function; print the task's id.  Raises UsageError, NoSwarm, WaitTimedOut, OutputError."""
     request_id = request_id or new_request_id()
     task_id = submit_task(common, task_of(words, **options), request_id)
-    if common.json:
-        output.write_json({"schema_version": output.SCHEMA_VERSION, "id": task_id, "request_id": request_id})
-    else:
-        output.write(f"{task_id}\n")
-        common.notify(f"accepted; follow it with: tmax logs{common.flag} -f {task_id}")
+    try:
+        if common.json:
+            output.write_json({"schema_version": output.SCHEMA_VERSION, "id": task_id, "request_id": request_id})
+        else:
+            output.write(f"{task_id}\n")
+    except OutputError as error:
+        error.hint = f"task {task_id} was accepted: submitting again would run it twice"
+        raise
+    common.notify(f"accepted; follow it with: tmax logs{common.flag} -f {task_id}")
     return 0
 
 
