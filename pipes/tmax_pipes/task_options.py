@@ -111,7 +111,7 @@ class TaskOption:
             shown = f"{self.default:g} s" if self.type == "seconds" else str(self.default)
         if not self.setting:
             return shown
-        return f"{shown or ('off' if self.type == 'flag' else self.default)}; setting tasks.{self.setting}"
+        return f"setting tasks.{self.setting} ({shown or ('off' if self.type == 'flag' else self.default)})"
 
     @property
     def help_text(self) -> str:

@@ -76,7 +76,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(box: Box, name: str) -> None:
     done = box.tmax("init", "-n", "1", ok=False)
     assert done.returncode in (1, 74)
     assert str(box.state / name) in done.stderr
-    assert "fault of tmax" not in done.stderr
+    assert "bug in tmax" not in done.stderr
     assert "Errno" not in done.stderr
     (box.state / name).rmdir()
 

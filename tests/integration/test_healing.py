@@ -147,7 +147,7 @@ def test_what_is_removed_is_made_again_and_what_runs_goes_on(box: Box, what: str
     assert box.controller_pid() == controller
     assert pids(box) == before
     assert is_running(box, number)
-    assert "made again, once" in box.tmax("doctor", ok=False).stdout
+    assert "created again once" in box.tmax("doctor", ok=False).stdout
     finish(box, number)
     works(box)
     shutil.rmtree(box.root / "run" / "moved", ignore_errors=True)

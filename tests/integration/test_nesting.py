@@ -79,7 +79,7 @@ def test_a_polite_down_finishes_what_a_running_task_has_submitted_and_waits_for(
     wait_until(lambda: one.status()["draining"])
     with opened(gate):
         said, _ = down.communicate(timeout=60)
-    assert said.endswith("; 1 task kept in the queue, the next tmax init goes on with it\n")
+    assert said.endswith("; 1 task kept in the queue; tmax init resumes it\n")
     assert one.tmax("result", "1").stdout == "15\n"
 
 
@@ -162,7 +162,7 @@ def test_a_program_whose_tasks_wait_for_each_other_is_told(limited: Box) -> None
     assert told in waiting.stderr.readline()
     down = subprocess.Popen(limited.command("down"), env=limited.env, cwd=limited.root, stderr=subprocess.PIPE, text=True)
     assert down.stderr is not None
-    assert down.stderr.readline().startswith("finishing 1 task running")
+    assert down.stderr.readline().startswith("waiting for 1 running task (tmax down --now ends it)")
     assert down.stderr.readline().startswith(told)
     limited.tmax("cancel", "2")  # the child fails in its parent, which then ends
     _, rest = waiting.communicate(timeout=60)

@@ -16,7 +16,8 @@ from msgspec import to_builtins
 from tmax.api.future import TaskFuture
 from tmax.api.outcomes import ExitStatus, ResultResolver
 from tmax.api.task_errors import ResultNotSendable, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
-from tmax.cli import arguments, outcome, output, run
+from tmax.cli import outcome, output
+from tmax.cli.verbs import ps, run
 from tmax.controller.views import task_view, whole_story
 from tmax.controller.watchers import bulk_end
 from tmax.core.model import Outcome, Task, TaskState
@@ -165,5 +166,5 @@ def test_it_costs_the_command_line_nothing() -> None:
 
 
 def test_the_lists_belong_together() -> None:
-    assert sorted(arguments.STATES[4:]) == sorted(ENDS)
+    assert sorted(ps.STATES[4:]) == sorted(ENDS)
     assert {state for state, *_ in TABLE} == set(ENDS)

@@ -44,7 +44,8 @@ FOUND_EVERYWHERE = """
 import inspect, queue, sys, tempfile
 import msgspec
 from tmax.api.submission import SubmitMixin
-from tmax.cli import arguments, main
+from tmax.cli import typer_app
+from tmax.cli.verbs import submit
 from tmax.control.bulk import Frames, decode_request, encode
 from tmax.control.protocol import BulkSubmit, BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
@@ -60,10 +61,11 @@ from tmax_pipes.frame import encode as frame
 from tmax_pipes.jobs import KernelJob
 
 # the command line: flag and help
-assert arguments.parse(["submit", "--cost", "5", "--", "x"]).own == {"cost_s": 5.0}
-from tmax.cli import tasks
+from tmax.cli import declaration
+line = declaration.parse(["submit", "--cost", "5", "--", "x"], lambda name: submit.VERB, "status")
+assert line.own == {"cost_s": 5.0}
 from typer.testing import CliRunner
-text = " ".join(CliRunner().invoke(main.app, ["run", "--help"]).output.split())
+text = " ".join(CliRunner().invoke(typer_app.build_app(), ["run", "--help"]).output.split())
 assert "--cost COST A price (1 to 50 s) [default: 2 s]." in text, text
 
 # JSON at the control socket

@@ -1,6 +1,9 @@
 """The command line.
 
-fast.py --- hot verbs: parsed by hand, asked over the socket, printed; the standard library only, and little of it
-  |           options.py (the table)  codec.py  ask.py  say.py  and one file for each group of verbs
-  +------- anything else, --help, and whatever was not understood: main.py (typer), which calls the very same functions
+    fast.py ------> verbs/ (the table of verbs) --> verbs/NAME.py --> shared modules of this folder
+      |                       ^
+      +--> typer_app.py ------+      help, combined short options, mistakes
+
+Each file of ``verbs/`` declares one verb completely: its words, options, help, examples and function (``declaration.py``).
+``fast.py`` loads only the file of the verb that was typed; ``typer_app.py`` generates its commands from all of them.
 """

@@ -1,6 +1,6 @@
-"""What ``doctor`` looks at: this Python and its packages, the machine, the folders, the swarm.
+"""The checks of ``doctor``: Python and its packages, the machine, the folders, the swarm.
 
-Each check returns lines and raises nothing: what cannot be looked at is a line too.
+A check returns lines and raises nothing: something that cannot be examined is a line, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tmax.cli.ask import ask
+from tmax.cli.request import request
 from tmax.core.tables import size
 from tmax.errors import NoSwarm, TmaxError
 from tmax.layout import SUN_PATH_BYTES, Layout
@@ -40,7 +40,7 @@ _PACKAGES = (
 )
 _LOW_SPACE_BYTES = 500_000_000
 _FILES_EACH = 16
-"""Descriptors the controller needs for a worker, generously."""
+"""Upper bound of the controller's descriptors for one worker."""
 _PROBE_S = 60.0
 _PROBE = """
 import json, sys
@@ -65,17 +65,16 @@ print(json.dumps(found))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One line of the report."""
+    """One line of the report; ``hint``: the command that helps."""
 
     name: str
     state: State
     detail: str
     hint: str = ""
-    """What to type."""
 
 
 def every_check(layout: Layout) -> list[Check]:
-    """Return all lines, in the order in which a person would look."""
+    """Return the lines of all checks, the fundamental ones first."""
     checks: list[Callable[[], list[Check]]] = [
         _python,
         _packages,
@@ -116,12 +115,12 @@ def _packages() -> list[Check]:
 
 
 def _numeric() -> list[Check]:
-    """NumPy and torch, in a process of their own: a broken driver may take the process that imports torch with it."""
+    """NumPy and torch, imported in a child process: a broken driver can crash the process that imports torch."""
     try:
         done = subprocess.run([sys.executable, "-P", "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_S, check=True)
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        return [Check(name="numpy", state="fail", detail=f"cannot be tried: {error}", hint=f"{sys.executable} -c 'import numpy, torch'")]
+        return [Check(name="numpy", state="fail", detail=f"cannot be imported: {error}", hint=f"{sys.executable} -c 'import numpy, torch'")]
     return [_numpy(found), _torch(found)]
 
 
@@ -150,7 +149,7 @@ def _threads() -> list[Check]:
     detail = f"{cores} usable cores; each worker computes with cores / workers threads"
     if fixed:
         hint = f"unset {' '.join(one.partition('=')[0] for one in fixed)}"
-        return [Check(name="threads", state="warn", detail=f"{detail}; your environment says {', '.join(fixed)}", hint=hint)]
+        return [Check(name="threads", state="warn", detail=f"{detail}; your environment sets {', '.join(fixed)}", hint=hint)]
     return [Check(name="threads", state="ok", detail=detail)]
 
 
@@ -176,11 +175,11 @@ def _kernel_features() -> list[Check]:
         lines.append(Check(name="/proc", state="ok", detail="mounted"))
     else:
         lines.append(
-            Check(name="/proc", state="fail", detail="is not there; processes cannot be told apart", hint="mount -t proc proc /proc")
+            Check(name="/proc", state="fail", detail="not mounted; processes cannot be identified", hint="mount -t proc proc /proc")
         )
     try:
         os.close(os.pidfd_open(os.getpid()))
-        lines.append(Check(name="pidfd", state="ok", detail="the kernel tells when a process ends"))
+        lines.append(Check(name="pidfd", state="ok", detail="available"))
     except (AttributeError, OSError) as error:
         lines.append(
             Check(name="pidfd", state="fail", detail=f"not available ({error})", hint="use Linux 5.4 or newer, and allow pidfd_open")
@@ -198,14 +197,14 @@ def _limits() -> list[Check]:
 
 
 def _login() -> list[Check]:
-    """Does systemd end what a user left running at logout?"""
+    """Whether systemd ends a user's processes at logout."""
     if not os.path.isdir("/run/systemd/system") or shutil.which("loginctl") is None:
-        return [Check(name="logout", state="ok", detail="no systemd session here: a swarm outlives the login")]
+        return [Check(name="logout", state="ok", detail="no systemd: a swarm outlives the login")]
     try:
         command = ["loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return [Check(name="logout", state="warn", detail=f"loginctl does not answer ({error})")]
+        return [Check(name="logout", state="warn", detail=f"loginctl failed ({error})")]
     if done.stdout.strip() == "yes":
         return [Check(name="logout", state="ok", detail="linger is on: a swarm outlives the login")]
     detail = "linger is off: systemd may end the swarm, and remove its runtime folder, at your last logout"
@@ -220,20 +219,20 @@ def _configuration() -> list[Check]:
     except TmaxError as error:
         return [Check(name="settings", state="fail", detail=error.message, hint=error.hint)]
     own = sum(origin != "default" for origin in origins.values())
-    return [Check(name="settings", state="ok", detail=f"{own} of {len(origins)} set by you, the others at their defaults")]
+    return [Check(name="settings", state="ok", detail=f"{own} of {len(origins)} set, the others at their defaults")]
 
 
 def _folder(name: str, path: str, variable: str) -> Check:
     there = path
     while not os.path.lexists(there):
         there = os.path.dirname(there)
-    missing = "" if there == path else "not made yet; "
+    missing = "" if there == path else "not created yet; "
     try:
         found = os.stat(there)
         kind = file_system_of(os.path.realpath(there), _mounts())
         free_bytes = shutil.disk_usage(there).free
     except OSError as error:
-        return Check(name=name, state="fail", detail=f"{path} cannot be looked at: {error.strerror}", hint=f"ls -ld {there}")
+        return Check(name=name, state="fail", detail=f"{path} cannot be examined: {error.strerror}", hint=f"ls -ld {there}")
     detail = f"{path} ({missing}{kind or 'unknown file system'}, {size(free_bytes)} free)"
     wrong = _wrong(path, there, found)
     if wrong:
@@ -249,13 +248,13 @@ def _folder(name: str, path: str, variable: str) -> Check:
 
 def _wrong(path: str, there: str, found: os.stat_result) -> tuple[str, str] | None:
     if not stat.S_ISDIR(found.st_mode):
-        return "not a folder", f"mv {there} {there}.aside"
+        return "is not a folder", f"mv {there} {there}.aside"
     if there == path and found.st_uid != os.geteuid():
         return f"belongs to uid {found.st_uid}", f"ls -ld {path}"
     if there == path and found.st_mode & 0o077:
-        return f"open to others (mode {stat.S_IMODE(found.st_mode):04o})", f"chmod 700 {path}"
+        return f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})", f"chmod 700 {path}"
     if not os.access(there, os.W_OK | os.X_OK):
-        return "cannot be written", f"chmod u+rwx {there}"
+        return "is not writable", f"chmod u+rwx {there}"
     return None
 
 
@@ -281,41 +280,43 @@ def _swarm(layout: Layout) -> list[Check]:
     flag = "" if layout.swarm == "default" else f" --swarm {layout.swarm}"
     name = f"swarm {layout.swarm}"
     try:
-        hello = ask(layout, "hello")
-        snapshot = ask(layout, "status")["snapshot"]
+        hello = request(layout, "hello")
+        snapshot = request(layout, "status")["snapshot"]
     except NoSwarm:
         if not os.path.exists(layout.database):
             return [Check(name=name, state="ok", detail="was never started", hint=f"tmax init{flag}")]
         if os.path.lexists(f"{layout.state}/down"):
             return [Check(name=name, state="ok", detail="is down; its queue is kept", hint=f"tmax init{flag}")]
-        return [Check(name=name, state="warn", detail="its controller is missing; accepted tasks are kept", hint=f"tmax init{flag}")]
+        return [Check(name=name, state="warn", detail="has no controller running; accepted tasks are kept", hint=f"tmax init{flag}")]
     except TmaxError as error:
         return [Check(name=name, state="fail", detail=error.message, hint=f"tail {layout.log}")]
-    detail = f"controller pid {hello['pid']}, {len(snapshot['workers'])} workers{_healed(hello.get('healed', 0))}"
+    detail = f"controller pid {hello['pid']}, {len(snapshot['workers'])} workers{_repairs(hello.get('healed', 0))}"
     if hello["version"] != __version__:
         hint = f"tmax down{flag} && tmax init{flag}"
-        return [Check(name=name, state="warn", detail=f"{detail}; it runs tmax {hello['version']}, this is {__version__}", hint=hint)]
+        return [
+            Check(name=name, state="warn", detail=f"{detail}; it runs tmax {hello['version']}, this command is {__version__}", hint=hint)
+        ]
     if snapshot["notice"]:
         return [Check(name=name, state="warn", detail=f"{detail}; {snapshot['notice']}", hint=f"tail {layout.log}")]
     return [Check(name=name, state="ok", detail=detail)]
 
 
-def _healed(times: int) -> str:
+def _repairs(times: int) -> str:
     often = "once" if times == 1 else f"{times} times"
-    return f"; what was removed from its runtime folder was made again, {often}" if times else ""
+    return f"; its runtime folder was removed and created again {often}" if times else ""
 
 
 def _leftovers(layout: Layout) -> list[Check]:
-    """Files of a controller that is gone."""
+    """Files that a controller has left behind when it was killed."""
     try:
-        ask(layout, "hello")
+        request(layout, "hello")
     except NoSwarm:
         left = [path for path in (layout.control, layout.tmux, layout.workers) if os.path.lexists(path)]
     except TmaxError:
-        return []  # told above
+        return []  # reported by the check of the swarm
     else:
         left = []
     if left:
-        detail = f"in {layout.runtime}: {', '.join(os.path.basename(path) for path in left)} (workers may still live)"
-        return [Check(name="leftovers", state="warn", detail=detail, hint="tmax init takes them over; tmax down ends them")]
+        detail = f"in {layout.runtime}: {', '.join(os.path.basename(path) for path in left)} (its workers may still be running)"
+        return [Check(name="leftovers", state="warn", detail=detail, hint="tmax init (takes them over) or tmax down (ends them)")]
     return [Check(name="leftovers", state="ok", detail="none")]

@@ -1,6 +1,6 @@
-"""JSON without ``import json``, which alone costs two thirds of a bare interpreter's start (it imports ``re``).
+"""JSON without ``import json``, which alone takes two thirds of a bare interpreter's start (it imports ``re``).
 
-The C halves of the standard library's codec are used directly; where they are missing, so is the saving.
+Uses the C functions of the standard library's codec directly; where they are missing, falls back to ``json``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Rules:
-    """What the C scanner reads from its context; as ``json.JSONDecoder()`` has it."""
+    """The attributes that the C scanner reads from its context, as in ``json.JSONDecoder()``."""
 
     strict = True
     object_hook = None
@@ -49,20 +49,20 @@ _INFINITE = {float("inf"): "Infinity", float("-inf"): "-Infinity"}
 
 
 def decode(text: str) -> Any:
-    """Return the one JSON value in ``text``; raises ValueError when there is none, or something behind it."""
+    """Return the one JSON value in ``text``.  Raises ValueError when there is none, or text after it."""
     trimmed = text.strip(_BLANK)
     try:
         value, end = _scan(trimmed, 0)
     except (StopIteration, SystemError) as error:
-        # SystemError: the scanner knows what is wrong, and cannot say it unless ``json`` has been imported.
+        # SystemError: the scanner cannot raise JSONDecodeError unless ``json`` has been imported.
         raise ValueError("not JSON") from error
     if end != len(trimmed):
-        raise ValueError("something stands behind the JSON value")
+        raise ValueError("text after the JSON value")
     return value
 
 
 def encode(value: object) -> str:
-    r"""Return ``value`` as JSON in ASCII on one line; a lone surrogate becomes ``\udcXX``.  Raises TypeError for what JSON has no word for."""
+    r"""Return ``value`` as JSON in ASCII on one line; a lone surrogate becomes ``\udcXX``.  Raises TypeError for a type that JSON lacks."""
     parts: list[str] = []
     _write(value, parts.append)
     return "".join(parts)

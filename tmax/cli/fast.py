@@ -1,10 +1,10 @@
-"""The entry.
+"""The entry of the command line.
 
-    argv --> a hot verb, understood? --yes--> import its one file, call it, print
-               no --> main.py (typer): every other verb, help, mistakes
+    argv --> parsed by the verb's declaration? --yes--> call its function
+                                                no --> typer_app.py: help, combined short options, mistakes
 
-A hot verb must start in hardly more than a bare interpreter: this file and what it imports use the standard library only,
-and of it only what costs nothing (no ``json``, ``re``, ``enum``, ``dataclasses``, ``typing``, ``socket``); a test holds the list.
+A verb must start in hardly more time than a bare interpreter: this file and what it imports use only those parts of the standard
+library that cost nothing (no ``json``, ``re``, ``enum``, ``dataclasses``, ``typing``, ``socket``); a test holds the list.
 """
 
 from __future__ import annotations
@@ -12,78 +12,71 @@ from __future__ import annotations
 import os
 import sys
 
-from tmax.cli import arguments, output
+from tmax.cli import output, verbs
+from tmax.cli.declaration import parse
 from tmax.errors import ExitCode, TmaxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tmax.cli.declaration import CommandLine
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; nothing but an exit code leaves here.
+    """Run the command line and return its exit code; raises nothing.
 
-    Without ``argv`` this is the whole process, and it ends here: tearing an interpreter down takes a sixth of its life.
+    Without ``argv`` this is the whole process, and it exits here: finalising the interpreter takes a sixth of its run time.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
-        output.occupy_standard_descriptors()
-    code = guarded(lambda: _run(words), json="--json" in _before_dashes(words), debug="--debug" in _before_dashes(words))
+        output.open_missing_descriptors()
+    own = words[: words.index("--")] if "--" in words else words
+    code = report_errors(lambda: _run(words), json="--json" in own, debug="--debug" in own)
     if argv is None:
-        _leave(code)
+        _exit(code)
     return code
 
 
-def _leave(code: int) -> None:
+def _exit(code: int) -> None:
     try:
-        sys.stdout.flush()  # our own words went out unbuffered; this is for whatever else printed
+        sys.stdout.flush()  # tmax writes unbuffered; this is for whatever else printed
     except (AttributeError, OSError):
-        pass  # closed, or never there
+        pass  # closed, or never opened
     os._exit(code)
 
 
-def _before_dashes(words: list[str]) -> list[str]:
-    return words[: words.index("--")] if "--" in words else words
-
-
 def _run(words: list[str]) -> int:
-    parsed = arguments.parse(words)
-    if parsed is None:
-        from tmax.cli.main import run
+    line = parse(words, verbs.verb_named, verbs.DEFAULT)
+    if line is None:
+        from tmax.cli import typer_app
 
-        return run(words)
-    return call(parsed)
-
-
-def call(parsed: arguments.Parsed) -> int:
-    """Call the function of a hot verb with what was typed."""
-    verb = arguments.VERBS[parsed.verb]
-    module, _, name = verb.call.partition(":")
-    __import__(module)  # importlib is one import more
-    function: Callable[..., int] = getattr(sys.modules[module], name)
-    common = output.Common(**parsed.common)
-    if verb.words == "none":
-        return function(common, **parsed.own)
-    return function(common, parsed.words, **parsed.own)
+        return typer_app.run(words)
+    # Exact, unlike the search in ``main``: --json among the words of another command is no option of tmax.
+    return report_errors(lambda: call(line), json="json" in line.common, debug="debug" in line.common)
 
 
-def guarded(work: Callable[[], int], *, json: bool, debug: bool) -> int:
-    """Do it; turn whatever goes wrong into two lines and an exit code."""
+def call(line: CommandLine) -> int:
+    """Call the function of a parsed command line's verb; return the exit code."""
+    common = output.Common(**line.common)
+    if line.verb.words == (0, 0):
+        return line.verb.function(common, **line.own)
+    return line.verb.function(common, line.words, **line.own)
+
+
+def report_errors(work: Callable[[], int], *, json: bool, debug: bool) -> int:
+    """Call ``work`` and return its exit code; report whatever it raises on stderr and return the error's exit code."""
     try:
         return work()
-    except (KeyboardInterrupt, Exception) as error:  # the last line of defence: nobody gets a traceback unasked
+    except (KeyboardInterrupt, Exception) as error:  # the outermost handler: a traceback is printed only with --debug
         if debug:
             import traceback
 
-            output.warn("".join(traceback.format_exception(error)).rstrip("\n"))
-        return _reported(error, json=json)
-
-
-def _reported(error: BaseException, *, json: bool) -> int:
-    if isinstance(error, TmaxError):
-        return output.fault(error, json=json)
-    if isinstance(error, KeyboardInterrupt):
-        return int(ExitCode.INTERRUPTED)
-    if isinstance(error, BrokenPipeError):
-        return output.pipe_gone()
-    return output.bug(error, json=json)
+            output.write_message("".join(traceback.format_exception(error)).rstrip("\n"))
+        if isinstance(error, TmaxError):
+            return output.report_error(error, json=json)
+        if isinstance(error, KeyboardInterrupt):
+            return int(ExitCode.INTERRUPTED)
+        if isinstance(error, BrokenPipeError):
+            return output.reader_left()
+        return output.report_bug(error, json=json)

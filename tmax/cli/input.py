@@ -1,13 +1,13 @@
-"""The standard input of ``run`` for its command: not its content, the descriptor itself.
+"""The standard input of ``run`` for its command: the descriptor itself is passed, not its content.
 
 ::
 
-    a terminal                      stays ours: the command has its worker's pane
+    a terminal                      not passed: the command has its worker's pane
     closed, /dev/null               /dev/null
-    a file, a pipe, a socket        a socket of ours --> the worker connects when the command begins --> it gets our descriptor (SCM_RIGHTS)
+    a file, a pipe, a socket        a socket of this process --> the worker connects when the command starts --> it receives fd 0 (SCM_RIGHTS)
 
-So the command reads what it wants and no more, at its own pace; what it leaves is left for the next one (``while read`` loops);
-and whoever writes to it is told when nobody reads any longer.  The socket has an abstract name: it is gone with this process.
+The command reads only what it needs; the rest is left for the next reader (``while read`` loops), and the writer of a pipe gets SIGPIPE
+when the command has closed it.  The socket has an abstract name, which disappears with this process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _CREDENTIALS_BYTES = 12
 
 
 class Input:
-    """``path`` is the command's standard input, as a task names it; empty: the pane's.  ``fd``: to poll for a worker that asks; -1: none will."""
+    """``path``: the standard input in the task's request; empty: the pane.  ``fd``: readable when a worker connects; -1: none will."""
 
     def __init__(self) -> None:
         self.path = ""
         self.fd = -1
         self._sock: _socket.socket | None = None
-        self._given = False
+        self._sent = False
         try:
             self._found = os.fstat(0)
         except OSError:
@@ -48,45 +48,45 @@ class Input:
         self.path, self.fd = f"@{name}", sock.fileno()
         self._start = os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(self._found.st_mode) else 0
 
-    def answer(self) -> None:
-        """A worker has connected: give it our standard input, or say why not."""
+    def accept_worker(self) -> None:
+        """Accept a worker's connection and send it the standard input, or the reason why that is impossible."""
         assert self._sock is not None
         try:
             fd, _ = self._sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # accept() is made of it in socket, which costs 10 ms to import
         except OSError:
-            return  # it went away
+            return  # the worker has disconnected
         worker = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fileno=fd)
         try:
-            if _is_ours(worker):
-                self._give(worker)
+            if _is_same_user(worker):
+                self._send_to(worker)
         except OSError:
-            pass  # it went away: its task may come again elsewhere
+            pass  # the worker has disconnected: the task may be sent to another one
         finally:
             worker.close()
 
-    def _give(self, worker: _socket.socket) -> None:
+    def _send_to(self, worker: _socket.socket) -> None:
         kind = self._found.st_mode
-        if self._given and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
-            worker.send(b"its standard input is a pipe that an earlier try has read from, and cannot be read twice")
+        if self._sent and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
+            worker.send(b"its standard input is a pipe that an earlier attempt has read from, and cannot be read twice")
             return
-        if self._given and stat.S_ISREG(kind):
-            os.lseek(0, self._start, os.SEEK_SET)  # a new try reads it from the beginning
+        if self._sent and stat.S_ISREG(kind):
+            os.lseek(0, self._start, os.SEEK_SET)  # a new attempt reads it from the same position
         worker.sendmsg([b"\n"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, (0).to_bytes(4, sys.byteorder))])
-        self._given = True
+        self._sent = True
         if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-            # As long as we hold it too, whoever writes would not hear that the command has stopped reading.
+            # While this process holds it too, the writer would get no SIGPIPE when the command stops reading.
             nowhere = os.open(_NOWHERE, os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(nowhere, 0)
             os.close(nowhere)
 
     def close(self) -> None:
-        """No more workers are answered; twice is harmless."""
+        """Close the socket; a second call does nothing."""
         if self._sock is not None:
             self._sock.close()
             self._sock, self.fd = None, -1
 
 
-def _is_ours(peer: _socket.socket) -> bool:
-    """Whether it runs as our own user: an abstract name is open to everybody."""
+def _is_same_user(peer: _socket.socket) -> bool:
+    """Return whether the peer runs as this user: any user can connect to an abstract name."""
     found = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS_BYTES)
     return int.from_bytes(found[4:8], sys.byteorder) == os.geteuid()

@@ -1,6 +1,6 @@
-"""Reading verbs when no controller runs: take its lock, read the store, let go, and say so.
+"""Reading verbs when no controller runs: take the controller's lock, read the store, release the lock, and report that.
 
-Nobody can start a controller meanwhile, which is what keeps this from reading what is being written.
+The lock prevents that a controller starts and writes meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tmax.cli import output
+from tmax.cli.task_ids import several_selected
 from tmax.controller.fields import MAX_NUMBER
 from tmax.controller.listing import PAGE
 from tmax.controller.selectors import select
@@ -34,16 +35,16 @@ def _never_started(common: output.Common) -> bool:
 
 @contextmanager
 def _store(common: output.Common, missing: NoSwarm) -> Iterator[Reader]:
-    """Open the store and say that the answer comes from there; raise when there is none, or somebody has it."""
+    """Open the store and report that the data comes from it.  Raises NoSwarm when there is none, LockHeld when another process has it."""
     if _never_started(common):
         raise NoSwarm(common.layout.swarm, "was never started") from missing
     with open_for_reading(common.layout) as reader:
-        common.talk(f"note: swarm {common.layout.swarm!r} is not running; this is what its store says")
+        common.notify(f"note: swarm {common.layout.swarm!r} is not running; this is read from its store")
         yield reader
 
 
 def status(common: output.Common, missing: NoSwarm) -> int:
-    """Say what is missing, and what is kept; always exit 3."""
+    """Print the stored counts with ``--json``.  Always raises NoSwarm, with the reason and the number of tasks kept."""
     layout = common.layout
     if _never_started(common):
         raise NoSwarm(layout.swarm, "was never started") from missing
@@ -57,7 +58,7 @@ def status(common: output.Common, missing: NoSwarm) -> int:
         tasks = dict(loaded.counts)
         for task in loaded.tasks:
             tasks[task.state.value] = tasks.get(task.state.value, 0) + 1
-        output.value(
+        output.write_json(
             {
                 "schema_version": output.SCHEMA_VERSION,
                 "swarm": layout.swarm,
@@ -72,7 +73,7 @@ def status(common: output.Common, missing: NoSwarm) -> int:
 
 
 def ps(common: output.Common, missing: NoSwarm, *, every: bool, states: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
-    """Answer ``ps``: lines as a controller gives them."""
+    """Yield the lines that a controller would reply to ``ps``."""
     with _store(common, missing) as reader:
         live = sorted(reader.loaded().tasks, key=lambda task: task.id)
         views = [task_view(task, WHY) for task in live if not states or task.state.value in states]
@@ -83,12 +84,12 @@ def ps(common: output.Common, missing: NoSwarm, *, every: bool, states: Sequence
         for at in range(0, len(views) or 1, PAGE):
             yield {"tasks": to_plain(views[at : at + PAGE])}
         return
-    look = common.look()
-    yield {"text": ps_text(views, time.time(), look["width"], look["color"])}
+    form = common.text_format()
+    yield {"text": ps_text(views, time.time(), form["width"], form["color"])}
 
 
 def _ended(reader: Reader, states: Sequence[str] | None, left: int) -> Iterator[TaskView]:
-    """Yield lines about at most ``left`` ended tasks, without holding their results, which may be large."""
+    """Yield at most ``left`` ended tasks, page by page: their results may be large."""
     before: int | None = None
     while left > 0:
         page = reader.ended(min(PAGE, left), states, before)
@@ -115,12 +116,15 @@ def _found(reader: Reader, ids: Sequence[int]) -> list[Task]:
     return [found[number] for number in ids]
 
 
-def _first(reader: Reader, words: Sequence[str]) -> Task:
-    return _found(reader, _ids(reader, words)[:1])[0]
+def _single(reader: Reader, word: str) -> Task:
+    ids = _ids(reader, [word])
+    if len(ids) != 1:
+        raise several_selected(word, len(ids))
+    return _found(reader, ids)[0]
 
 
 def ended(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> list[dict[str, Any]]:
-    """Answer ``wait`` when all these tasks have ended; else there is nobody who would end them: NoSwarm."""
+    """Return the tasks that ``words`` select when all have ended.  Raises ``missing`` otherwise: without a controller none will end."""
     plain: list[dict[str, Any]] = []
     with _store(common, missing) as reader:
         ids = _ids(reader, words)
@@ -133,16 +137,16 @@ def ended(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> list
 
 
 def show(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
-    """Answer ``show``."""
+    """Return the reply to ``show``."""
     with _store(common, missing) as reader:
-        task = _first(reader, words)
+        task = _single(reader, words[0])
     return {"task": whole_story(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
 
 
 def logs(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:
-    """Answer ``logs`` of a task."""
+    """Return the reply to ``logs`` of a task."""
     with _store(common, missing) as reader:
-        task = _first(reader, words)
+        task = _single(reader, words[0])
     path = f"{common.layout.logs}/{task.id}.log"
     tail = task.outcome.report.tail if task.outcome else b""
     return {

@@ -1,4 +1,4 @@
-"""A task's outcome for a person or a program: its result on stdout, or its failure on stderr."""
+"""A task's outcome: its result on stdout, or its failure on stderr."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from binascii import a2b_base64, b2a_base64
 
 from tmax.cli import output
 from tmax.cli.codec import encode
-from tmax.cli.ends import not_ended
-from tmax.errors import ExitCode, StoreError
+from tmax.errors import ExitCode, StoreError, WaitTimedOut
 from tmax.task_end import DONE, ENDS, told
 
 TYPE_CHECKING = False
@@ -16,40 +15,43 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 _CHUNK_BYTES = 3 << 18
-"""A multiple of three, so that the base64 of the pieces is the base64 of the whole."""
+"""A multiple of 3, so that the base64 of the pieces joins to the base64 of the whole."""
 
 
 def show(common: output.Common, task: dict[str, Any], blobs: str) -> int:
-    """Print what came of ``task`` (the answer of ``show``); ``blobs``: folder of large results.  Returns the exit code."""
+    """Print the result or the failure of ``task``, a reply to ``show``; return the exit code.
+
+    ``blobs``: the folder of large results.  Raises WaitTimedOut when the task has not ended, StoreError when its result cannot be read.
+    """
     if task["state"] not in ENDS:
-        raise not_ended(task, common.flag)
+        raise WaitTimedOut(f"task {task['id']} has not ended ({task['state']})", hint=f"wait for it: tmax wait{common.flag} {task['id']}")
     if "blob" in task:
         _show_large(common, task, blobs)
     elif common.json:
-        output.value({"schema_version": output.SCHEMA_VERSION, "task": output.with_iso(task)})
+        output.write_json({"schema_version": output.SCHEMA_VERSION, "task": output.with_iso_times(task)})
     elif task["state"] == DONE:
-        output.out(_text(task) + "\n")
+        output.write(_text(task) + "\n")
     else:
-        complain(task, common.flag)
+        report_failure(task, common.flag)
     return int(ExitCode.OK if task["state"] == DONE else ExitCode.FAILED)
 
 
 def _show_large(common: output.Common, task: dict[str, Any], blobs: str) -> None:
-    """Print a result that is kept in a file, piece by piece.  A body that is not ours alone is never unpickled."""
+    """Print a result that is kept in a file, piece by piece.  A file that other users could have written is never unpickled."""
     with _opened(task, blobs) as file:
         is_json = task["form"] == "json"
         if common.json:
             key = "result" if is_json else "pickle"
-            output.out(encode({"schema_version": output.SCHEMA_VERSION, "task": output.with_iso(task)})[:-2] + f', "{key}": ')
+            output.write(encode({"schema_version": output.SCHEMA_VERSION, "task": output.with_iso_times(task)})[:-2] + f', "{key}": ')
             for data in _json_text(file) if is_json else _base64_text(file):
-                output.out_bytes(data)
-            output.out("}}\n")
+                output.write_bytes(data)
+            output.write("}}\n")
         elif is_json:
             for data in _json_text(file):
-                output.out_bytes(data)
-            output.out("\n")
+                output.write_bytes(data)
+            output.write("\n")
         else:
-            output.out(unpickled(task, file.read()) + "\n")
+            output.write(unpickled(task, file.read()) + "\n")
 
 
 def _opened(task: dict[str, Any], blobs: str) -> BinaryIO:
@@ -61,7 +63,8 @@ def _opened(task: dict[str, Any], blobs: str) -> BinaryIO:
         return opened(blobs, Blob(**task.pop("blob")))
     except BlobError as error:
         raise StoreError(
-            f"the result of task {task['id']} cannot be read: {error.why}", hint=f"it should be {error.path}, yours alone and unchanged"
+            f"the result of task {task['id']} cannot be read: {error.why}",
+            hint=f"it should be the file {error.path}, unchanged and accessible to you alone",
         ) from error
 
 
@@ -86,7 +89,7 @@ def _text(task: dict[str, Any]) -> str:
 
 
 def unpickled(task: dict[str, Any], data: bytes) -> str:
-    """Return the ``repr`` of a result that is a Python value.  Raises StoreError when it cannot be made again here."""
+    """Return the ``repr`` of a pickled result.  Raises StoreError when it cannot be unpickled in this environment."""
     import os
     import sys
 
@@ -95,27 +98,27 @@ def unpickled(task: dict[str, Any], data: bytes) -> str:
     try:
         sys.path.insert(0, os.getcwd())
     except FileNotFoundError:
-        pass  # the working directory was removed: nothing is imported from it
+        pass  # the working directory was removed: nothing can be imported from it
     try:
         return repr(StandInUnpickler(data).load())
-    except Exception as error:  # unpickling imports and runs what the task's author wrote
+    except Exception as error:  # unpickling imports and runs code of the task's author
         raise _unreadable(task, error) from error
 
 
 def _unreadable(task: dict[str, Any], error: Exception) -> StoreError:
-    made = StoreError(
+    found = StoreError(
         f"the result of task {task['id']} cannot be read here: {type(error).__name__}: {error}",
-        hint="read it where its modules can be imported, or with --json",
+        hint="run tmax result where its modules can be imported, or add --json",
     )
-    made.exit_code = ExitCode.FAILED
-    return made
+    found.exit_code = ExitCode.FAILED
+    return found
 
 
-def complain(task: dict[str, Any], flag: str = "") -> None:
-    """Say on stderr why a task did not succeed: the remote traceback, two lines, and how its workers died."""
+def report_failure(task: dict[str, Any], flag: str = "") -> None:
+    """Write to stderr why a task did not succeed: the remote traceback, the error, how its workers died, a hint."""
     failure = task.get("failure") or {}
     lines = [failure["traceback"].rstrip("\n")] if failure.get("traceback") else []
     lines.append(f"error: task {task['id']} {told(task['state'], task.get('why') or '')}")
-    lines += [f"  worker {crash['worker']} died under it: {crash['cause']}" for crash in task.get("crashes") or ()]
-    lines.append(f"hint: {failure.get('hint') or f'tmax logs{flag} ' + str(task['id'])}")
-    output.warn("\n".join(lines))
+    lines += [f"  worker {crash['worker']} died while it ran the task: {crash['cause']}" for crash in task.get("crashes") or ()]
+    lines.append(f"hint: {failure.get('hint') or f'its output: tmax logs{flag} ' + str(task['id'])}")
+    output.write_message("\n".join(lines))

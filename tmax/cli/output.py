@@ -1,4 +1,4 @@
-"""What every verb shares: the options it always has, and how it speaks.  Data goes to stdout, all talk to stderr."""
+"""What every verb shares: its common options, and how it prints.  Data on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA_VERSION = 1
-PIPE_GONE = 141
-"""As a shell reports a program that SIGPIPE ended."""
+READER_LEFT = 141
+"""Exit code when the reader of stdout has left: what a shell reports of a program ended by SIGPIPE."""
 
 _STDERR = 2
 _EBADF = 9
@@ -23,7 +23,7 @@ _TIMES = frozenset({"at", "started_at", "submitted_at", "ended_at", "task_since"
 
 
 class Common:
-    """The options that every verb has."""
+    """The values of the options that every verb has."""
 
     __slots__ = ("_layout", "color", "debug", "json", "plain", "quiet", "swarm")
 
@@ -47,37 +47,37 @@ class Common:
 
     @property
     def layout(self) -> Layout:
-        """The chosen swarm's folders: ``--swarm``, else TMAX_SWARM, else ``default``.  Raises UsageError, FolderError."""
+        """The folders of the chosen swarm: ``--swarm``, else TMAX_SWARM, else ``default``.  Raises UsageError, FolderError."""
         if self._layout is None:
             self._layout = locate(os.environ.get("TMAX_SWARM") or "default" if self.swarm is None else self.swarm)
         return self._layout
 
     @property
     def flag(self) -> str:
-        """What to type after ``tmax`` to mean this swarm, for hints: empty, or `` --swarm S``."""
+        """The option that selects this swarm in a hint, with a space before it; empty for the default swarm."""
         return "" if self.layout.swarm == "default" else f" --swarm {self.layout.swarm}"
 
-    def look(self) -> dict[str, Any]:
-        """Return the fields that ask for text that suits our stdout."""
+    def text_format(self) -> dict[str, Any]:
+        """Return the request fields that make the controller format text for stdout: its width and whether it shows colour."""
         terminal = os.isatty(1)
         width = os.get_terminal_size(1).columns if terminal and not self.plain else 0
         wanted = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         color = self.color == "always" or (self.color == "auto" and wanted and not self.plain)
         return {"text": True, "width": width, "color": color}
 
-    def talk(self, text: str) -> None:
-        """Tell a person something on stderr; nothing where no person reads it, or with ``--quiet``."""
+    def notify(self, text: str) -> None:
+        """Write a message to stderr if it is a terminal; nothing with ``--quiet`` or ``--json``."""
         if not self.quiet and not self.json and os.isatty(2):
-            warn(text)
+            write_message(text)
 
 
-def out(text: str) -> None:
-    """Write text to stdout as UTF-8, all of it."""
-    out_bytes(text.encode("utf-8", "surrogateescape"))
+def write(text: str) -> None:
+    """Write text to stdout as UTF-8.  Raises as ``write_bytes``."""
+    write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
-def out_bytes(data: bytes) -> None:
-    """Write bytes to stdout, all of them.  Raises OutputError when they cannot be written, BrokenPipeError when their reader is gone."""
+def write_bytes(data: bytes) -> None:
+    """Write bytes to stdout.  Raises OutputError when they cannot be written, BrokenPipeError when the reader has left."""
     try:
         write_all(1, data)
     except BrokenPipeError:
@@ -87,27 +87,27 @@ def out_bytes(data: bytes) -> None:
 
 
 def output_error(error: OSError) -> OutputError:
-    """Return the error of a stdout that cannot be written."""
+    """Return the error for a stdout that cannot be written."""
     if error.errno == _EBADF:
-        return OutputError("cannot write to standard output: it is closed", hint="send it to a file, a pipe or /dev/null")
+        return OutputError("cannot write to standard output: it is closed", hint="redirect it to a file, a pipe or /dev/null")
     return OutputError(f"cannot write to standard output: {error.strerror}")
 
 
-def occupy_standard_descriptors() -> None:
-    """Put something in the place of a standard descriptor that is closed, or the next file or socket opened would be taken for it.
+def open_missing_descriptors() -> None:
+    """Open /dev/null on each closed standard descriptor, so that no file or socket opened later gets its number.
 
-    What reads finds the end of the file; what is written to stdout fails as it does with a closed one; stderr swallows all.
+    Reading from stdin then returns end of file, writing to stdout fails as with a closed descriptor, writing to stderr is discarded.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            # The lowest free number is this one: those below are taken by now.
+            # open() returns the lowest free number, which is this one: those below are open by now.
             os.set_inheritable(os.open(os.devnull, os.O_WRONLY if fd == _STDERR else os.O_RDONLY), True)
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``, also to a descriptor that somebody else made non-blocking."""
+    """Write all of ``data``; waits where another process has made the descriptor non-blocking."""
     left = memoryview(data)
     while left:
         try:
@@ -118,41 +118,39 @@ def write_all(fd: int, data: bytes) -> None:
             select.select([], [fd], [])
 
 
-def value(thing: object) -> None:
+def write_json(value: object) -> None:
     """Write one JSON value to stdout, on one line."""
-    out(encode(thing) + "\n")
+    write(encode(value) + "\n")
 
 
-def warn(text: str) -> None:
-    """Write a line to stderr; what a terminal would obey is taken out of it.  A closed stderr is nobody's loss."""
+def write_message(text: str) -> None:
+    """Write a line to stderr with control characters escaped; a stderr that cannot be written is ignored."""
     try:
-        write_all(2, harmless(text).encode("utf-8", "backslashreplace") + b"\n")
+        write_all(2, escaped(text).encode("utf-8", "backslashreplace") + b"\n")
     except OSError:
-        pass  # nobody reads it
+        pass  # there is no other place to report it
 
 
-def harmless(text: str) -> str:
-    r"""Return ``text`` with control characters other than line ends and tabs made visible (``\x1b``)."""
+def escaped(text: str) -> str:
+    r"""Return ``text`` with control characters other than line ends and tabs escaped (``\x1b``)."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
-def fault(error: TmaxError, *, json: bool = False) -> int:
-    """Report an error in our two lines (or as JSON) on stderr; return its exit code."""
+def report_error(error: TmaxError, *, json: bool = False) -> int:
+    """Write an error to stderr, as two lines ``error:`` and ``hint:`` or as JSON; return its exit code."""
     if json:
-        told: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
-        warn(encode({"error": told}))
+        write_message(encode({"error": {"code": error.code, "message": error.message, "hint": error.hint}}))
     else:
-        warn(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        write_message(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
     return int(error.exit_code)
 
 
-def pipe_gone() -> int:
-    """Whoever read our output went away: keep the interpreter from complaining as it ends; return the exit code."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    return PIPE_GONE
+def reader_left() -> int:
+    """Redirect stdout to /dev/null, so that the interpreter's last flush raises no second BrokenPipeError; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return READER_LEFT
 
 
 def iso(seconds: float | None) -> str | None:
@@ -165,17 +163,17 @@ def iso(seconds: float | None) -> str | None:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{ms:03}Z"
 
 
-def with_iso(thing: Any) -> Any:
-    """Return plain data with its times as ISO text: the one place where JSON output turns them."""
-    if isinstance(thing, dict):
-        return {key: iso(one) if key in _TIMES else with_iso(one) for key, one in thing.items()}
-    if isinstance(thing, list):
-        return [with_iso(one) for one in thing]
-    return thing
+def with_iso_times(value: Any) -> Any:
+    """Return plain data with its times, epoch seconds in the fields of ``_TIMES``, as ISO 8601 text."""
+    if isinstance(value, dict):
+        return {key: iso(one) if key in _TIMES else with_iso_times(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [with_iso_times(one) for one in value]
+    return value
 
 
-class List:
-    """A JSON value with one list in it, written part by part as its rows come: nobody holds a hundred thousand of them."""
+class JsonList:
+    """A JSON object with one list in it, written to stdout row by row, so that 100,000 rows are never held in memory."""
 
     def __init__(self, key: str) -> None:
         self._before = f'{{"schema_version": {SCHEMA_VERSION}, "{key}": ['
@@ -183,16 +181,15 @@ class List:
     def add(self, rows: list[Any]) -> None:
         """Write some rows."""
         if rows:
-            out(self._before + encode(with_iso(rows))[1:-1])
+            write(self._before + encode(with_iso_times(rows))[1:-1])
             self._before = ", "
 
     def end(self) -> None:
-        """Write what closes the value."""
-        out((self._before if self._before != ", " else "") + "]}\n")
+        """Close the list and the object."""
+        write((self._before if self._before != ", " else "") + "]}\n")
 
 
-def bug(error: BaseException, *, json: bool = False) -> int:
-    """Report an error that nobody foresaw in two lines; return the exit code."""
-    return fault(
-        TmaxError(f"{type(error).__name__}: {error}", "this is a fault of tmax: run it again with --debug and report it"), json=json
-    )
+def report_bug(error: BaseException, *, json: bool = False) -> int:
+    """Write an unexpected exception to stderr as an error of tmax; return the exit code."""
+    hint = "this is a bug in tmax: run the command again with --debug and report the traceback"
+    return report_error(TmaxError(f"{type(error).__name__}: {error}", hint), json=json)

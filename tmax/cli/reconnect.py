@@ -1,40 +1,39 @@
-"""Asking again after a controller ended, by starting another: for verbs that began while there was one, or may begin one."""
+"""Requests that survive the end of a controller: the next one is started, and the request is sent again."""
 
 from __future__ import annotations
 
 import os
 
-from tmax.cli import output
-from tmax.cli.ask import ask
+from tmax.cli.request import request
 from tmax.errors import NoSwarm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tmax.layout import Layout
+
 TRIES = 20
-"""How many controllers may end under one command before it gives up."""
+"""Controllers that may end during one command before it fails."""
 
 
-def ask_again(common: output.Common, verb: str, silence_s: float | None = None, **fields: Any) -> dict[str, Any]:
-    """Ask; when no controller answers, or it ended before it did, start one and ask again.
+def request_again(layout: Layout, verb: str, reply_timeout_s: float | None = None, **fields: Any) -> dict[str, Any]:
+    """Send an idempotent request; when no controller replies, start one and send it again.  Returns the reply.
 
-    What is asked must be harmless twice.  Raises NoSwarm when there never was a swarm, when it was taken down,
-    or when controllers keep ending.
+    Raises NoSwarm when the swarm was never started or was taken down, or when controllers keep ending.
     """
     for _ in range(TRIES - 1):
         try:
-            return ask(common.layout, verb, silence_s, **fields)
+            return request(layout, verb, reply_timeout_s, **fields)
         except NoSwarm:
-            revive(common)
-    return ask(common.layout, verb, silence_s, **fields)
+            start_controller(layout)
+    return request(layout, verb, reply_timeout_s, **fields)
 
 
-def revive(common: output.Common) -> None:
-    """Start a controller where one is missing; raises NoSwarm when there never was a swarm, or when it was taken down."""
-    layout = common.layout
+def start_controller(layout: Layout) -> None:
+    """Start a controller if none runs.  Raises NoSwarm when the swarm was never started or was taken down."""
     if not os.path.exists(layout.settings):
         raise NoSwarm(layout.swarm, "was never started")
-    from tmax.launch import ensure_controller
+    from tmax.launch import ensure_controller  # several imports, needed only when the controller is gone
 
     ensure_controller(layout)

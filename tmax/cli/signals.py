@@ -1,7 +1,7 @@
-"""TERM, HUP, INT and QUIT of ``run``: the first one is something to poll for, the second one leaves at once.
+"""TERM, HUP, INT and QUIT of ``run``: the first is a descriptor to poll, the second exits at once.
 
-An exception would come between any two steps: between printing a piece and noting that it was printed, or after a task
-was accepted and before its number is known.
+An exception could be raised between any two steps: between printing a piece and recording that it was printed, or after the task
+was accepted and before its id is known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Signals:
-    """``fd`` is readable once a signal has come, ``number`` says which (0: none).  What whoever started us ignores stays ignored."""
+    """Handles the signals until ``close``.  ``fd``: readable after the first; ``number``: that signal (0: none).
+
+    A signal that the parent process ignores stays ignored.
+    """
 
     def __init__(self, on_first: Callable[[], object], on_second: Callable[[], object]) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -26,14 +29,14 @@ class Signals:
         self._before = {number: signal.getsignal(number) for number in _ENDING}
         for number, handler in self._before.items():
             if handler is not signal.SIG_IGN:
-                signal.signal(number, self._came)
+                signal.signal(number, self._on_signal)
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports of a program that this signal ended."""
+        """The exit code that a shell reports of a program ended by this signal."""
         return 128 + self.number
 
-    def _came(self, number: int, frame: object) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         if self.number:
             self._on_second()
             os._exit(128 + number)
@@ -41,12 +44,12 @@ class Signals:
         os.eventfd_write(self.fd, 1)
         self._on_first()
 
-    def take(self) -> None:
-        """It is being answered."""
+    def acknowledge(self) -> None:
+        """Make ``fd`` unreadable again."""
         os.eventfd_read(self.fd)
 
     def close(self) -> None:
-        """Put the handlers back."""
+        """Restore the handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         os.close(self.fd)

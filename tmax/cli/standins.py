@@ -1,6 +1,6 @@
-"""Reading a result whose classes belong to the program that submitted the task: they stand only in its ``__main__``.
+"""Unpickling a result whose classes are defined only in the ``__main__`` of the program that submitted the task.
 
-An object of such a class is shown by its class's name and what it holds.
+A stand-in class takes the place of each; its objects are shown by class name and content.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ if TYPE_CHECKING:
 
 
 class StandInUnpickler(pickle.Unpickler):
-    """Unpickles; what it does not find in ``__main__`` becomes a class that can only be shown."""
+    """Unpickler that returns a stand-in for every class of ``__main__``."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self._made: dict[str, type] = {}
 
     def find_class(self, module_name: str, name: str, /) -> Any:
-        """Return the class or function of this name."""
+        """Return the class or function of this name, or its stand-in."""
         if module_name != "__main__":
             return super().find_class(module_name, name)
         return self._made.setdefault(name, StandInMeta(name.rpartition(".")[2], (StandIn,), {}))
 
 
 class StandInMeta(type):
-    """The class of such classes: what is asked of one is shown by its name, too, as ``Color.RED`` or a method that makes objects."""
+    """Metaclass of stand-ins: an attribute of one (``Color.RED``, a class method) is a stand-in named after it."""
 
     def __getattr__(cls, name: str) -> StandInMeta:
-        """Return a class that can be called, in the place of whatever this is."""
+        """Return a callable stand-in for the attribute."""
         if name.startswith("__"):
             raise AttributeError(name)
         return StandInMeta(f"{cls.__name__}.{name}", (StandIn,), {})
 
     def __repr__(cls) -> str:
-        """Its name."""
+        """Return its name."""
         return cls.__name__
 
 
 class StandIn(metaclass=StandInMeta):
-    """An object of a class that is not here."""
+    """An object of a class that is not defined in this process."""
 
     _args: tuple[object, ...]
     _items: list[object]
     _state: object
 
     def __new__(cls, *args: object, **_named: object) -> Self:
-        """Keep what it was made from."""
+        """Keep the constructor's arguments."""
         self = super().__new__(cls)
         self._args, self._items, self._state = args, [], None
         return self
 
     def __init__(self, *_args: object, **_named: object) -> None:
-        """Take anything."""
+        """Accept any arguments."""
 
     def __setstate__(self, state: object) -> None:
-        """Keep it."""
+        """Keep the pickled state."""
         self._state = state
 
     def append(self, item: object) -> None:
@@ -78,15 +78,15 @@ class StandIn(metaclass=StandInMeta):
         self._items.append((key, value))
 
     def __hash__(self) -> int:
-        """It may be a key."""
+        """Return the identity: a stand-in may be a key."""
         return id(self)
 
     def __eq__(self, other: object) -> bool:
-        """It equals itself."""
+        """Return whether it is the same object."""
         return self is other
 
     def __repr__(self) -> str:
-        """Name, what it was made from, and its attributes."""
+        """Return class name, arguments, attributes and items."""
         parts = [repr(arg) for arg in self._args]
         states = self._state if isinstance(self._state, tuple) else (self._state,)
         for state in states:

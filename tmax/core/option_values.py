@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tmax_pipes.task_options import TaskOption
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-"""A unit that begins like another stands before it."""
+"""Seconds in each unit; ordered so that a unit comes before its own prefix (``min`` before ``m``)."""
 MAX_NUMBER = 2**63 - 1
 """The largest number that a store and a message hold."""
 _SHOWN = 40
@@ -45,7 +45,7 @@ def seconds(text: str) -> float:
     except (StopIteration, ValueError):
         raise UsageError(f"{_cut(text)!r} is not a duration", hint="for example: 90, 1.5, 30s, 30m, 1h30m, 2d") from None
     if total > MAX_SECONDS:
-        raise UsageError(f"{_cut(text)!r} is too long: a duration has at most {MAX_SECONDS} seconds ({MAX_SECONDS // 86400} days)")
+        raise UsageError(f"{_cut(text)!r} is too long: the longest duration is {MAX_SECONDS} seconds ({MAX_SECONDS // 86400} days)")
     return total
 
 
@@ -62,12 +62,12 @@ def whole(least: int = 0, most: int = MAX_NUMBER) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit()):
-            raise UsageError(f"{_cut(text)!r} is not a whole number from {least}")
+            raise UsageError(f"{_cut(text)!r} is not a whole number of {least} or more")
         # By length first: int() refuses more than 4,300 digits.
         if len(text.lstrip("0")) > len(str(most)) or int(text) > most:
             raise UsageError(f"{_cut(text)} is too large: at most {most}")
         if int(text) < least:
-            raise UsageError(f"{text!r} is not a whole number from {least}")
+            raise UsageError(f"{_cut(text)!r} is not a whole number of {least} or more")
         return int(text)
 
     return read
@@ -81,16 +81,9 @@ positive = whole(1)
 
 def task_name(text: str) -> str:
     """Return a name that a task may have.  Raises UsageError."""
-    from tmax.core.names import check_task_name  # only who names a task pays for it
+    from tmax.core.names import check_task_name  # several imports, needed only when a task is named
 
     return check_task_name(text)
-
-
-def request_id(text: str) -> str:
-    """Return a request id.  Raises UsageError for an empty one, which a variable that was never set makes: it would guard against nothing."""
-    if not text:
-        raise UsageError("a request id is not empty")
-    return text
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:

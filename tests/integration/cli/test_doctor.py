@@ -36,7 +36,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_made_yet(tmp_path: Path) -> None:
     line = checks._folder("state", str(tmp_path / "a" / "b"), "X")
     assert line.state == "ok"
-    assert "not made yet" in line.detail
+    assert "not created yet" in line.detail
 
 
 def test_tmux_missing(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,13 +130,13 @@ def test_a_new_attempt_begins_its_log_anew(story: Story) -> None:
     assert story.end() == b"first attempt\nsecond\n"
 
 
-def test_without_inotify_it_looks_from_time_to_time(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Deaf(follow_module._InotifyWatch):
+def test_without_inotify_it_polls(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unavailable(follow_module._InotifyWatch):
         def __init__(self) -> None:
             super().__init__()
             self.close()
 
-    monkeypatch.setattr(follow_module, "_InotifyWatch", Deaf)
+    monkeypatch.setattr(follow_module, "_InotifyWatch", Unavailable)
     story.start()
     story.write(b"x")
     story.sees(b"x")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.test_talk import command
+from tests.integration.cli.test_messages import command
 from tests.integration.cli.toy import Answer, Toy
 from tests.wait import wait_until
-from tmax.cli import ask, ends, fast
+from tmax.cli import fast, request
+from tmax.cli.verbs import wait
 
 Capture = pytest.CaptureFixture[str]
 CANCELLED = {"id": 7, "state": "cancelled", "why": "", "name": "", "kind": "shell", "label": "x"}
@@ -22,9 +23,9 @@ DONE = {"id": 7, "state": "done", "why": "", "name": "", "kind": "shell", "label
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every limit of silence is a tenth of a second."""
-    for name in ("SILENCE_S", "LOOK_S"):
-        monkeypatch.setattr(ask, name, 0.1)
-    monkeypatch.setattr(ends, "SLACK_S", 0.1)
+    for name in ("REPLY_TIMEOUT_S", "READ_TIMEOUT_S"):
+        monkeypatch.setattr(request, name, 0.1)
+    monkeypatch.setattr(wait, "SLACK_S", 0.1)
 
 
 def late(toy: Toy, verb: str, answer: Answer) -> threading.Event:
@@ -66,7 +67,7 @@ def test_the_limit_is_kept_when_the_controller_does_not_answer(toy: Toy, capfd: 
     began = time.monotonic()
     assert fast.main(["wait", word, "--timeout", "0.3"]) == 75
     assert 0.3 <= time.monotonic() - began < 5
-    assert "did not answer" in capfd.readouterr().err
+    assert "did not reply" in capfd.readouterr().err
     opened.set()
 
 
@@ -90,7 +91,7 @@ def test_a_kernel_has_no_limit_of_silence(toy: Toy, capfd: Capture, tmp_path: Pa
 def test_a_verb_that_is_answered_at_once_says_that_nobody_answers(toy: Toy, capfd: Capture, verb: str) -> None:
     opened = late(toy, {"result": "show"}.get(verb, verb), {"ok": True})
     assert fast.main([verb, "7"]) == 75
-    assert "did not answer in 0.1 s" in capfd.readouterr().err
+    assert "did not reply within 0.1 s" in capfd.readouterr().err
     opened.set()
 
 
@@ -106,7 +107,7 @@ def test_a_submit_that_was_not_answered_is_no_success_and_says_how_to_find_out(t
     assert fast.main(["submit", "--request-id", "mine", "--", "true"]) == 75
     out, err = capfd.readouterr()
     assert not out
-    assert "whether the task was accepted is not known" in err
+    assert "the task may have been accepted" in err
     assert "--request-id mine" in err
     opened.set()
 
@@ -167,7 +168,7 @@ def test_ctrl_c_before_the_answer_of_a_stopped_controller_says_how_to_find_out(t
     _, err = running.communicate(timeout=30)
     opened.set()
     assert running.returncode == 130
-    assert b"whether the task was accepted is not known" in err
+    assert b"the task may have been accepted" in err
     assert b"--request-id mine" in err
 
 
@@ -184,5 +185,5 @@ def test_ctrl_c_twice_before_the_answer_to_run_says_how_to_find_out(toy: Toy) ->
     _, err = running.communicate(timeout=30)
     opened.set()
     assert running.returncode == 130
-    assert b"whether the task was accepted is not known" in err
+    assert b"the task may have been accepted" in err
     assert b"--request-id mine" in err

@@ -67,10 +67,16 @@ def test_an_output_that_cannot_be_written_is_named_and_is_74(full: Toy, line: st
     done = shell(full, f"TMAX {line} >/dev/full")
     assert done.returncode == 74, done.stderr
     assert b"cannot write to standard output: No space left on device" in done.stderr
-    assert b"fault of tmax" not in done.stderr
+    assert b"bug in tmax" not in done.stderr
     closed = shell(full, f"TMAX {line} <&- >&-")
     assert closed.returncode == 74, closed.stderr
     assert b"cannot write to standard output: it is closed" in closed.stderr
+
+
+def test_a_submit_that_cannot_print_its_id_says_that_the_task_was_accepted(full: Toy) -> None:
+    done = shell(full, "TMAX submit -- true >/dev/full")
+    assert done.returncode == 74
+    assert b"hint: task 1 was accepted" in done.stderr
 
 
 @pytest.mark.parametrize("line", LINES[:-1])
@@ -205,11 +211,11 @@ def test_in_a_removed_working_directory_verbs_work_or_say_why(full: Toy, line: s
     gone.mkdir()
     done = shell(full, f"cd {gone} && rmdir {gone} && TMAX {line}")
     needs_it = line.startswith(("submit", "run"))
-    assert b"fault of tmax" not in done.stderr
+    assert b"bug in tmax" not in done.stderr
     assert b"Traceback" not in done.stderr
     if needs_it:
         assert done.returncode == 2
-        assert b"error: the working directory does not exist any more\nhint: cd" in done.stderr
+        assert b"error: the working directory no longer exists\nhint: cd" in done.stderr
     else:
         assert done.returncode == 0, done.stderr
 

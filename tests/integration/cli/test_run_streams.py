@@ -203,7 +203,7 @@ def test_output_that_its_log_has_no_room_for_is_told(swarm: Box) -> None:
     out, err = running.communicate(timeout=30)
     assert (running.returncode, (swarm.root / "code").read_text()) == (0, "0\n"), "the command does not suffer from it"
     lost_bytes = len("up\n") + sum(len(f"{number}\n") for number in range(1, 20001)) - 8192
-    note = f"note: {lost_bytes} bytes that the task printed are not in its log: there was no room\n"
+    note = f"note: {lost_bytes} bytes of the task's output are missing from its log, which could not be written (no space left)\n"
     assert (len(out), err.decode()) == (8192 - len("up\n"), note)
     assert swarm.tmax("logs", "1").stderr == note
     assert json.loads(swarm.tmax("logs", "1", "--json").stdout)["lost_bytes"] == lost_bytes

@@ -22,7 +22,7 @@ def test_init_reports_phases_and_again_says_so(box: Box) -> None:
     assert sum(phase["ms"] for phase in told["phases"] if phase["phase"] in {"settings", "controller", "workers ready"}) <= told["ms"] + 1
     again = box.tmax("up", "-n", "3")
     assert "already running: 1 worker " in again.stdout
-    assert "hint: it keeps its 1 worker" in again.stderr
+    assert "hint: it keeps 1 worker" in again.stderr
     assert json.loads(box.tmax("init", "--json").stdout)["controller_pid"] == told["controller_pid"]
     assert box.tmax("init", "-q").stdout == ""
 
@@ -50,7 +50,7 @@ def test_without_its_controller_reading_verbs_read_the_store(box: Box) -> None:
     assert json.loads(status.stdout)["tasks"] == {"done": 1, "failed": 1, "running": 1}
     assert json.loads(status.stderr)["error"]["code"] == "no-swarm"
     box.tmax("down", "--now")
-    assert "down already" in box.tmax("down").stdout
+    assert "already down" in box.tmax("down").stdout
     assert "was taken down" in box.tmax("status", ok=False).stderr
 
 
@@ -105,7 +105,7 @@ def test_down_says_what_it_would_do_and_what_it_keeps(box: Box) -> None:
     box.init(1)
     box.tmax("hold")
     box.submit("--", "true")
-    assert "would stop 1 workers; 0 tasks running would be finished, 1 task kept" in box.tmax("down", "--dry-run").stdout
+    assert "would end 1 worker; 0 running tasks would be finished, 1 queued task kept" in box.tmax("down", "--dry-run").stdout
     pid = box.controller_pid()
     told = json.loads(box.tmax("down", "--json").stdout)
     assert told == {"schema_version": 1, "down": True, "was_running": True, "queued": 1}

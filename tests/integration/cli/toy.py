@@ -1,4 +1,4 @@
-"""A controller that says what a test wants it to say: the socket of a swarm, and nothing behind it."""
+"""A stand-in for a controller: a control socket that sends the replies a test has set."""
 
 from __future__ import annotations
 

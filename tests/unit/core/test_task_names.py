@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmax.cli import arguments
+from tmax.cli import verbs
+from tmax.cli.declaration import parse
 from tmax.control.protocol import BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.controller.selectors import select
@@ -53,7 +54,7 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
         check_task_name(name)
     assert caught.value.hint
     with pytest.raises(UsageError):
-        arguments.parse(["submit", "--name", name, "--", "true"])
+        parse(["submit", "--name", name, "--", "true"], verbs.verb_named, verbs.DEFAULT)
     if name:  # an empty one is none, where none has to be said
         with pytest.raises(UsageError):
             new_task({"kind": "shell", "argv": ["true"], "name": name}, TaskSettings(), "")

@@ -19,7 +19,7 @@ def test_a_word_that_is_not_json_is_text(module_box: Box, word: str) -> None:
 def test_standard_input_that_is_not_json_is_named(module_box: Box, text: str) -> None:
     done = module_box.tmax("run", "--py", "json:dumps", "-", ok=False, input=text)
     assert done.returncode == 2
-    assert "stdin does not hold one JSON value" in done.stderr
+    assert "reads one JSON value from standard input" in done.stderr
 
 
 def test_a_call_with_wrong_arguments_shows_no_frame_of_ours(module_box: Box) -> None:
@@ -33,4 +33,4 @@ def test_result_shows_one_task(module_box: Box) -> None:
     module_box.submit("--py", "os:getpid")
     done = module_box.tmax("result", "1-2", ok=False)
     assert done.returncode == 2
-    assert "means 2 tasks" in done.stderr
+    assert "selects 2 tasks" in done.stderr

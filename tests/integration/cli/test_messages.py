@@ -218,6 +218,20 @@ def test_logs_of_neither_a_worker_nor_a_task_says_both(toy: Toy, capfd: Capture)
     assert "no worker 'w9', and no task named 'w9'" in capfd.readouterr().err
 
 
+def test_attach_to_neither_a_worker_nor_a_task_says_both(toy: Toy, capfd: Capture) -> None:
+    gone = {"error": {"code": "not-found", "message": "no task named 'w9'", "hint": ""}}
+    toy.replies |= {"locate": gone, "select": gone}
+    assert fast.main(["attach", "w9"]) == 4
+    assert "no worker 'w9', and no task named 'w9'" in capfd.readouterr().err
+
+
+def test_json_among_the_words_of_another_command_does_not_make_errors_json(toy: Toy, capfd: Capture) -> None:
+    toy.replies["submit"] = {"error": {"code": "usage", "message": "no", "hint": ""}}
+    for line, begin in (("submit ls --json", "error: no"), ("submit --json ls", '{"error"')):
+        assert fast.main(line.split()) == 2
+        assert capfd.readouterr().err.startswith(begin)
+
+
 def test_a_large_result_is_read_from_its_file(toy: Toy, capfd: Capture) -> None:
     blob = put(toy.state, pickle.dumps("large"))
     toy.replies["show"] = {"ok": True, "task": story(form="pickle", blob=msgspec.to_builtins(blob)), "blobs": str(toy.state)}
@@ -257,7 +271,7 @@ def test_a_body_that_others_may_have_written_is_not_unpickled(toy: Toy, capfd: C
     harm(toy.state / blob.digest)
     toy.replies["show"] = {"ok": True, "task": story(form="pickle", blob=msgspec.to_builtins(blob)), "blobs": str(toy.state)}
     assert fast.main(["result", "5"]) == 74
-    assert "yours alone" in capfd.readouterr().err
+    assert "accessible to you alone" in capfd.readouterr().err
     assert not {"sang", "SANG"}.intersection(os.listdir(toy.state))
 
 
@@ -276,7 +290,7 @@ def test_a_failure_shows_the_remote_traceback_and_what_killed_its_workers(toy: T
     toy.replies["show"] = {"ok": True, "task": story(state="dead", why="boom", failure=failure, crashes=crashes), "blobs": "/nowhere"}
     assert fast.main(["result", "5"]) == 1
     assert capfd.readouterr().err == (
-        "Traceback ...\nValueError: boom\nerror: task 5 dead: boom\n  worker w1 died under it: killed by SIGKILL\nhint: tmax logs 5\n"
+        "Traceback ...\nValueError: boom\nerror: task 5 dead: boom\n  worker w1 died while it ran the task: killed by SIGKILL\nhint: its output: tmax logs 5\n"
     )
 
 
@@ -310,8 +324,8 @@ def test_a_tmux_that_has_ended_or_is_another_users_is_named_with_what_to_type(
         monkeypatch.setenv("TMUX", f"{path},1,0")
         assert fast.main(["attach", "w1"]) == 1
         told = capfd.readouterr().err
-        assert f"TMUX names a tmux server that does not run any more: {path}\n" in told
-        assert "hint: leave it out: env -u TMUX tmax attach" in told
+        assert f"TMUX names a tmux server that is no longer running: {path}\n" in told
+        assert "hint: unset it: env -u TMUX tmax attach" in told
     monkeypatch.setenv("TMUX", "no socket at all")
     assert fast.main(["attach", "w1"]) == 2
     assert "needs a terminal" in capfd.readouterr().err
@@ -330,7 +344,7 @@ def test_a_terminal_that_tmux_refuses_is_named(toy: Toy, term: str) -> None:
         os.close(master)
     assert code == 1
     assert f"error: tmux cannot use this terminal (TERM={term}): open terminal failed: not a terminal of ours\n".encode() in err
-    assert b"hint: name one that it knows" in err
+    assert b"hint: set TERM to a terminal that tmux knows" in err
 
 
 @pytest.mark.parametrize(
