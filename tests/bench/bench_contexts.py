@@ -59,15 +59,17 @@ class Programs:
     def __init__(self, swarm: Any) -> None:
         from tmax_pipes.jobs import Context, encode_context
 
-        self._outbox = swarm._outbox
+        self._context = swarm._context
         self._contexts = [encode_context(Context(path=(f"/program-{name}",))) for name in ("a", "b")]
 
     def submit(self, program: int, number: int) -> Any:
         """Submit one no-op of this program."""
-        outbox = self._outbox
-        where = outbox.submitter.submitter_environment()
-        job = outbox.functions.call(nothing, (number,), {}, context=self._contexts[program], submitter_environment=where)
-        return outbox.courier.submit(job, {}, "python")
+        context = self._context
+        where = context.submitter.submitter_environment()
+        job = context.functions.call(nothing, (number,), {}, context=self._contexts[program], submitter_environment=where)
+        from tmax_pipes.options_struct import NOTHING_GIVEN
+
+        return context.channel.submit(job, NOTHING_GIVEN, "python")
 
     def latencies(self, other: Callable[[int], int], pause: Callable[[], None]) -> list[float]:
         """Return the seconds from submit to result, one task at a time; ``other`` says whose turn it is."""

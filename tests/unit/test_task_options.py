@@ -204,7 +204,7 @@ def test_a_number_that_is_too_large_is_called_that() -> None:
     retries, deliveries = (next(one for one in OPTIONS if one.name == name) for name in ("retries", "deliveries"))
     with pytest.raises(UsageError, match=r"^2147483649 is too large: at most 2147483648$"):
         reader(retries)("2147483649")  # type: ignore[misc]  # not a flag
-    with pytest.raises(UsageError, match=r"^'0' is not a whole number from 1$"):
+    with pytest.raises(UsageError, match=r"^'0' is not a whole number of 1 or more$"):
         reader(deliveries)("0")  # type: ignore[misc]  # not a flag
 
 

@@ -57,7 +57,7 @@ def dump(value: object, lost: set[str]) -> bytes:
     try:
         ArgPickler(file, lost).dump(value)
     except pickle.PicklingError as error:
-        # cloudpickle says it in words of its own; pickle and ProcessPoolExecutor raise it as it is.
+        # cloudpickle raises it with another message; pickle and ProcessPoolExecutor raise it as it is.
         if isinstance(error.__cause__, RecursionError):
             raise error.__cause__ from None
         raise

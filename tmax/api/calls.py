@@ -244,8 +244,8 @@ def _plainly(value: object) -> bytes:
 
 
 def _sent_by_value(path: SearchPath) -> _Names:
-    """Return the modules whose functions cannot or, by the program's wish, must not go by name."""
-    # Another thread may be importing it at this moment; then nobody has wished anything yet.
+    """Return the modules whose functions cannot or, because the program chose so, must not go by name."""
+    # Another thread may be importing it at this moment; then nothing was chosen yet.
     registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
     wished: _Names = registry() if registry is not None else set()
     if not wished:

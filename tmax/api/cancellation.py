@@ -1,8 +1,8 @@
-"""Taking tasks back: what a client of the bulk frames asks for after it has handed tasks over.
+"""Cancelling tasks from the client side of bulk frames.
 
 ::
 
-    not sent yet         dropped here; the swarm never hears of it
+    not sent yet         dropped here; the swarm never receives it
     on its way           waited for, or marked to be taken back as soon as it is accepted
     accepted             one request for many: cancel those that have not begun
 """
@@ -27,7 +27,7 @@ WITHDRAW_S = 30.0
 """So long a cancel of tasks waits for a controller that does not answer."""
 
 _SETTLE_S = 2.0
-"""So long ``cancel`` waits for what a worker says about a task that was sent ahead."""
+"""So long ``cancel`` waits for a worker's report about a task that was sent ahead."""
 
 _IDS_AT_ONCE = 100_000
 
@@ -37,7 +37,7 @@ class Cancellations:
 
     _lock: threading.Lock
     _changed: threading.Condition
-    _ask: Callable[[], Client]
+    _open_client: Callable[[], Client]
     _reader: threading.Thread
     _unsent: dict[int, BulkTask]
     _unaccepted: dict[int, TaskFuture[Any]]
@@ -59,8 +59,8 @@ class Cancellations:
     def withdraw(self, futures: list[TaskFuture[Any]]) -> int:
         """Cancel those of these futures whose tasks have not begun; the others stay as they are.
 
-        Waits for what is on its way and for the controller's answer, WITHDRAW_S at most.  Returns how many of the tasks the swarm
-        could not be asked about in that time.
+        Waits for what is on its way and for the controller's answer, WITHDRAW_S at most.  Returns for how many of the tasks the swarm
+        did not answer in that time.
         """
         here = threading.current_thread() is self._reader
         end_s = time.monotonic() + WITHDRAW_S
@@ -71,18 +71,18 @@ class Cancellations:
                 self._changed.wait_for(lambda: on_their_way.isdisjoint(self._unaccepted), WITHDRAW_S)
         for future in unsent:
             future.cancelled_by_swarm()
-        wanted = {future.task_id: future for future in futures if future.task_id is not None and not future.done()}
+        by_id = {future.task_id: future for future in futures if future.task_id is not None and not future.done()}
         unknown = sum(future.bulk_task is not None and not future.done() for future in futures)
         try:
-            ending = self._cancel_waiting(wanted, max(1.0, end_s - time.monotonic()))
+            ending = self._cancel_waiting(by_id, max(1.0, end_s - time.monotonic()))
         except (TmaxError, OSError):
-            return unknown + sum(not future.done() for future in wanted.values())
+            return unknown + sum(not future.done() for future in by_id.values())
         if not here:
             wait(ending, _SETTLE_S)
         return unknown
 
     def _drop_unsent(self, futures: Iterable[TaskFuture[Any]]) -> list[TaskFuture[Any]]:
-        """Take out what nobody was told of (lock held); return it, to be cancelled without the lock."""
+        """Take out what was not sent (lock held); return it, to be cancelled without the lock."""
         dropped: list[TaskFuture[Any]] = []
         for future in futures:
             task = future.bulk_task
@@ -94,24 +94,24 @@ class Cancellations:
             self._changed.notify_all()
         return dropped
 
-    def _cancel_waiting(self, wanted: Mapping[int, TaskFuture[Any]], limit_s: float) -> list[TaskFuture[Any]]:
-        """Have the swarm cancel what has not begun; return those whose ends are still to be told."""
-        if not wanted:
+    def _cancel_waiting(self, by_id: Mapping[int, TaskFuture[Any]], limit_s: float) -> list[TaskFuture[Any]]:
+        """Have the swarm cancel what has not begun; return those whose ends are still to be reported."""
+        if not by_id:
             return []
         answers: list[tuple[int, str]] = []
-        ids = list(wanted)
-        with self._ask() as client:
+        ids = list(by_id)
+        with self._open_client() as client:
             client.answer_s = limit_s
             for start in range(0, len(ids), _IDS_AT_ONCE):
                 answer: Any = client.request("cancel", ids=ids[start : start + _IDS_AT_ONCE], begun=False)
                 answers += [(row["id"], row["now"]) for row in answer["results"]]
-        gone = [wanted[number] for number, now in answers if now == "cancelled"]
+        gone = [by_id[number] for number, now in answers if now == "cancelled"]
         with self._lock:
             ours = [future for future in gone if self._accepted.pop(future.task_id or 0, None) is not None]
             self._changed.notify_all()
         for future in ours:
             future.cancelled_by_swarm()
-        return [wanted[number] for number, now in answers if now == "ending" and not wanted[number].done()]
+        return [by_id[number] for number, now in answers if now == "ending" and not by_id[number].done()]
 
     def abandon_results(self, futures: list[TaskFuture[Any]]) -> None:
         """Cancel what has not begun without waiting for it.

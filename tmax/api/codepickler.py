@@ -42,7 +42,7 @@ _OPEN = "an open file cannot be sent: open it in the task"
 
 
 class Unsendable(pickle.PicklingError):
-    """Says which global of which function cannot be sent."""
+    """Names the global of which function cannot be sent."""
 
 
 class _Space:

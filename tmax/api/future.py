@@ -16,7 +16,7 @@ class Withdraws(Protocol):
     """Who can take tasks back."""
 
     def withdraw(self, futures: list[TaskFuture[Any]], /) -> int:
-        """Cancel those whose tasks have not begun; return how many could not be asked about."""
+        """Cancel those whose tasks have not begun; return for how many the swarm did not answer."""
 
     def abandon_results(self, futures: list[TaskFuture[Any]], /) -> None:
         """Cancel those whose tasks have not begun, without waiting."""
@@ -26,21 +26,21 @@ class TaskFuture(Future[T]):
     """A ``concurrent.futures.Future`` of a task.
 
     ``task_id``: its number in the swarm once that is known, for ``tmax result``, ``logs`` and ``attach``.  ``running()`` is always
-    False: clients are told of ends, not of starts.
+    False: the controller reports ends, not starts.
     """
 
     task_id: int | None = None
     bulk_task: BulkTask | None = None
     """What to send again; forgotten once accepted."""
     tally: unobserved_failures.Tally | None = None
-    """Where its failure is counted as long as nobody has looked at it."""
+    """Where its failure is counted until the program looks at it."""
 
     taken_back = False
-    """To be cancelled as soon as it is accepted: nobody wants its result any more."""
+    """To be cancelled as soon as it is accepted: its result was abandoned."""
 
-    def __init__(self, courier: Withdraws, kind: str) -> None:
+    def __init__(self, channel: Withdraws, kind: str) -> None:
         super().__init__()
-        self.courier = courier
+        self.channel = channel
         self.kind = kind
 
     def result(self, timeout: float | None = None) -> T:
@@ -62,33 +62,33 @@ class TaskFuture(Future[T]):
     def cancel(self) -> bool:
         """Take the task back when it has not begun; return whether it is cancelled.
 
-        Asks the swarm, so it takes a moment.  What has begun is left alone, as every executor does (``tmax cancel`` ends it), and
+        Waits for the swarm's answer.  What has begun is left alone, as every executor does (``tmax cancel`` ends it), and
         so is a Python call that an idle worker was given, whose first steps are known to that worker only.
         """
         if not self.done():
-            self.courier.withdraw([self])
+            self.channel.withdraw([self])
         return self.cancelled()
 
     @staticmethod
     def withdraw_all(futures: list[TaskFuture[Any]]) -> int:
-        """Cancel many at once, as ``cancel`` does one; return how many the swarm could not be asked about."""
-        return futures[0].courier.withdraw([future for future in futures if not future.done()]) if futures else 0
+        """Cancel many at once, as ``cancel`` does one; return for how many the swarm did not answer."""
+        return futures[0].channel.withdraw([future for future in futures if not future.done()]) if futures else 0
 
     def fulfil(self, value: T) -> None:
-        """Set the result, unless somebody has ended this future already (called by the courier's owner)."""
+        """Set the result, unless this future has ended already (called by the channel's owner)."""
         if not self.done():
             self.set_result(value)
 
     def fail(self, error: BaseException) -> None:
-        """Set the exception, unless somebody has ended this future already."""
+        """Set the exception, unless this future has ended already."""
         if not self.done():
             self.set_exception(error)
 
     def orphaned(self, error: BaseException) -> None:
         """In a forked child: end this copy of the parent's future.
 
-        Nobody here would ever end it; its locks may be held by threads that do not exist here, and its callbacks and waiters are
-        the parent's.  ``concurrent.futures`` has no public way to say that.
+        Nothing here would ever end it; its locks may be held by threads that do not exist here, and its callbacks and waiters are
+        the parent's.  ``concurrent.futures`` has no public way to do that.
         """
         self._condition = threading.Condition()
         self._waiters = []
@@ -96,6 +96,6 @@ class TaskFuture(Future[T]):
         self.fail(error)
 
     def cancelled_by_swarm(self) -> None:
-        """Become cancelled, and tell ``wait`` and ``as_completed``."""
+        """Become cancelled, and notify ``wait`` and ``as_completed``."""
         if super().cancel():
             self.set_running_or_notify_cancel()

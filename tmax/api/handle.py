@@ -39,7 +39,7 @@ class SwarmHandle:
         self._owned: Iterator[object] | None = None
         self._closed = False
         self._lock = threading.RLock()
-        _DOORS.add(self)
+        _HANDLES.add(self)
         if settings is None:
             if not os.path.lexists(layout.settings):
                 raise NoSwarm(layout.swarm, "was never started")  # a name that was mistyped must not become a swarm
@@ -100,8 +100,8 @@ class SwarmHandle:
         with connect(self.layout) as client:
             return client.controller_pid
 
-    def ask(self) -> Client:
-        """Return a client for people's verbs; raises as ``reach`` does."""
+    def open_client(self) -> Client:
+        """Return a client for JSON requests; raises as ``reach`` does."""
         try:
             return connect(self.layout)
         except NoSwarm:
@@ -154,12 +154,12 @@ class SwarmHandle:
             self._own.close()
 
 
-_DOORS: weakref.WeakSet[SwarmHandle] = weakref.WeakSet()
+_HANDLES: weakref.WeakSet[SwarmHandle] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for door in list(_DOORS):
-        door.forget_in_child()
+    for handle in list(_HANDLES):
+        handle.forget_in_child()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -149,11 +149,11 @@ def _with_traceback(error: BaseException, failure: Failure) -> BaseException:
 def _broken(end: BulkEnd) -> TaskBroken:
     last = end.crashes[-1] if end.crashes else None
     causes = tuple(f"{crash.worker}: {crash.cause}" for crash in end.crashes)
-    told = f"{end.failure.message}" if end.failure else f"the task is {end.state}"
+    message = f"{end.failure.message}" if end.failure else f"the task is {end.state}"
     if causes:
-        told += f"; its worker died {len(causes)} time{'s' if len(causes) > 1 else ''} ({causes[-1]})"
+        message += f"; its worker died {len(causes)} time{'s' if len(causes) > 1 else ''} ({causes[-1]})"
     return (TaskDead if end.state == "dead" else TaskInterrupted)(
-        f"task {end.id}: {told}",
+        f"task {end.id}: {message}",
         task=end.id,
         signal=last.signal if last else None,
         peak_rss_bytes=max((crash.peak_rss_bytes for crash in end.crashes), default=0),

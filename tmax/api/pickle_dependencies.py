@@ -1,6 +1,6 @@
 """What a pickled function depended on, and whether any of it is other by now: then it has to be pickled again.
 
-Names, closures and defaults are compared by identity.  That says all for what cannot change (numbers, text, functions, modules).
+Names, closures and defaults are compared by identity.  That is enough for what cannot change (numbers, text, functions, modules).
 Other data (a dictionary, an array) is compared by the digest of a plain pickle of it; where there is none the function is pickled for every call.
 """
 
@@ -130,7 +130,7 @@ class Dependencies:
 
 
 def _digest_of(value: Any) -> bytes | None:
-    """Return a digest of what this object holds; None where pickle cannot say."""
+    """Return a digest of what this object holds; None where pickle cannot tell what it holds."""
     buffers: list[pickle.PickleBuffer] = []
     try:
         known = hashlib.sha256(pickle.dumps(value, 5, buffer_callback=buffers.append))

@@ -27,7 +27,7 @@ _MAINS = frozenset({"__main__", "__mp_main__"})
 
 
 class SearchPath:
-    """This process's order of search; every answer is computed again only when what it depends on has changed.  Any thread may ask."""
+    """This process's order of search; every answer is computed again only when what it depends on has changed.  Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = _thread.RLock()
@@ -191,7 +191,7 @@ def _spec(name: str, path: list[str]) -> ModuleSpec | None:
     """Return what a search of ``path`` finds, or else what another finder of the program's does (editable installs)."""
     try:
         found = PathFinder.find_spec(name, path)
-    except Exception:  # a hook of somebody's may raise anything
+    except Exception:  # a foreign hook may raise anything
         found = None
     finders: list[Any] = [] if found else list(sys.meta_path)
     for finder in finders:

@@ -144,7 +144,7 @@ class SubmitMixin:
         seed: int = 0,
         **params: KernelValue,
     ) -> TaskFuture[dict[str, Any]]:
-        """Run a numeric kernel (``matmul``, ``eigvals``, ``reduce``); the result says its time, device and rate.
+        """Run a numeric kernel (``matmul``, ``eigvals``, ``reduce``); the result holds its time, device and rate.
 
         ``params``: its sizes, for example ``n=2048``.  What cannot be run (shape, memory, device) fails the future with TaskFailed.
         Raises UsageError for a value that no kernel takes.
@@ -286,7 +286,7 @@ def _in_order(futures: list[TaskFuture[Any]], end_s: float | None) -> Iterator[A
             yield _last(futures, end_s)
     except GeneratorExit:
         if futures:
-            futures[0].courier.abandon_results(futures)
+            futures[0].channel.abandon_results(futures)
         raise
     except BaseException as error:
         _withdraw(futures, error)
@@ -294,7 +294,7 @@ def _in_order(futures: list[TaskFuture[Any]], end_s: float | None) -> Iterator[A
 
 
 def _withdraw(futures: list[TaskFuture[Any]], error: BaseException) -> None:
-    """Cancel what has not begun because of ``error``, which says so when that could not be done; another Ctrl-C leaves at once."""
+    """Cancel what has not begun because of ``error``, which gets a note when that could not be done; another Ctrl-C leaves at once."""
     left = 0
     try:
         left = TaskFuture.withdraw_all(futures)

@@ -35,7 +35,7 @@ _DELETED = " (deleted)"
 
 
 class Submitter:
-    """What this process tells workers of itself.
+    """What this process sends to workers about itself.
 
     ``initializer``: pickled ``(function, args, kwargs)`` for each worker process, empty for none.  ``max_tasks``: tasks after which
     a worker process is replaced, 0 for no limit.  Either makes the workers this client's own.
@@ -135,7 +135,7 @@ class Submitter:
 
 
 def own_umask() -> int:
-    """Return this process's umask without changing it; 0o022 where the kernel does not tell."""
+    """Return this process's umask without changing it; 0o022 where the kernel does not report it."""
     try:
         with open("/proc/self/status", "rb") as file:
             for line in file:

@@ -97,21 +97,21 @@ class Swarm(SubmitMixin, _StandardExecutor):
 
     def _open(
         self,
-        door: SwarmHandle,
+        handle: SwarmHandle,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks: int | None = None,
     ) -> None:
-        self._door = door
+        self._handle = handle
         self._finishing = threading.Lock()
         self._pid = os.getpid()
-        layout = door.layout
+        layout = handle.layout
         try:
             settle = ResultResolver(layout.blobs, layout.logs, self._break).settle
-            channel = TaskChannel(door.reach, settle, door.ask, swarm=layout.swarm, temporary=door.temporary)
+            channel = TaskChannel(handle.reach, settle, handle.open_client, swarm=layout.swarm, temporary=handle.temporary)
         except BaseException:
             # Also Ctrl-C: a swarm of ours without a client must not stay behind.
-            door.end(now=True)
+            handle.end(now=True)
             raise
         self._context = ClientContext(channel, layout.blobs, initializer=initializer, initargs=initargs, max_tasks=max_tasks or 0)
         _LIVE.add(self)
@@ -130,7 +130,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
     @property
     def name(self) -> str:
         """The swarm's name, for ``tmax --swarm NAME``."""
-        return self._door.layout.swarm
+        return self._handle.layout.swarm
 
     def status(self) -> Snapshot:
         """Return a picture of the swarm, now."""
@@ -142,11 +142,11 @@ class Swarm(SubmitMixin, _StandardExecutor):
 
     def _ask(self, verb: str) -> dict[str, object]:
         try:
-            with self._door.ask() as client:
+            with self._handle.open_client() as client:
                 return client.request(verb)
         except NoSwarm:
             # It ended between our question and its answer: the next one answers as well.
-            with self._door.ask() as client:
+            with self._handle.open_client() as client:
                 return client.request(verb)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -170,8 +170,8 @@ class Swarm(SubmitMixin, _StandardExecutor):
     def _leave(self, *, now: bool) -> None:
         self._context.shut = True
         reason = SwarmGone(f"this process left swarm {self.name!r}; its tasks go on there")
-        self._context.channel.close(reason, cancel=self._door.temporary)
-        self._door.end(now=now)
+        self._context.channel.close(reason, cancel=self._handle.temporary)
+        self._handle.end(now=now)
         _LIVE.discard(self)
 
     def leave_at_exit(self) -> None:
@@ -182,7 +182,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
         if self._pid != os.getpid():
             return  # a forked child: the swarm is its parent's
         try:
-            if self._door.temporary:
+            if self._handle.temporary:
                 self.shutdown(wait=True)
             else:
                 self._leave_accepted()
@@ -200,7 +200,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
             # Ctrl-C means now: workers live in sessions of their own and did not see it.
             try:
-                if not self._door.temporary:
+                if not self._handle.temporary:
                     self._leave_accepted()
             finally:
                 self._leave(now=True)
@@ -252,10 +252,10 @@ def _at_exit() -> None:
         try:
             swarm.leave_at_exit()
         except KeyboardInterrupt:
-            interrupted = True  # a traceback of this function would say nothing; the next swarms are left, too
-        except Exception as error:  # one swarm that cannot be left keeps no other from being left, nor its count from being told
+            interrupted = True  # a traceback of this function would add nothing; the next swarms are left, too
+        except Exception as error:  # one swarm that cannot be left keeps no other from being left, nor its failures from being reported
             print(f"error: swarm {swarm.name!r} could not be left in order: {error}", file=sys.stderr)
-    unobserved_failures.say_at_exit(interrupted=interrupted)
+    unobserved_failures.report_at_exit(interrupted=interrupted)
 
 
 atexit.register(_at_exit)

@@ -69,7 +69,7 @@ _WATCH_IDS = 100_000
 _READ_BYTES = 256 * 1024
 _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 NOTICE_S = 5.0
-"""After so long a process that is kept from its end by tasks not yet accepted says so."""
+"""After so long a process that is kept from its end by tasks not yet accepted reports it."""
 
 
 class TaskChannel(Cancellations):
@@ -77,7 +77,7 @@ class TaskChannel(Cancellations):
 
     ``reach`` returns a new connected socket, starting the controller when need be; SwarmGone from it is final, TmaxError and OSError
     are tried again.  ``settle`` gives a future what became of its task; it runs on the reader thread and does not raise.
-    ``ask`` returns a client for people's verbs.  ``swarm``: its name, for messages; ``temporary``: its tasks end with it.
+    ``open_client`` returns a client for JSON requests.  ``swarm``: its name, for messages; ``temporary``: its tasks end with it.
 
     Python raises KeyboardInterrupt between any two steps of the main thread: at each of them what is not accepted is in
     ``_unaccepted``, and what was taken out of ``_unsent`` is in ``_out``; a task that is sent twice is one task.
@@ -87,7 +87,7 @@ class TaskChannel(Cancellations):
         self,
         reach: Callable[[], socket.socket],
         settle: Callable[[TaskFuture[Any], BulkEnd], None],
-        ask: Callable[[], Client],
+        open_client: Callable[[], Client],
         *,
         swarm: str = "",
         temporary: bool = False,
@@ -99,7 +99,7 @@ class TaskChannel(Cancellations):
         self.client = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._reach = reach
         self._settle = settle
-        self._ask = ask
+        self._open_client = open_client
         self._seqs = itertools.count(1)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -118,8 +118,8 @@ class TaskChannel(Cancellations):
         except BaseException:
             os.close(self._wake_fd)
             raise
-        self._greet(sock)
-        _COURIERS.add(self)
+        self._begin_connection(sock)
+        _CHANNELS.add(self)
         self._reader = threading.Thread(target=self._run, name="tmax-reader", daemon=True)
         self._reader.start()
 
@@ -201,8 +201,8 @@ class TaskChannel(Cancellations):
     def _run(self) -> None:
         try:
             while self._sock is not None:
-                self._converse(self._sock)
-                self._hang_up()
+                self._serve_connection(self._sock)
+                self._close_connection()
                 self._connect_again()
         except SwarmGone as error:
             self._give_up(error)
@@ -213,13 +213,13 @@ class TaskChannel(Cancellations):
             self._give_up(SwarmGone(f"the swarm's client failed: {type(error).__name__}: {error}"))
             raise
         finally:
-            self._hang_up()
+            self._close_connection()
             with self._lock:
                 os.close(self._wake_fd)
                 self._wake_fd = -1
 
-    def _converse(self, sock: socket.socket) -> None:
-        """Hear one connection to its end."""
+    def _serve_connection(self, sock: socket.socket) -> None:
+        """Send and receive on one connection until it ends."""
         frames = Frames()
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
@@ -239,9 +239,9 @@ class TaskChannel(Cancellations):
                 data = _received(sock)
                 if not data:
                     return
-                self._hear([decode_reply(body) for body in frames.feed(data)])
+                self._take_replies([decode_reply(body) for body in frames.feed(data)])
 
-    def _hear(self, replies: Sequence[BulkReply]) -> None:
+    def _take_replies(self, replies: Sequence[BulkReply]) -> None:
         ended: list[tuple[TaskFuture[Any], BulkEnd]] = []
         refused: list[tuple[TaskFuture[Any], TmaxError]] = []
         notices: list[str] = []
@@ -260,7 +260,7 @@ class TaskChannel(Cancellations):
             self._write()
             self._changed.notify_all()
         for text in notices:
-            _say(f"note: swarm {self._swarm!r}: {text}\n")
+            _write_stderr(f"note: swarm {self._swarm!r}: {text}\n")
         for future, end in ended:
             self._settle(future, end)
         for future, error in refused:
@@ -270,7 +270,7 @@ class TaskChannel(Cancellations):
             self._changed.notify_all()
 
     def _lose(self, future: TaskFuture[Any], what: str, error: BaseException) -> None:
-        """Fail a future; what nobody looks at is said when this process ends."""
+        """Fail a future; a failure that the program never looks at is reported when this process ends."""
         if not future.done():
             unobserved_failures.count(future, self._swarm, what, error)
             future.fail(error)
@@ -307,7 +307,7 @@ class TaskChannel(Cancellations):
 
     # -- another connection ------------------------------------------------------------------------
 
-    def _greet(self, sock: socket.socket) -> None:
+    def _begin_connection(self, sock: socket.socket) -> None:
         """Take a fresh connection, and begin with everything the other end may not know."""
         sock.setblocking(False)
         with self._lock:
@@ -321,7 +321,7 @@ class TaskChannel(Cancellations):
                 self._out += encode(BulkWatch(tuple(ids[start : start + _WATCH_IDS])))
             self._write()
 
-    def _hang_up(self) -> None:
+    def _close_connection(self) -> None:
         with self._lock:
             sock, self._sock = self._sock, None
         if sock is not None:
@@ -336,7 +336,7 @@ class TaskChannel(Cancellations):
             if self._gone is not None:
                 return
             try:
-                self._greet(self._reach())
+                self._begin_connection(self._reach())
             except SwarmGone:
                 raise  # it is final; the other errors may pass
             except (TmaxError, OSError) as error:
@@ -365,7 +365,7 @@ class TaskChannel(Cancellations):
             return self._changed.wait_for(lambda: not (self._accepted or self._unaccepted or self._settling), timeout_s)
 
     def wait_accepted(self) -> None:
-        """Wait until the swarm has accepted or refused everything, or is given up; after NOTICE_S say that this is waited for.
+        """Wait until the swarm has accepted or refused everything, or is given up; after NOTICE_S report it on stderr.
 
         There is no limit but that of a swarm that cannot be reached (GIVE_UP_S).
         """
@@ -373,7 +373,7 @@ class TaskChannel(Cancellations):
             self._flush()
             self._write()
             if not self._changed.wait_for(self._all_told, NOTICE_S):
-                _say(f"note: waiting until {len(self._unaccepted)} tasks are accepted by swarm {self._swarm!r}; Ctrl-C leaves\n")
+                _write_stderr(f"note: waiting until {len(self._unaccepted)} tasks are accepted by swarm {self._swarm!r}; Ctrl-C leaves\n")
                 self._changed.wait_for(self._all_told)
 
     def _all_told(self) -> bool:
@@ -425,13 +425,13 @@ class TaskChannel(Cancellations):
         self._settling = 0
 
 
-_COURIERS: weakref.WeakSet[TaskChannel] = weakref.WeakSet()
+_CHANNELS: weakref.WeakSet[TaskChannel] = weakref.WeakSet()
 
 
 def _forked() -> None:
     unobserved_failures.forget()
-    for courier in list(_COURIERS):
-        courier.abandon(SwarmGone("this process was forked from the one that has the swarm; open it again with Swarm.connect()"))
+    for channel in list(_CHANNELS):
+        channel.abandon(SwarmGone("this process was forked from the one that has the swarm; open it again with Swarm.connect()"))
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -466,9 +466,9 @@ def _received(sock: socket.socket) -> bytes | None:
         return None  # reset: the controller ended with something of ours unread
 
 
-def _say(text: str) -> None:
+def _write_stderr(text: str) -> None:
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
-        pass  # closed, or never there: nobody reads it
+        pass  # closed, or never there: no one can read it

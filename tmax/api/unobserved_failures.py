@@ -1,4 +1,4 @@
-"""Failures of the swarm itself that no program has looked at: counted, and said when the process ends.
+"""Failures of the swarm itself that the program has not looked at: counted, and reported when the process ends.
 
 ::
 
@@ -13,12 +13,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from tmax.api.task_errors import SwarmGone
 from tmax.errors import ExitCode, TmaxError
-
-if TYPE_CHECKING:
-    from tmax.api.future import TaskFuture
 
 NOT_ACCEPTED = "not accepted"
 LOST = "accepted, and lost before they ended"
@@ -44,6 +42,12 @@ class Tally:
         return f"error: {tasks}{where}: {reason}\n" + (f"hint: {hint}\n" if hint else "")
 
 
+class Counted(Protocol):
+    """A future whose failure is counted here."""
+
+    tally: Tally | None
+
+
 class _Book:
     """The tallies of this process."""
 
@@ -55,8 +59,8 @@ class _Book:
 _book = _Book()
 
 
-def count(future: TaskFuture[Any], swarm: str, what: str, reason: BaseException) -> None:
-    """Count this future, which is about to fail with ``reason``, until somebody looks at it."""
+def count(future: Counted, swarm: str, what: str, reason: BaseException) -> None:
+    """Count this future, which is about to fail with ``reason``, until the program looks at it."""
     with _book.lock:
         tally = _book.tallies.setdefault((swarm, what), Tally(swarm, what))
         if not tally.count:
@@ -65,8 +69,8 @@ def count(future: TaskFuture[Any], swarm: str, what: str, reason: BaseException)
         future.tally = tally
 
 
-def looked_at(future: TaskFuture[Any]) -> None:
-    """Somebody has seen how this future failed."""
+def looked_at(future: Counted) -> None:
+    """The program has seen how this future failed."""
     with _book.lock:
         if future.tally is not None:
             future.tally.count -= 1
@@ -74,30 +78,33 @@ def looked_at(future: TaskFuture[Any]) -> None:
 
 
 def left() -> list[Tally]:
-    """Return what nobody has looked at."""
+    """Return what was not looked at."""
     with _book.lock:
         return [tally for tally in _book.tallies.values() if tally.count]
 
 
 def forget() -> None:
-    """Let go of all of it: it was said, or in a forked child it is the parent's, whose lock is not to be trusted."""
+    """Let go of all of it: it was reported, or in a forked child it is the parent's, whose lock is not to be trusted."""
     _book.lock = threading.Lock()
     _book.tallies.clear()
 
 
-def say_at_exit(*, interrupted: bool = False) -> None:
-    """Say what nobody has looked at on standard error, and have this process end with an exit code that is not 0."""
+def report_at_exit(*, interrupted: bool = False) -> None:
+    """Report on standard error what was not looked at, and have this process end with an exit code that is not 0."""
     tallies = left()
     if not tallies:
         return
     reason = tallies[0].reason
-    code = reason.exit_code if isinstance(reason, TmaxError) else ExitCode.NO_SWARM if tallies[0].what == LOST else ExitCode.FAILED
+    if isinstance(reason, TmaxError) and not isinstance(reason, SwarmGone):
+        code = reason.exit_code
+    else:  # of a swarm that is gone, only tasks that it had accepted are lost with it
+        code = ExitCode.NO_SWARM if tallies[0].what == LOST else ExitCode.FAILED
     _exit_with(ExitCode.INTERRUPTED if interrupted else code or ExitCode.FAILED)
     try:
         sys.stderr.write("".join(tally.line() for tally in tallies))
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
-        pass  # closed, or never there; the exit code says it, too
+        pass  # closed, or never there; the exit code reports it, too
     forget()  # an exception's traceback holds the program's own values, such as a file that is not closed
 
 

@@ -31,7 +31,7 @@ def encode(message: BulkRequest | BulkReply) -> bytes:
 
 
 def encode_replies(replies: Sequence[BulkReply]) -> bytes:
-    """Return these replies as frames one after another; ends that do not fit one frame are told in several.
+    """Return these replies as frames one after another; ends that do not fit one frame are sent in several.
 
     Raises UsageError when a single end is larger than a frame.
     """
@@ -49,7 +49,7 @@ def _encode_reply(reply: BulkReply) -> bytes:
 
 
 def decode_request(body: bytes) -> BulkRequest:
-    """Return what a client says; raises UsageError when it is no request of this version."""
+    """Return a client's request; raises UsageError when it is no request of this version."""
     try:
         return _requests.decode(body)
     except _NOT_UNDERSTOOD as error:
@@ -57,7 +57,7 @@ def decode_request(body: bytes) -> BulkRequest:
 
 
 def decode_reply(body: bytes) -> BulkReply:
-    """Return what a controller says; raises UsageError when it is no reply of this version."""
+    """Return a controller's reply; raises UsageError when it is no reply of this version."""
     try:
         return _replies.decode(body)
     except _NOT_UNDERSTOOD as error:

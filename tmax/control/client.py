@@ -1,4 +1,4 @@
-r"""A blocking client of the control socket, for people's verbs: the CLI's slow path, the Python API, the dashboard.
+r"""A blocking client of the control socket, for JSON requests: the CLI's slow path, the Python API, the dashboard.
 
 ::
 
@@ -28,7 +28,7 @@ _READ_BYTES = 64 * 1024
 def open_socket(layout: Layout, timeout_s: float = 5.0) -> socket.socket:
     """Return a connected, blocking socket to the swarm's controller.
 
-    Raises NoSwarm when nobody listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
+    Raises NoSwarm when no controller listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
     answered in ``timeout_s`` (its queue of connections is full).
     """
     return socket.socket(fileno=dial(layout, timeout_s).detach())
@@ -49,7 +49,7 @@ class Client:
         self._inbox = bytearray()
 
     def request(self, verb: str, /, **fields: object) -> dict[str, object]:
-        """Ask and return the answer's fields.
+        """Send a request and return the answer's fields.
 
         Raises the error the controller answered with, NoSwarm when it ended instead, WaitTimedOut after ``answer_s``.
         """
@@ -57,7 +57,7 @@ class Client:
         return answer
 
     def stream(self, verb: str, /, **fields: object) -> Iterator[dict[str, object]]:
-        """Ask and yield each line of the answer: those with ``"more": True``, then the last one without it.
+        """Send a request and yield each line of the answer: those with ``"more": True``, then the last one without it.
 
         Raises as ``request`` does.  Left before its end, the connection is closed: what still comes has no reader.
         """

@@ -20,7 +20,7 @@ from tmax.layout import SUN_PATH_BYTES, Layout
 def dial(layout: Layout, limit_s: float) -> _socket.socket:
     """Return a connected, blocking socket to the swarm's controller, without a limit of its own.
 
-    Raises NoSwarm when nobody listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
+    Raises NoSwarm when no controller listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
     answered in ``limit_s`` (its queue of connections is full).
     """
     _check_ours(layout)
@@ -43,7 +43,7 @@ def dial(layout: Layout, limit_s: float) -> _socket.socket:
             f"swarm {layout.swarm!r} does not take connections", hint="its controller may be stopped or overloaded: see tmax doctor"
         ) from error
     except BaseException:
-        # Whatever stopped us, also Ctrl-C: nobody else knows of this descriptor.
+        # Whatever stopped us, also Ctrl-C: nothing else knows of this descriptor.
         sock.close()
         raise
     return sock

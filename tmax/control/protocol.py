@@ -1,8 +1,8 @@
-r"""What is said on the control socket.
+r"""Messages on the control socket.
 
 One Unix socket, peers of our own user only.  The first byte of a connection decides its language for good:
 
-**JSON lines** (people's verbs).  A request is one line ``{"verb": NAME, ...}``; an answer is one line
+**JSON lines** (commands, dashboard).  A request is one line ``{"verb": NAME, ...}``; an answer is one line
 ``{"ok": true, ...}`` or ``{"error": {"code", "message", "hint"}}``.  A verb that streams sends lines with
 ``"more": true`` and ends with one without it.  Text from a person's shell (arguments, folders, environment) is
 ``os.fsdecode``d, so a byte that is not UTF-8 travels as a lone surrogate (``\udcXX``).
@@ -26,7 +26,7 @@ Labels and reasons in a TaskView have at most 4,096 characters; one that was cut
 | ``cancel`` | ``ids dry_run begun`` (``begun`` false: only those that have not begun) | ``results``: list of ``{"id", "was", "now"}`` |
 | ``locate`` | ``target`` | ``session pane worker task`` of a worker, a task, or ``dashboard``; ``tmux`` (socket path) |
 | ``select`` | ``selectors`` | ``ids`` for ``@``, ``@~2``, ``3-7``, ``3``, names |
-| ``watch`` | ``always`` | streams ``{"snapshot"}`` at the dashboard's rhythm while somebody looks (always: while connected) |
+| ``watch`` | ``always`` | streams ``{"snapshot"}`` at the dashboard's rhythm while a viewer is attached (always: while connected) |
 | ``own`` | | the swarm ends, now, when this connection closes |
 | ``hold`` / ``resume`` | | ``held`` |
 | ``down`` | ``now`` | streams ``{"phase", ...}``; ends with ``{"queued": N, "running": N}`` when everything has stopped |
@@ -37,7 +37,7 @@ A task in JSON: ``{"kind": "shell", "argv": [...], "cwd", "env", "stdin", "termi
 ``{"kind": "kernel", "kernel", "params", "device", "backend", "dtype", "repeat", "seed"}``, each with
 the options of ``tmax_pipes.task_options`` that apply to its kind, ``parent`` (the task that submits it from inside), ``umask`` (a number) and
 ``limits`` (``{"7": [soft, hard]}``: ``RLIMIT_*`` numbers, -1 for none) of the submitter.  ``stdin``: an absolute path, or ``@NAME`` of an
-abstract socket: the worker connects to it when the command begins and is sent a descriptor (SCM_RIGHTS), or a line that says why not.
+abstract socket: the worker connects to it when the command begins and is sent a descriptor (SCM_RIGHTS), or a line with the reason why not.
 ``terminal_size``: ``[rows, columns]`` of the submitter's terminal; without it the program's is as large as the pane.
 
 **Bulk frames** (the Python API).  Each is ``0xC1``, a u32 length (little-endian), and a msgpack body of the
@@ -80,7 +80,7 @@ class BulkSubmit(msgspec.Struct, frozen=True, tag="submit-3"):
 
 
 class BulkWatch(msgspec.Struct, frozen=True, tag="watch"):
-    """Tell this connection when these tasks end (again after a reconnect; those already ended are told at once)."""
+    """Report the ends of these tasks on this connection (again after a reconnect; those already ended at once)."""
 
     ids: tuple[int, ...]
 
@@ -93,7 +93,7 @@ class BulkCancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class BulkAccepted(msgspec.Struct, frozen=True, tag="accepted"):
-    """(seq, task id) of tasks now committed; the connection is told of their end without asking."""
+    """(seq, task id) of tasks now committed; their ends are reported on this connection without a request."""
 
     pairs: tuple[tuple[int, int], ...]
 
@@ -127,7 +127,7 @@ class BulkEnded(msgspec.Struct, frozen=True, tag="ended"):
 
 
 class BulkNotice(msgspec.Struct, frozen=True, tag="notice"):
-    """Why tasks of this connection do not go on, for a person; said once each time it begins."""
+    """Why tasks of this connection do not run, for a person; sent once each time it begins."""
 
     text: str
 

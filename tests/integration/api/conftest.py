@@ -26,7 +26,7 @@ def swarm() -> Iterator[Swarm]:
             patch.setenv(name, value)
         with Swarm(workers=2) as made:
             yield made
-        state, runtime = made._door.layout.state, made._door.layout.runtime
+        state, runtime = made._handle.layout.state, made._handle.layout.runtime
         left = [path for path in (state, runtime) if os.path.lexists(path)]
     left += box.close()
     assert not left, left

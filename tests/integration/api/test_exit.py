@@ -47,7 +47,7 @@ def test_a_program_is_told_once_that_the_queue_is_held(held: Box, script: Script
     program = "from tmax import Swarm\ns = Swarm.connect()\nfor n in range(3):\n    done = s.submit(abs, n)\n    s.submit(abs, n)\nprint(done.result())"
     running = script(program)
     assert running.stderr is not None
-    assert "the queue is held, tasks wait until somebody resumes it: tmax resume" in running.stderr.readline()
+    assert "the queue is held, tasks wait until it is resumed: tmax resume" in running.stderr.readline()
     held.tmax("resume")
     assert ended(running) == (0, "2\n", "")
 
@@ -73,7 +73,7 @@ def program(ending: str, before: str = "") -> str:
     """Return a program that submits COUNT tasks and ends like this."""
     return f"""
 import atexit, gc, os, signal, sys, threading
-import tmax.api.task_channel as courier
+import tmax.api.task_channel as channel
 from tmax import Swarm
 {textwrap.dedent(before)}
 def f(x): return x
@@ -115,7 +115,7 @@ def test_a_block_left_by_an_exception_waits_for_what_runs(box: Box, script: Scri
 
 
 def test_a_stopped_controller_is_waited_for_and_that_is_said(held: Box, stopped: int, script: Script) -> None:
-    running = script(program("submit()", "courier.NOTICE_S = 0.3"))
+    running = script(program("submit()", "channel.NOTICE_S = 0.3"))
     assert running.stderr is not None
     assert f"waiting until {COUNT} tasks are accepted by swarm 'default'" in running.stderr.readline()
     os.kill(stopped, signal.SIGCONT)
@@ -124,7 +124,7 @@ def test_a_stopped_controller_is_waited_for_and_that_is_said(held: Box, stopped:
 
 
 def test_ctrl_c_while_the_end_waits_says_how_many_are_not_accepted(held: Box, stopped: int, script: Script) -> None:
-    running = script(program("submit()", "courier.NOTICE_S = 0.3"))
+    running = script(program("submit()", "channel.NOTICE_S = 0.3"))
     assert running.stderr is not None
     running.stderr.readline()
     running.send_signal(signal.SIGINT)
@@ -135,7 +135,7 @@ def test_ctrl_c_while_the_end_waits_says_how_many_are_not_accepted(held: Box, st
 
 
 def test_a_swarm_that_cannot_be_reached_is_an_error_with_the_count(held: Box, stopped: int, script: Script) -> None:
-    running = script(program("submit()\nprint('submitted', flush=True)", "courier.GIVE_UP_S = 0.5"))
+    running = script(program("submit()\nprint('submitted', flush=True)", "channel.GIVE_UP_S = 0.5"))
     assert running.stdout is not None
     assert running.stdout.readline() == "submitted\n"
     settings = held.state / "settings.json"
@@ -224,7 +224,7 @@ def test_a_temporary_swarm_that_was_lost_says_how_many_tasks_were_lost_with_it(b
             if __name__ == "__main__":
                 s = Swarm(workers=1)
                 futures = [s.shell(["sleep", "60"]) for _ in range(3)]
-                s._outbox.courier.wait_accepted()
+                s._context.channel.wait_accepted()
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 subprocess.run([sys.executable, "-m", "tmax", "--swarm", s.name, "down", "--now"], **quiet)
         """)

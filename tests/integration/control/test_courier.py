@@ -1,4 +1,4 @@
-"""The courier: what is handed over ends, over as many connections as it takes."""
+"""The channel: what is handed over ends, over as many connections as it takes."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ Made = Callable[..., TaskChannel]
 def make(swarm: Toy) -> Iterator[Made]:
     made: list[TaskChannel] = []
 
-    def courier(reach: Callable[[], socket.socket] | None = None) -> TaskChannel:
+    def channel(reach: Callable[[], socket.socket] | None = None) -> TaskChannel:
         settler = ResultResolver(swarm.layout.blobs, swarm.layout.logs)
         made.append(TaskChannel(reach or (lambda: open_socket(swarm.layout)), settler.settle, lambda: connect(swarm.layout)))
         return made[-1]
 
-    yield courier
+    yield channel
     for one in made:
         one.close(SwarmGone("the test is over"))
 
 
-def send(courier: TaskChannel, function: Callable[..., Any], *args: Any, **options: Any) -> TaskFuture[Any]:
-    return courier.submit(PythonJob(call=dump_call(function, args, {}), label="f", python=PYTHON), GivenOptions(**options), "python")
+def send(channel: TaskChannel, function: Callable[..., Any], *args: Any, **options: Any) -> TaskFuture[Any]:
+    return channel.submit(PythonJob(call=dump_call(function, args, {}), label="f", python=PYTHON), GivenOptions(**options), "python")
 
 
 def test_values_and_exceptions_come_back(make: Made) -> None:
-    courier = make()
-    assert send(courier, operator.add, 2, 3).result(10) == 5
-    bad = send(courier, operator.truediv, 1, 0)
+    channel = make()
+    assert send(channel, operator.add, 2, 3).result(10) == 5
+    bad = send(channel, operator.truediv, 1, 0)
     with pytest.raises(ZeroDivisionError) as caught:
         bad.result(10)
     assert "Traceback of the toy" in str(caught.value.__cause__)
@@ -58,19 +58,19 @@ def test_values_and_exceptions_come_back(make: Made) -> None:
 
 
 def test_real_futures_for_wait_and_as_completed(make: Made) -> None:
-    courier = make()
-    futures = [send(courier, operator.neg, number) for number in range(50)]
+    channel = make()
+    futures = [send(channel, operator.neg, number) for number in range(50)]
     assert wait(futures, 10).not_done == set()
     assert sorted(future.result() for future in as_completed(futures)) == list(range(-49, 1))
 
 
 def test_many_submits_share_messages_and_keep_their_order(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     waits, may_answer = threading.Event(), threading.Event()
     swarm.reactor.call_soon(lambda: (waits.set(), may_answer.wait()))  # as long as it answers nothing, what is submitted gathers
     assert waits.wait(20)
     try:
-        futures = [send(courier, operator.pos, number) for number in range(5000)]
+        futures = [send(channel, operator.pos, number) for number in range(5000)]
     finally:
         may_answer.set()
     assert [future.result(20) for future in futures] == list(range(5000))
@@ -79,26 +79,26 @@ def test_many_submits_share_messages_and_keep_their_order(make: Made, swarm: Toy
 
 
 def test_a_lone_submit_waits_for_nobody(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.mute = True
-    send(courier, operator.pos, 1)
+    send(channel, operator.pos, 1)
     wait_until(lambda: swarm.messages == 1)
 
 
 def test_what_waits_for_an_answer_that_never_comes_goes_out_when_enough_gathered(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.mute = True
     for number in range(1 + 64):
-        send(courier, operator.pos, number)
+        send(channel, operator.pos, number)
     wait_until(lambda: len(swarm.tasks) == 65)
 
 
 def test_threads_may_submit_together(make: Made) -> None:
-    courier = make()
+    channel = make()
     results: list[list[int]] = []
 
     def work(base: int) -> None:
-        results.append([send(courier, operator.pos, base + number).result(20) for number in range(100)])
+        results.append([send(channel, operator.pos, base + number).result(20) for number in range(100)])
 
     threads = [threading.Thread(target=work, args=(base * 1000,)) for base in range(6)]
     for thread in threads:
@@ -121,15 +121,15 @@ def test_a_refusal_is_the_error_itself(make: Made, swarm: Toy) -> None:
 
 
 def test_a_new_connection_heals_everything_that_was_under_way(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.holding = True
-    accepted = [send(courier, operator.pos, number) for number in range(200)]
+    accepted = [send(channel, operator.pos, number) for number in range(200)]
     wait_until(lambda: all(future.task_id for future in accepted))
     swarm.mute = True
-    unheard = [send(courier, operator.pos, number) for number in range(200, 300)]
+    unheard = [send(channel, operator.pos, number) for number in range(200, 300)]
     wait_until(lambda: len(swarm.tasks) > 200)
     swarm.stop()
-    offline = [send(courier, operator.pos, number) for number in range(300, 400)]
+    offline = [send(channel, operator.pos, number) for number in range(300, 400)]
     swarm.mute = False
     swarm.start()
     wait_until(lambda: all(future.task_id for future in unheard + offline))
@@ -140,9 +140,9 @@ def test_a_new_connection_heals_everything_that_was_under_way(make: Made, swarm:
 
 
 def test_ends_told_while_nobody_listened_are_told_again(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.holding = True
-    future = send(courier, operator.pos, 7)
+    future = send(channel, operator.pos, 7)
     wait_until(lambda: future.task_id)
     swarm.stop()
     swarm.release()
@@ -151,10 +151,10 @@ def test_ends_told_while_nobody_listened_are_told_again(make: Made, swarm: Toy) 
 
 
 def test_many_short_lives_of_the_controller(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     futures: list[TaskFuture[Any]] = []
     for _ in range(6):
-        futures += [send(courier, operator.pos, number) for number in range(len(futures), len(futures) + 50)]
+        futures += [send(channel, operator.pos, number) for number in range(len(futures), len(futures) + 50)]
         swarm.stop()
         swarm.start()
     assert [future.result(20) for future in futures] == list(range(300))
@@ -169,32 +169,32 @@ def test_a_swarm_taken_down_ends_every_future(make: Made, swarm: Toy) -> None:
             raise SwarmGone("was taken down")
         return open_socket(swarm.layout)
 
-    courier = make(reach)
+    channel = make(reach)
     swarm.holding = True
-    future = send(courier, operator.pos, 1)
+    future = send(channel, operator.pos, 1)
     wait_until(lambda: future.task_id)
     gone.set()
     swarm.stop()
     with pytest.raises(SwarmGone, match="taken down"):
         future.result(10)
     with pytest.raises(SwarmGone, match="taken down"):
-        send(courier, operator.pos, 2)
+        send(channel, operator.pos, 2)
 
 
 def test_a_swarm_that_stays_out_of_reach_is_given_up(make: Made, swarm: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier_module, "GIVE_UP_S", 0.1)
-    courier = make()
+    channel = make()
     swarm.holding = True
-    future = send(courier, operator.pos, 1)
+    future = send(channel, operator.pos, 1)
     swarm.stop()
     with pytest.raises(SwarmGone, match="cannot be reached"):
         future.result(10)
 
 
 def test_a_controller_of_another_version_fails_the_futures_and_is_not_asked_for_ever(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.holding = True
-    future = send(courier, operator.pos, 1)
+    future = send(channel, operator.pos, 1)
     wait_until(lambda: swarm.peers)
     peer = next(iter(swarm.peers.values()))
     swarm.do(lambda: peer._send(b"\xc1\x01\x00\x00\x00\x07"))
@@ -203,11 +203,11 @@ def test_a_controller_of_another_version_fails_the_futures_and_is_not_asked_for_
 
 
 def test_cancel_takes_back_what_is_queued_and_nothing_else(make: Made, swarm: Toy) -> None:
-    courier = make()
-    done = send(courier, operator.pos, 0)
+    channel = make()
+    done = send(channel, operator.pos, 0)
     assert done.result(10) == 0
     swarm.holding = True
-    queued = [send(courier, operator.pos, number) for number in range(1, 4)]
+    queued = [send(channel, operator.pos, number) for number in range(1, 4)]
     wait_until(lambda: queued[0].task_id)
     assert queued[1].cancel() and queued[1].cancelled()
     assert not done.cancel()
@@ -215,43 +215,43 @@ def test_cancel_takes_back_what_is_queued_and_nothing_else(make: Made, swarm: To
     assert [queued[0].result(10), queued[2].result(10)] == [1, 3]
     with pytest.raises(CancelledError):
         queued[1].result(0)
-    assert courier.wait_idle(5)
+    assert channel.wait_idle(5)
 
 
 def test_cancel_of_what_was_never_sent_asks_nobody(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.mute = True
-    first, second = send(courier, operator.pos, 1), send(courier, operator.pos, 2)
+    first, second = send(channel, operator.pos, 1), send(channel, operator.pos, 2)
     wait_until(lambda: len(swarm.tasks) == 1)
     assert second.cancel()
     assert not swarm.heard
-    assert courier.pending() == [first]
+    assert channel.pending() == [first]
 
 
 def test_callbacks_may_submit_and_cancel(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     seen: list[int] = []
     finished = threading.Event()
 
     def again(future: TaskFuture[Any]) -> None:
         seen.append(future.result())
         if future.result() < 5:
-            send(courier, operator.pos, future.result() + 1).add_done_callback(again)  # type: ignore[arg-type]
+            send(channel, operator.pos, future.result() + 1).add_done_callback(again)  # type: ignore[arg-type]
         else:
-            send(courier, operator.pos, 99).cancel()
+            send(channel, operator.pos, 99).cancel()
             finished.set()
 
-    send(courier, operator.pos, 0).add_done_callback(again)  # type: ignore[arg-type]
+    send(channel, operator.pos, 0).add_done_callback(again)  # type: ignore[arg-type]
     assert finished.wait(20)
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
 def test_submit_waits_while_far_too_many_are_unaccepted(make: Made, swarm: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier_module, "MAX_UNACCEPTED", 100)
-    courier = make()
+    channel = make()
     swarm.mute = True
     handed: list[TaskFuture[Any]] = []
-    thread = threading.Thread(target=lambda: handed.extend(send(courier, operator.pos, number) for number in range(150)))
+    thread = threading.Thread(target=lambda: handed.extend(send(channel, operator.pos, number) for number in range(150)))
     thread.start()
     wait_until(lambda: len(swarm.tasks) == 100)
     assert thread.is_alive()
@@ -263,20 +263,20 @@ def test_submit_waits_while_far_too_many_are_unaccepted(make: Made, swarm: Toy, 
 
 
 def test_a_large_backlog_goes_out_although_the_socket_is_full(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     gate = threading.Event()
     swarm.do(lambda: gate.wait(20))  # the controller does not read for a while
-    futures = [send(courier, len, bytes(60_000)) for _ in range(300)]
+    futures = [send(channel, len, bytes(60_000)) for _ in range(300)]
     gate.set()
     assert {future.result(30) for future in futures} == {60_000}
 
 
 def test_close_ends_what_is_open_and_is_harmless_twice(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.holding = True
-    future = send(courier, operator.pos, 1)
-    courier.close(SwarmGone("left"))
-    courier.close(SwarmGone("left"))
+    future = send(channel, operator.pos, 1)
+    channel.close(SwarmGone("left"))
+    channel.close(SwarmGone("left"))
     with pytest.raises(SwarmGone, match="left"):
         future.result(0)
     other = make()
@@ -287,9 +287,9 @@ def test_close_ends_what_is_open_and_is_harmless_twice(make: Made, swarm: Toy) -
 
 
 def test_a_forked_child_leaves_the_parents_connection_alone(make: Made, swarm: Toy) -> None:
-    courier = make()
+    channel = make()
     swarm.holding = True
-    future = send(courier, operator.pos, 7)
+    future = send(channel, operator.pos, 7)
     wait_until(lambda: future.task_id)
     import warnings
 
@@ -304,7 +304,7 @@ def test_a_forked_child_leaves_the_parents_connection_alone(make: Made, swarm: T
         except SwarmGone as error:
             code = 0 if "forked" in str(error) else 2
         try:
-            send(courier, operator.pos, 8)
+            send(channel, operator.pos, 8)
             code = 3
         except SwarmGone:
             pass
@@ -312,16 +312,16 @@ def test_a_forked_child_leaves_the_parents_connection_alone(make: Made, swarm: T
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     swarm.do(swarm.release)
     assert future.result(10) == 7
-    assert send(courier, operator.pos, 9).task_id or True
+    assert send(channel, operator.pos, 9).task_id or True
     assert not swarm.closed
 
 
 def test_one_submit_to_its_result_takes_no_longer_than_a_moment(make: Made) -> None:
     """Not a benchmark: a stall (a missed wake-up, a gathered submit nobody flushes) costs far more than this."""
-    courier = make()
+    channel = make()
     taken = []
     for number in range(200):
         begun = time.perf_counter()
-        assert send(courier, operator.pos, number).result(5) == number
+        assert send(channel, operator.pos, number).result(5) == number
         taken.append(time.perf_counter() - begun)
     assert sorted(taken)[100] < 0.02

@@ -20,7 +20,7 @@ from tmax.errors import TmaxError, UsageError
 from tmax.layout import check_name
 from tmax.storage.memory_store import MemoryReader
 from tmax_pipes.jobs import ShellJob
-from tmax_pipes.options_struct import GivenOptions
+from tmax_pipes.options_struct import NOTHING_GIVEN, GivenOptions
 
 REFUSED = (
     "", "3", "007", "3-7", "7-3", "@", "@~1", "@x", "-x", "--name", " a", "a ", "a\nb", "a\x1b[31m", "a\x7f", "\u2028", "caf\udce9", "w1", "w0", "w12",
@@ -66,9 +66,9 @@ def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_
 def test_the_python_api_refuses_it_too(name: str) -> None:
     from tmax.api.submission import View
 
-    outbox: Any = None
+    context: Any = None
     with pytest.raises(UsageError):
-        View(outbox, {}, {}).options(name=name)
+        View(context, NOTHING_GIVEN, {}).options(name=name)
 
 
 @pytest.mark.parametrize("name", ALLOWED)
