@@ -82,7 +82,7 @@ def ensure_controller(
     except OSError as error:
         # Of the lock itself: everything inside raises its own errors.
         raise FolderError(
-            error.filename or layout.init_lock, f"cannot be used: {error.strerror}", hint="move it away, or make room"
+            error.filename or layout.init_lock, f"cannot be used: {error.strerror}", hint="move it away, or free some space"
         ) from error
     return True
 
@@ -103,7 +103,7 @@ def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
     except BaseException:
         os.close(process)
         raise
-    from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify  # imports ctypes, for this alone
+    from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify  # imported late, because it imports ctypes
 
     inotify = Inotify()
     watch = FolderWatch(inotify, layout.runtime, IN_CREATE | IN_MOVED_TO)
@@ -200,7 +200,7 @@ def _put_settings(source: str, target: str) -> None:
         try:
             atomic_write(target, file.read())
         except OSError as error:
-            raise FolderError(target, f"cannot be written: {error.strerror}", hint="make room, or move away what is there") from error
+            raise FolderError(target, f"cannot be written: {error.strerror}", hint="free some space, or move away what is there") from error
 
 
 def _spawn(layout: Layout, ready_fd: int, module: str) -> int:

@@ -193,7 +193,7 @@ def _claim(marker: GenerationMarker, generation: int) -> None:
         marker.claim(generation)
     except OSError as error:
         raise StoreError(
-            f"{marker.path} cannot be written: {error.strerror}", hint="make room, or check the rights of the folder"
+            f"{marker.path} cannot be written: {error.strerror}", hint="free some space, or check the rights of the folder"
         ) from error
 
 

@@ -67,7 +67,7 @@ class SqliteReader:
         if states is not None:
             where.append(f"state IN ({', '.join('?' * len(states))})")
             values += [str(state) for state in states]
-        # The ids come from the index alone; rows (and their overflow pages) are read only for those that are wanted.
+        # The index yields the ids; rows (and their overflow pages) are read only for the requested ones.
         inner = f"SELECT id FROM tasks WHERE {' AND '.join(where)} ORDER BY ended_at DESC, id DESC LIMIT ?"  # noqa: S608 - fixed text and question marks
         ids = [number for (number,) in self._rows(inner, *values, max(limit, 0))]
         found = self.tasks(ids)

@@ -81,7 +81,7 @@ def _largest_in(folder: str) -> int:
 def is_full(error: sqlite3.Error, folder: str) -> bool:
     """True when the disk (or our quota on it, or a file by our own limit) is full, so that a smaller write, or the same one later, may succeed.
 
-    SQLite calls a spent quota a write error; one small write of our own tells it from a broken disk.
+    SQLite calls a spent quota a write error; a small write distinguishes it from a broken disk.
     """
     if primary(error) == sqlite3.SQLITE_FULL:
         return True
@@ -130,7 +130,7 @@ def way_back(layout: Layout, copy: str) -> str:
 
 
 def keep_evidence(layout: Layout) -> str:
-    """Copy the damaged files beside themselves and return the copy's path; "" when there is no room or no right to.
+    """Copy the damaged files beside themselves and return the copy's path; "" when there is no space or no right to.
 
     Once for each incident: a copy made after the store was last written well is of the same damage. Must run
     before the connection is closed, because closing moves the log into the database.
@@ -176,7 +176,7 @@ def _copy(source: str, target: str) -> None:
             return
         free = os.statvfs(os.path.dirname(target))
         if size > free.f_bavail * free.f_frsize // 2:
-            raise OSError(errno.ENOSPC, "no room for a copy", target)
+            raise OSError(errno.ENOSPC, "no space for a copy", target)
         fresh = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fresh, "wb") as out:
             while data := file.read(1024 * 1024):

@@ -71,7 +71,7 @@ INSERT_TASK = (
 )
 INSERT_SPEC = "INSERT INTO specs (task, spec) VALUES (?, ?)"
 MOVE_TASK = 'UPDATE tasks SET state = ?, priority = ?, attempt = ?, worker = ?, life = ?, "group" = ?, moves = ? WHERE id = ?'
-"""Of a task that has not ended.  Without ``ended_at`` SQLite leaves the index of open tasks alone: a third less time."""
+"""Of a task that has not ended.  Without ``ended_at`` SQLite does not update the index of open tasks: a third less time."""
 END_TASK = 'UPDATE tasks SET state = ?, priority = ?, ended_at = ?, attempt = ?, worker = ?, life = ?, "group" = ?, moves = ? WHERE id = ?'
 REPLACE_LIFE = "INSERT OR REPLACE INTO lives (life, worker, alive, record) VALUES (?, ?, ?, ?)"
 REPLACE_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"

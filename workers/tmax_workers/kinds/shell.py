@@ -57,7 +57,7 @@ class ShellSettings:
 
     logs: str
     env: Mapping[bytes, bytes]
-    """Variables of ours: TMAX_WORKER and its kind, and thread counts."""
+    """Variables of tmax: TMAX_WORKER and the like, and thread counts."""
     own_env: Mapping[bytes, bytes]
     """Variables of this worker, for a job without an environment."""
     size: tuple[int, int]
