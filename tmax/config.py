@@ -1,4 +1,4 @@
-"""People's configuration: where a setting may be written, which one wins, and what is wrong with it.
+"""Configuration by people: where settings are written, which layer wins, and validation.
 
     defaults  <  user file  <  project file  <  environment  <  flags
                  |             |                 TMAX_GROUP__KEY
@@ -7,8 +7,8 @@
 
     load() -> Config(settings, origins)  --dump()-->  settings.json  --read()-->  the controller (no pydantic there)
 
-Every value is checked where it stands, also one that a later layer replaces: a mistake is told with its file and
-line, not found a month later. Unknown names are errors; variables without a double underscore are not looked at.
+Every value is validated in its layer, also one that a later layer replaces, so that a mistake is reported at once with
+its file and line. Unknown names are errors; variables without a double underscore are ignored.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ BYTES = {
 """``K`` and ``KiB`` are 1,024, ``KB`` is 1,000; upper or lower case."""
 
 _LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length")
-"""What ``msgspec.Meta`` and pydantic's ``Field`` call by the same name."""
+"""Constraints with the same name in ``msgspec.Meta`` and pydantic's ``Field``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The settings, and where each came from."""
+    """The settings and their origins."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -56,20 +56,20 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenSetting:
-    """A value somebody wrote. ``text``: it comes from a place that knows only text, and is read more generously."""
+    """A value from one layer. ``text``: the layer has text only, so the value is converted leniently."""
 
     name: str
     value: object
     origin: str
     text: bool = False
     file: bool = False
-    """It stands in a file."""
+    """It comes from a file."""
 
 
 def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] = os.environ, cwd: str | None = None) -> Config:
     """Return the settings of all layers. ``flags``: by ``group.key``, None for one that was not given. ``cwd``: None for this process's.
 
-    Raises ConfigError for an unknown name, a wrong value, or a file that cannot be read; the message names the place.
+    Raises ConfigError for an unknown name, a wrong value, or a file that cannot be read; the message names file and line.
     """
     values: dict[str, object] = {}
     origins = dict.fromkeys(known(), "default")
@@ -92,7 +92,7 @@ def dump(settings: Settings, path: str) -> None:
 
 
 def read(path: str) -> Settings:
-    """Return what ``dump`` wrote; a setting that a newer or older tmax does not know is left out. Raises ConfigError."""
+    """Return what ``dump`` wrote; a setting that this version does not know is ignored. Raises ConfigError."""
     again = "write it anew with: tmax init"
     try:
         with open(path, "rb") as file:
@@ -117,7 +117,7 @@ def known() -> dict[str, Any]:
 
 
 def check(given: GivenSetting) -> object:
-    """Return the value as its setting wants it. Raises ConfigError."""
+    """Return the value converted to its setting's type. Raises ConfigError."""
     if given.name not in known():
         raise _unknown(given)
     value = given.value
@@ -133,7 +133,7 @@ def check(given: GivenSetting) -> object:
             value = size(value)
         if not given.file and (plain := _plain(given, value)) is not None:
             return plain
-        # A file has types, so `workers = true` is a mistake there; a variable's "4" is the only way to say 4.
+        # A file has types, so `workers = true` is a mistake there; a variable has text only, so "4" means 4.
         checked = _adapter(given.name).validate_python(value, strict=not given.text)
         msgspec.json.encode(checked)  # half a surrogate pair (a stray byte in a variable) would be found only at the dump
     except ValueError as error:  # pydantic's ValidationError is one
@@ -142,9 +142,9 @@ def check(given: GivenSetting) -> object:
 
 
 def _plain(given: GivenSetting, value: object) -> object | None:
-    """Return the value of a flag or a variable when nothing is to be said about it; None: pydantic is to judge it.
+    """Return the value of a flag or a variable if it is valid; None: pydantic validates it and explains the error.
 
-    Importing pydantic takes as long as a worker does to get ready, and every ``init`` would wait for it.
+    Importing pydantic takes as long as a worker needs to get ready, and every ``init`` would wait for it.
     """
     try:
         plain = cast("object", msgspec.convert(value, known()[given.name], strict=not given.text))
@@ -174,7 +174,7 @@ def _quantity(text: str, units: Mapping[str, float], wanted: str) -> float:
 
 @functools.cache
 def _adapter(name: str) -> TypeAdapter[Any]:
-    """The constraints stand in the settings as msgspec writes them, so that a controller needs no pydantic; here they are translated."""
+    """Translate the constraints of a setting from msgspec to pydantic; the controller uses msgspec only."""
     from pydantic import Field, TypeAdapter
 
     hint = known()[name]
@@ -233,7 +233,7 @@ def _unknown(given: GivenSetting) -> ConfigError:
 
 
 def from_environment(env: Mapping[str, str]) -> Iterator[GivenSetting]:
-    """Yield ``TMAX_GROUP__KEY`` variables. Names with one underscore only (``TMAX_SWARM``, what a task gets) are other things."""
+    """Yield ``TMAX_GROUP__KEY`` variables. Names with one underscore only (``TMAX_SWARM``, what a task gets) are not settings."""
     for variable in sorted(env):
         if variable.startswith("TMAX_") and "__" in variable:
             group, _, key = variable.removeprefix("TMAX_").partition("__")
@@ -249,7 +249,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[GivenSetting]:
 
 
 def from_files(env: Mapping[str, str], cwd: str | None) -> Iterator[GivenSetting]:
-    """Yield what the user file says, then what the project file says. Raises ConfigError."""
+    """Yield the settings of the user file, then those of the project file. Raises ConfigError."""
     home = env.get("HOME") or os.path.expanduser("~")
     base = env.get("XDG_CONFIG_HOME") or ""
     user = f"{base if base.startswith('/') else f'{home}/.config'}/tmax/config.toml"
@@ -268,7 +268,7 @@ def from_files(env: Mapping[str, str], cwd: str | None) -> Iterator[GivenSetting
 def find_project(cwd: str, home: str) -> tuple[str, str, tuple[str, ...]] | None:
     """Return path, text and table of the nearest project file from ``cwd`` upward, not beyond ``home`` when that is above it.
 
-    Raises ConfigError for one that cannot be read, and for one that somebody else put there: it names an interpreter.
+    Raises ConfigError for one that cannot be read, and for one that another user may have put there: it can name an interpreter.
     """
     folder = cwd
     while True:
@@ -289,7 +289,7 @@ def find_project(cwd: str, home: str) -> tuple[str, str, tuple[str, ...]] | None
 
 
 def _pyproject(path: str) -> str | None:
-    """Return its text when it speaks of us. Others own this file: if it is broken elsewhere, that is not ours to tell."""
+    """Return its text if it has a table of tmax. Errors elsewhere in the file are not reported."""
     import tomllib
 
     try:
@@ -306,7 +306,7 @@ def _pyproject(path: str) -> str | None:
 
 
 def _refuse_planted(path: str, cwd: str) -> None:
-    """Refuse a file that neither we, nor root, nor the owner of the folder we chose to work in has written."""
+    """Refuse a file that is not owned by this user, root, or the owner of the working directory."""
     found = os.stat(path)
     trusted = {os.geteuid(), 0, os.stat(cwd).st_uid}
     if found.st_uid not in trusted or (found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX):
@@ -315,7 +315,7 @@ def _refuse_planted(path: str, cwd: str) -> None:
 
 
 def read_text(path: str) -> str | None:
-    """Return a file's text, None when there is none. Raises ConfigError for what is there and cannot be read as text."""
+    """Return a file's text, None when there is none. Raises ConfigError for one that cannot be read as text."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConfigError(f"{path} is not a file", hint=f"move it away: mv {path} {path}.aside")
@@ -364,10 +364,10 @@ def _origin(path: str, text: str, names: tuple[str, ...]) -> str:
 
 
 def line_of(text: str, names: tuple[str, ...]) -> int:
-    """Return the line on which a TOML text says this name, 0 when it is not found.
+    """Return the line on which a TOML text sets this name, 0 when it is not found.
 
-    The reader of the standard library keeps no positions, so this looks for headers and names line by line;
-    inside a text of several lines it may be fooled, and then only a line number is wrong.
+    ``tomllib`` keeps no positions, so this searches headers and names line by line; inside a multi-line string it may
+    find a wrong line.
     """
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,15 +1,15 @@
-"""Start the controller of a swarm when none answers; several callers at once start exactly one.
+"""Starts the controller of a swarm when none answers; concurrent callers start exactly one.
 
 ::
 
-    answers? --yes--> nothing to do
+    answers? --yes--> return
        no --> init.lock (one at a time) --> answers now? --> taken down? --> the lock is held all the same? --no--> settings in place
                                                                              yes --> its runtime folder was removed: wait until
                                                                                      it answers again; stopped: end it, start another
            --> python -P -m tmax.controller ... --ready-fd N   (its own session, log to controller.log)
-           --> read N:  {"ok": true, "pid"}  its socket listens      {"error": {...}}  it says why not      end-of-file  it died
+           --> read N:  {"ok": true, "pid"}  its socket listens      {"error": {...}}  the reason      end-of-file  it died
 
-Nothing is polled but the lock, which filelock takes that way.
+Only the lock is polled, by filelock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOK_S = 0.2
 _LOG_LINES = 8
 _LOG_TAIL_BYTES = 8192
 _OF_A_TASK = frozenset({"TMAX_LIFE", "TMAX_TASK_ID", "TMAX_WORKER", "TMAX_ATTEMPT"})
-"""Marks of a task: a swarm started inside one is no part of it, and must not be ended with its worker."""
+"""Variables of a task: a swarm started inside a task is not part of it, and must not be ended with its worker."""
 
 _PACKAGES = ("tmax", "tmax_workers", "tmax_pipes", "tmax_dashboard")
 
@@ -56,9 +56,9 @@ def ensure_controller(
 
     ``settings_path``: validated settings that become ``layout.settings`` if, and only if, a controller is started here.
     ``start=False``: raise NoSwarm instead of starting one.  ``forced`` (``init``): start it also when the swarm was taken down.
-    ``module``: what Python is to run as the controller.
-    Raises NoSwarm, WaitTimedOut when others or the controller itself need more than ``timeout_s``, and whatever error the
-    controller says it could not start for.
+    ``module``: the module that Python runs as the controller.
+    Raises NoSwarm, WaitTimedOut when others or the controller itself need more than ``timeout_s``, and the error with which
+    the controller failed to start.
     """
     if answers(layout):
         return False
@@ -80,19 +80,19 @@ def ensure_controller(
             f"another start of swarm {layout.swarm!r} did not end in {timeout_s:g} s", hint=f"the lock is {layout.init_lock}"
         ) from error
     except OSError as error:
-        # Of the lock itself: everything inside says what it was about.
+        # Of the lock itself: everything inside raises its own errors.
         raise FolderError(
-            error.filename or layout.init_lock, f"cannot be used: {error.strerror}", hint="move it away, or make room"
+            error.filename or layout.init_lock, f"cannot be used: {error.strerror}", hint="move it away, or free some space"
         ) from error
     return True
 
 
 def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
-    """Return whether a controller that holds the lock without a socket makes one again, as it does when its folder was removed.
+    """Return whether a controller that holds the lock without a socket makes it again, as it does when its folder was removed.
 
-    One that is stopped cannot; with ``end_stopped`` it is ended, and whoever starts another one takes its workers and tasks
-    over.  One that neither makes it again nor ends in HEAL_LIMIT_S is left to ``_start``, which says who it is.
-    Raises FolderError when something else has been put in the place of its folder: it waits until that is gone.
+    A stopped one cannot; with ``end_stopped`` it is killed, and the next controller takes over its workers and tasks.
+    For one that neither makes it again nor ends within HEAL_LIMIT_S, ``_start`` reports the holder of the lock.
+    Raises FolderError when something else is at the path of its folder: the controller waits until that is removed.
     """
     pid = holder(layout.lock)
     process = _controller(pid, layout) if pid else -1
@@ -103,7 +103,7 @@ def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
     except BaseException:
         os.close(process)
         raise
-    from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify  # imports ctypes, for this alone
+    from tmax_pipes.inotify import IN_CREATE, IN_MOVED_TO, FolderWatch, Inotify  # imported late, because it imports ctypes
 
     inotify = Inotify()
     watch = FolderWatch(inotify, layout.runtime, IN_CREATE | IN_MOVED_TO)
@@ -117,7 +117,7 @@ def heals(layout: Layout, *, end_stopped: bool = False) -> bool:
                 if not end_stopped:
                     return False
                 signal.pidfd_send_signal(process, signal.SIGKILL)
-            # Not only what we wait for: it may be stopped meanwhile, which nothing tells.
+            # With a time limit, because no event reports that it was stopped meanwhile.
             ready, _, _ = select.select([process, *([inotify.fd] if inotify.fd >= 0 else [])], [], [], min(left_s, LOOK_S))
             if process in ready:
                 return False
@@ -154,7 +154,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def answers(layout: Layout) -> bool:
-    """Return whether a controller listens.  The kernel knows: a socket whose process has ended refuses."""
+    """Return whether a controller listens: the kernel refuses connections to a socket whose process has ended."""
     try:
         open_socket(layout).close()
     except NoSwarm:
@@ -163,7 +163,7 @@ def answers(layout: Layout) -> bool:
 
 
 def down_mark(layout: Layout) -> str:
-    """Return the path of the file that says that this swarm was taken down and is to stay so."""
+    """Return the path of the file that marks this swarm as taken down."""
     return f"{layout.state}/down"
 
 
@@ -176,7 +176,7 @@ def _start(layout: Layout, settings_path: str | None, end_s: float, module: str,
     if settings_path is not None:
         _put_settings(settings_path, layout.settings)
     if forced:
-        # Before the start: a ``down`` that follows at once must not have its mark removed.
+        # Before the start, so that the mark of a ``down`` that follows at once stays.
         try:
             os.unlink(down_mark(layout))
         except FileNotFoundError:
@@ -200,14 +200,14 @@ def _put_settings(source: str, target: str) -> None:
         try:
             atomic_write(target, file.read())
         except OSError as error:
-            raise FolderError(target, f"cannot be written: {error.strerror}", hint="make room, or move away what is there") from error
+            raise FolderError(target, f"cannot be written: {error.strerror}", hint="free some space, or move away what is there") from error
 
 
 def _spawn(layout: Layout, ready_fd: int, module: str) -> int:
     """Start the controller; return the size its log had before."""
     try:
         log = os.open(layout.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        os.fchmod(log, 0o600)  # whatever our umask is
+        os.fchmod(log, 0o600)  # with any umask
     except OSError as error:
         raise FolderError(layout.log, f"cannot be written: {error.strerror}") from error
     where = ["--swarm", layout.swarm, "--state", layout.state, "--runtime", layout.runtime]
@@ -223,11 +223,11 @@ def _spawn(layout: Layout, ready_fd: int, module: str) -> int:
             start_new_session=True,
             pass_fds=(ready_fd,),
         )
-    # It is to outlive us; but while we live somebody must take its exit status, or it would stay as a zombie.
+    # It outlives this process; until then a thread reaps it, or it would stay as a zombie.
     try:
         threading.Thread(target=process.wait, name="tmax-controller-exit", daemon=True).start()
     except RuntimeError:
-        pass  # the interpreter is ending: nobody will be left to see a zombie
+        pass  # the interpreter is ending, and init reaps it
     return log_from
 
 
@@ -235,7 +235,7 @@ def _environment() -> dict[str, str]:
     """Return our environment, without tmux's variables and so that the controller imports the very packages that we do."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("TMUX") and key not in _OF_A_TASK}
     paths = [folder for folder in sys.path if any(os.path.isdir(os.path.join(folder, name)) for name in _PACKAGES)]
-    # An installed package needs no help; the folders of a clone do.  Made absolute, as its working directory is /.
+    # Installed packages are found anyway, the folders of a clone are not.  Absolute, because its working directory is /.
     paths = [folder for folder in paths if os.path.basename(folder.rstrip("/")) not in {"site-packages", "dist-packages"}]
     paths += [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
     if paths:

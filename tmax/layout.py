@@ -1,12 +1,12 @@
-"""Where a swarm's files are.  Imported by the fast path of the CLI: ``os`` and nothing more (``dataclasses`` would double its start).
+"""The paths of a swarm's files.  The CLI's fast path imports it, so it imports little (``dataclasses`` would double its start).
 
     state    $XDG_STATE_HOME/tmax/SWARM     survives a reboot
         tmax.db  tmax.db.snapshot  created  ballast  controller.lock  init.lock  place  settings.json  controller.log  logs/  blobs/
-    runtime  $XDG_RUNTIME_DIR/tmax/SWARM    gone at reboot; its place is written in state/place
+    runtime  $XDG_RUNTIME_DIR/tmax/SWARM    removed at reboot; its path is written in state/place
         control.sock  tmux.sock  tmux.conf  workers/  zygote.sock
 
-The place of the runtime folder is recorded in the state folder, because a login without XDG_RUNTIME_DIR
-would otherwise look in a second runtime folder and start a second controller on one store.
+The state folder records the path of the runtime folder: otherwise a login without XDG_RUNTIME_DIR would use a
+second runtime folder and start a second controller on one store.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check_name(name: str, what: str = "swarm") -> str:
 
 
 class Layout:
-    """The folders of one swarm; every path in it is derived here and nowhere else.  A value: never changed once made."""
+    """The folders of one swarm; every path in them is derived here.  Immutable."""
 
     __slots__ = ("runtime", "state", "swarm")
 
@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def created(self) -> str:
-        """Says that a store was made here, and how new it must be at least; without it a missing store would be taken for a first start."""
+        """Records that a store was made, and its least generation; without it a missing store would be taken for a first start."""
         return f"{self.state}/created"
 
     @property
@@ -70,17 +70,17 @@ class Layout:
 
     @property
     def ballast(self) -> str:
-        """Space set aside for a full disk."""
+        """Space reserved for a full disk."""
         return f"{self.state}/ballast"
 
     @property
     def lock(self) -> str:
-        """Held (flock) by the controller for life."""
+        """Locked (flock) by the controller until its end."""
         return f"{self.state}/controller.lock"
 
     @property
     def init_lock(self) -> str:
-        """Held by one ``init`` at a time."""
+        """Locked by one ``init`` at a time."""
         return f"{self.state}/init.lock"
 
     @property
@@ -120,12 +120,12 @@ class Layout:
 
     @property
     def tmux_conf(self) -> str:
-        """Our minimal tmux configuration."""
+        """The minimal tmux configuration of the swarm's server."""
         return f"{self.runtime}/tmux.conf"
 
     @property
     def workers(self) -> str:
-        """Places and FIFOs of the workers."""
+        """FIFOs of the workers, and the records of where they are."""
         return f"{self.runtime}/workers"
 
     @property
@@ -149,7 +149,7 @@ def runtime_root(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
 
 
 def submitting_task(swarm: str) -> int:
-    """Return the number of the task that this process belongs to, when that is a task of this swarm; else 0."""
+    """Return the id of the task that this process belongs to, if it is a task of this swarm; else 0."""
     env = os.environ
     number = env.get("TMAX_TASK_ID", "")
     ours = env.get("TMAX_SWARM") == swarm and env.get("TMAX_LIFE", "").startswith(f"{swarm}:")
@@ -167,16 +167,16 @@ def locate(swarm: str, env: dict[str, str] | os._Environ[str] = os.environ) -> L
     except OSError as error:
         raise FolderError(state, f"cannot be read: {error.strerror}") from error
     if not runtime.startswith("/") or "\0" in runtime or "\n" in runtime:
-        runtime = ""  # no record of ours: a controller that runs elsewhere still holds the lock
+        runtime = ""  # not a valid record; a controller that runs elsewhere still holds the lock
     return Layout(swarm, state, runtime or f"{runtime_root(env)}/{swarm}")
 
 
 def private_folder(path: str) -> None:
-    """Make ``path`` (and what is above it) a folder of ours with mode 0700, or raise FolderError saying what is wrong with it.
+    """Make ``path`` (and its parents) a folder of this user with mode 0700.  Raises FolderError, which names what is wrong.
 
-    Someone else's folder, a link, or one that others may write is refused, not repaired: on a shared host
-    it may have been put there by another user.  The folder above it too, where that one lies in a folder that anybody may
-    write (``/tmp/tmax-UID``): who owns it could put another folder in the place of ours at any time.
+    Another user's folder, a link, or a folder that others can write is refused, not repaired: on a shared host another
+    user may have made it.  So is its parent, where that lies in a folder that every user can write (``/tmp/tmax-UID``):
+    its owner could replace our folder at any time.
     """
     for tries_left in range(_REMOVED_TRIES, -1, -1):
         try:
@@ -184,7 +184,7 @@ def private_folder(path: str) -> None:
             found = os.lstat(path)
             break
         except OSError as error:
-            # Missing: it was removed at this very moment (a logout, a cleaner of old files).
+            # Missing: it was just removed (a logout, a cleaner of old files).
             if not isinstance(error, FileNotFoundError) or not tries_left:
                 raise FolderError(path, f"cannot be made: {error.strerror}") from error
     if not stat.S_ISDIR(found.st_mode):
@@ -216,7 +216,7 @@ def _make_above(path: str) -> None:
             os.mkdir(path, 0o700)
             os.chmod(path, 0o700)
         except FileExistsError:
-            if not os.path.isdir(path):  # another one made it meanwhile
+            if not os.path.isdir(path):  # another process made it meanwhile
                 raise
 
 

@@ -1,4 +1,4 @@
-"""The one loop's ears: descriptors, timers and calls from other threads, waited for together.
+"""The controller's event loop: descriptors, timers and calls from other threads.
 
     fds ready ----\
     timers due ----+--> run_once() --> callbacks on the loop's thread
@@ -34,7 +34,7 @@ class _Watch:
 
 
 class Timer:
-    """A call at a time; ``cancel()`` may be called at any time, also twice."""
+    """A scheduled call; ``cancel()`` may be called at any time, repeatedly."""
 
     __slots__ = ("callback", "cancelled", "when_s")
 
@@ -62,7 +62,7 @@ class Reactor:
 
     @staticmethod
     def now() -> float:
-        """Return monotonic seconds: the only clock that leases, graces and timers know."""
+        """Return monotonic seconds: the clock of leases, graces and timers."""
         return time.monotonic()
 
     def on_readable(self, fd: int, callback: Callback | None) -> None:
@@ -81,7 +81,7 @@ class Reactor:
             try:
                 self._selector.unregister(fd)
             except (KeyError, ValueError):
-                pass  # it was watched for nothing at this moment
+                pass  # it was not registered at this moment
 
     def _apply(self, fd: int) -> None:
         watch = self._watches[fd]
@@ -116,7 +116,7 @@ class Reactor:
             return 0.0
         if not self._timers:
             return limit_s
-        # An early look is free; epoll refuses what does not fit its milliseconds, and a task's time-out may be any number.
+        # An early wake-up is harmless; epoll rejects timeouts that overflow its milliseconds, and a task's time limit may be any number.
         due_s = min(max(0.0, self._timers[0][0] - self.now()), _LONGEST_S)
         return due_s if limit_s is None else min(due_s, limit_s)
 
@@ -132,8 +132,8 @@ class Reactor:
             self._soon.popleft()()
 
     def _dispatch(self, fd: int, watch: _Watch, mask: int) -> None:
-        # An earlier callback of this turn, also the reader just called, may have let go of the descriptor; its number may
-        # already belong to another watch.  A pidfd that was opened this turn would count as a process that has ended.
+        # An earlier callback of this turn, also the reader just called, may have closed the descriptor, and its number may
+        # belong to another watch: a pidfd opened this turn would count as an ended process.
         if self._watches.get(fd) is watch and mask & selectors.EVENT_READ and watch.on_read:
             watch.on_read()
         if self._watches.get(fd) is watch and mask & selectors.EVENT_WRITE and watch.on_write:

@@ -1,1 +1,1 @@
-"""The dashboard: a Textual app that draws the snapshots a controller pushes, and nothing between two of them."""
+"""The dashboard: a Textual app that draws the snapshots of a controller, without timers of its own."""

@@ -1,6 +1,6 @@
 """``python -P -m tmax_dashboard --swarm S --control SOCKET --tmux SOCKET [--always]``.
 
-The first words are written before Textual is imported, which takes longer than everything else together.
+A first line is written before Textual is imported, which takes longer than the rest of the start.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--swarm", required=True, help="its name")
     parser.add_argument("--control", required=True, help="its control socket")
     parser.add_argument("--tmux", required=True, help="the socket of its tmux server")
-    parser.add_argument("--always", action="store_true", help="ask for pictures also when nobody looks at the monitor session")
+    parser.add_argument("--always", action="store_true", help="receive snapshots also while no client views the monitor session")
     chosen = parser.parse_args()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("error: the dashboard needs a terminal", file=sys.stderr)
@@ -36,9 +36,9 @@ def _run(swarm: str, control: str, tmux: str, *, always: bool) -> int:
     from tmax_dashboard.tmux_client import Tmux
 
     for name in ("COLUMNS", "LINES"):
-        os.environ.pop(name, None)  # left by the shell that started tmux; believed, they would hide the pane's own size
+        os.environ.pop(name, None)  # of the shell that started tmux; they would override the pane's size
     app = Dashboard(ControlFeed(swarm, control, always=always), Tmux(tmux, os.environ), swarm)
-    app.run(mouse=False)  # the terminal's own selection is worth more than clicks
+    app.run(mouse=False)  # keep the terminal's own text selection
     return app.return_code or 0
 
 

@@ -1,11 +1,11 @@
-"""The app: each picture is compared with the one before, and what differs is drawn.
+"""The app: each picture is compared with the one before, and the differences are drawn.
 
 ::
 
     feed's thread --wake()--> FeedMoved --> feed.take() --> rows.py --> widgets (changed cells)
-    keys --> the cursor | door (tmux) | log and help pages
+    keys --> cursor | tmux client | log and help pages
 
-Nothing here has a timer: with no picture and no key, nothing runs.
+The app has no timer: without a new picture and a key nothing runs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Dashboard(App[None], inherit_bindings=False):
         self._extent = Size(0, 0)
 
     def compose(self) -> ComposeResult:
-        """Make the frame (a hook of Textual's)."""
+        """Create the widgets (Textual hook)."""
         yield Lines(id="header")
         yield Lines(id="notice")
         with Container(id="body"):
@@ -82,28 +82,28 @@ class Dashboard(App[None], inherit_bindings=False):
         yield Lines(id="keys")
 
     def on_mount(self) -> None:
-        """Paint the frame, then look for the controller: the first paint waits for nobody (a hook of Textual's)."""
+        """Draw the empty screen, then connect to the controller (Textual hook)."""
         self._extent = self.size
         self._draw()
         self.call_after_refresh(self._feed.start, self._wake)
 
     def on_unmount(self) -> None:
-        """Let go of the controller (a hook of Textual's)."""
+        """Disconnect from the controller (Textual hook)."""
         self._feed.stop()
 
     def _wake(self) -> None:
         self.post_message(FeedUpdated())
 
     def on_feed_updated(self) -> None:
-        """Draw the newest picture (a message of ours)."""
+        """Draw the newest picture (handler of ``FeedUpdated``)."""
         self._picture = self._feed.take()
         if isinstance(self.screen, LogScreen):
             self._read_log(self.screen)
         self._draw()
 
     def on_resize(self, event: Resize) -> None:
-        """Share the screen out anew (a hook of Textual's)."""
-        self._extent = event.size  # the app's own ``size`` still is the old one here
+        """Lay the screen out for the new size (Textual hook)."""
+        self._extent = event.size  # ``self.size`` is still the old size here
         self._draw()
 
     # -- drawing -----------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Dashboard(App[None], inherit_bindings=False):
         main.query_one("#queue").styles.height = layout.queue
 
     def _show_status(self, text: str) -> None:
-        """Show one line in place of the keys, until the next key: no timer takes it away."""
+        """Show one line in place of the keys until the next key press."""
         self._status = clean(text)
         self._draw_keys()
 
@@ -185,7 +185,7 @@ class Dashboard(App[None], inherit_bindings=False):
             self._show_status(problem)
 
     async def action_leave(self) -> None:
-        """Leave: the viewer of a monitor session goes and the app stays; elsewhere the app ends."""
+        """Detach the viewer in a monitor session, where the app keeps running; end the app elsewhere."""
         self._show_status("")
         if self._tmux.inside:
             self._show_status(await asyncio.to_thread(self._tmux.detach))

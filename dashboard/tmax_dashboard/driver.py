@@ -1,8 +1,7 @@
-r"""The terminal, without a heartbeat.
+r"""A Textual driver that does not poll.
 
-Textual's own driver looks for input ten times a second.  This one sleeps in ``select`` until a key or the end of the
-app wakes it; only right after input it looks again, because a lone ESC is told from the beginning of a sequence by
-what does not follow.
+Textual's own driver polls for input ten times a second.  This one sleeps in ``select`` until a key or the end of the
+app wakes it.  Only after input it wakes once more: a lone ESC differs from the start of a sequence only by a pause.
 
 ::
 
@@ -48,11 +47,11 @@ class QuietDriver(LinuxDriver):
     exit_event: _WakingEvent
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # handed through as Textual gave it
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed through as Textual gave it
         self.exit_event = _WakingEvent()
 
     def run_input_thread(self) -> None:
-        """Wait for input and hand events on, until ``exit_event``; an end of input ends it too."""
+        """Wait for input and post events until ``exit_event``; the end of input stops the reading."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         with selectors.DefaultSelector() as selector:

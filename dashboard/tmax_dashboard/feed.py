@@ -1,14 +1,14 @@
-"""What the dashboard knows comes in here: pictures pushed by the controller, logs asked for.
+"""The dashboard's data source: pictures that the controller sends, and logs on request.
 
 ::
 
     thread "feed":  connect --> watch --> snapshot --> picture --+--> wake()    (the app then calls take())
                        ^                                         |
                        +------ wait 0.5 s ... 5 s <--- gone -----+
-    any thread:     log(target): its own short connection; the log file itself is read here, not sent
+    any thread:     log(target): its own short connection; the log file is read directly
 
-The thread sleeps in ``recv`` while the controller sends nothing: no timer runs while nobody looks.  Pictures are not
-queued: an app that was busy or suspended finds the newest one only.
+The thread sleeps in ``recv`` while the controller sends nothing, so no timer runs without a viewer.  Pictures are not
+queued: an app that was busy or suspended gets the newest one only.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     lines: tuple[str, ...]
     stamp: str
-    """Differs whenever the lines do."""
+    """Changes whenever the lines change."""
 
 
 class Feed(Protocol):
-    """Where pictures and logs come from; the app knows no more of the controller than this."""
+    """The source of pictures and logs: the app's only interface to the controller."""
 
     def start(self, wake: Callable[[], None]) -> None:
         """Begin; ``wake`` is called from another thread whenever ``take`` has something new."""
@@ -58,7 +58,7 @@ class Feed(Protocol):
         """Return the log of a task, or what the worker's pane shows; None while its stamp is ``known``.  Blocks; raises nothing."""
 
     def stop(self) -> None:
-        """End; twice is harmless."""
+        """Stop; a second call is harmless."""
 
 
 class _ControlSocketLayout(Layout):
@@ -76,7 +76,7 @@ class _ControlSocketLayout(Layout):
 
 
 class ControlFeed:
-    """The feed of a real swarm, over its control socket.  ``always``: pictures come also when nobody looks at the monitor session."""
+    """The feed of a real swarm, over its control socket.  ``always``: receive pictures also while no client views the monitor session."""
 
     def __init__(self, swarm: str, control: str, *, always: bool = False) -> None:
         self._layout = _ControlSocketLayout(swarm, control)
@@ -111,7 +111,7 @@ class ControlFeed:
                     wait_s = _FIRST_WAIT_S
                     self._publish(_picture_of(answer, self.take().snapshot))
                 why = ""
-            except Exception as error:  # whatever it is, the dashboard's task is to say so and to try again
+            except Exception as error:  # on any error, show it and retry
                 why = _described(error)
             if not self._stopping.is_set():
                 self._publish(Picture(contact="gone", snapshot=self.take().snapshot, why=why))
@@ -141,7 +141,7 @@ class ControlFeed:
     def log(self, worker: str, task: int | None, known: str) -> Log | None:
         try:
             found = self._log(worker, task)
-        except Exception as error:  # as above: a log that cannot be had is said, not a reason to end
+        except Exception as error:  # as above: show why the log is missing
             why = _described(error)
             found = Log(title=f"no log of {worker}", lines=log_lines(why.encode(errors="replace")), stamp=why)
         return None if found.stamp == known else found
@@ -156,7 +156,7 @@ class ControlFeed:
             return _file_log(title, file)
         data = base64.b64decode(str(answer.get("tail") or ""))
         if not data and answer.get("live"):
-            # A task's first words are in its worker's pane before they fill a file.
+            # A task's first output is in its worker's pane before it is in a file.
             return _pane_log(worker, str(self._request_log(worker).get("text", "")), title)
         lines = log_lines(data) or ("no output",)
         return Log(title=title, lines=lines, stamp=f"{title}:{len(data)}")
@@ -173,7 +173,7 @@ def _described(error: Exception) -> str:
 
 
 def _picture_of(answer: dict[str, object], last: Snapshot | None) -> Picture:
-    """Read a picture; one that cannot be read leaves the last one on the screen and says why."""
+    """Decode a picture; when that fails, keep the last snapshot and give the reason."""
     try:
         return Picture(contact="live", snapshot=msgspec.convert(answer.get("snapshot"), Snapshot))
     except msgspec.ValidationError as error:
@@ -189,7 +189,7 @@ def _pane_log(worker: str, text: str, title: str = "") -> Log:
 
 
 def _file_log(title: str, path: str) -> Log:
-    # O_NONBLOCK: something that is not a plain file (a FIFO put there) must not hang the app.
+    # O_NONBLOCK: opening a FIFO of this name must not block the app.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         found = os.fstat(fd)
@@ -205,9 +205,9 @@ def _file_log(title: str, path: str) -> Log:
 
 
 def _shut(client: Client) -> None:
-    """Wake the thread that sleeps in ``recv`` on this connection; closing the descriptor under it would not."""
+    """Wake the thread that sleeps in ``recv`` on this connection; closing the descriptor would not."""
     try:
         with socket.socket(fileno=os.dup(client.fileno())) as twin:
             twin.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # it has ended by itself
+        pass  # it has ended already

@@ -1,7 +1,7 @@
-"""What the words for style look like: the terminal's own sixteen colours on its own background.
+"""The styles by name, in the terminal's own sixteen colours on its own background.
 
-Not a theme in true colour: on a light terminal, over a line that knows eight colours, or with NO_COLOR (Textual then
-takes every colour out) the screen must stay readable, and the user's own choice of colours is already a theme.
+No theme in true colour: the screen must stay readable on a light terminal, with eight colours, or with NO_COLOR (Textual
+then removes all colours), and the user's terminal colours are a theme already.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ _STYLES = {
 
 @lru_cache(256)
 def style(*names: str) -> Style:
-    """Return the style of these words laid over each other, the last one on top; KeyError for a word that is unknown."""
+    """Return the combination of these styles, later ones on top.  Raises KeyError for an unknown name."""
     return Style.combine([_STYLES[""], *(_STYLES[name] for name in names)])

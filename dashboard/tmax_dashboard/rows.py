@@ -1,7 +1,7 @@
-"""Snapshots become rows, lines and places.  Pure: no clock but the snapshot's own, no screen.
+"""From snapshots to rows, lines and the screen layout.  Pure: no clock but the snapshot's own, no screen.
 
-The words for style (``good``, ``bad``, ``warn``, ``dim``, ...) are turned into colours by ``palette.py``; every state
-is also said in words, so that nothing depends on colour.
+``palette.py`` maps the style names (``good``, ``bad``, ``warn``, ``dim``, ...) to colours; every state is shown as text
+too, so that nothing depends on colour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Contact: TypeAlias = Literal["waiting", "live", "gone"]
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known now: the last snapshot, if any, and whether the controller is there."""
+    """What the screen shows: the last snapshot, if any, and the state of the connection to the controller."""
 
     contact: Contact = "waiting"
     snapshot: Snapshot | None = None
@@ -38,7 +38,7 @@ Line: TypeAlias = tuple[Span, ...]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a table.  ``key`` stays with the thing while its line moves."""
+    """One line of a table.  ``key`` identifies the worker or task while its line moves."""
 
     key: str
     cells: tuple[Span, ...]
@@ -46,7 +46,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GridColumn(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of a table; ``width`` 0: what the others leave."""
+    """One column of a table; ``width`` 0: the remaining width."""
 
     title: str
     width: int
@@ -56,7 +56,7 @@ class GridColumn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScreenLayout(msgspec.Struct, frozen=True, kw_only=True):
-    """Who gets how much of the screen, in columns and lines."""
+    """The sizes of the parts of the screen, in columns and lines."""
 
     wide: bool
     """Workers on the left, the rest on the right; otherwise one above the other."""
@@ -117,12 +117,12 @@ def worker_rows(snapshot: Snapshot) -> tuple[Row, ...]:
 
 
 def key_of(worker: WorkerView) -> str:
-    """Return what a worker's row is known by: its name, as a person means it; pooled lives may share one."""
+    """Return the key of a worker's row: its name, with the life for pooled workers, which may share a name."""
     return f"{worker.name}.{worker.life}" if worker.pooled else worker.name
 
 
 def task_of(worker: WorkerView, snapshot: Snapshot) -> int | None:
-    """Return the task whose log a person means: what the worker runs, else what it ended last as far as the picture knows."""
+    """Return the task whose log to show: the running one, else the last one in the snapshot that the worker ended."""
     if worker.task is not None:
         return worker.task
     ended = [task for task in snapshot.recent if task.worker == worker.name and task.ended]
@@ -155,7 +155,7 @@ def _worker_row(worker: WorkerView, now: float) -> Row:
 
 
 def task_rows(snapshot: Snapshot, height: int) -> tuple[Row, ...]:
-    """Return at most ``height`` lines: what runs, what waits, what ended last, each with a fair share of the room."""
+    """Return at most ``height`` rows: running, waiting and recently ended tasks, each with a fair share."""
     running = [task for task in snapshot.recent if task.state == "running"]
     ended = [task for task in snapshot.recent if task.ended]
     waiting = [task for task in snapshot.recent if task.state != "running" and not task.ended]
@@ -165,7 +165,7 @@ def task_rows(snapshot: Snapshot, height: int) -> tuple[Row, ...]:
 
 
 def share(height: int, wants: Sequence[int]) -> tuple[int, ...]:
-    """Split ``height`` so that nobody gets more than wanted and what one leaves goes to the others."""
+    """Split ``height`` so that no part exceeds its want and unused lines go to the others."""
     given = [0] * len(wants)
     left = height
     while left > 0 and any(got < want for got, want in zip(given, wants, strict=True)):
@@ -197,7 +197,7 @@ def _task_row(task: TaskView, now: float) -> Row:
 
 
 def fit(columns: Sequence[GridColumn], width: int) -> tuple[tuple[int, int, int], ...]:
-    """Return (index, x, width) of the columns that a table of ``width`` shows: a blank before each, the rest to the one of width 0."""
+    """Return (index, x, width) of the columns that a table of ``width`` shows: a blank before each, the remaining width for the one of width 0."""
     shown = [(index, column) for index, column in enumerate(columns) if width >= column.from_width]
     fixed = sum(column.width for _, column in shown) + len(shown) + 1
     rest = max(0, width - fixed)
@@ -219,7 +219,7 @@ def width_of(line: Iterable[Span]) -> int:
 
 
 def header(picture: Picture, swarm: str, width: int) -> Line:
-    """Return the first line: swarm and state on the left; busy workers, uptime and version on the right as far as there is room."""
+    """Return the first line: swarm and state on the left; busy workers, uptime and version on the right as far as they fit."""
     snapshot = picture.snapshot
     state = _state(picture)
     name = clip(clean(snapshot.swarm if snapshot else swarm), max(4, width - 9 - width_of((state,))))
@@ -256,7 +256,7 @@ def _facts(snapshot: Snapshot) -> Line:
 
 
 def notice(picture: Picture) -> str:
-    """Return the one line a person should know, or nothing."""
+    """Return the notice for people on one line, or an empty text."""
     if picture.why:
         return clean(picture.why)
     return clean(picture.snapshot.notice) if picture.snapshot else ""
@@ -297,13 +297,13 @@ def _figures(snapshot: Snapshot, width: int) -> tuple[Line, ...]:
 
 
 FIGURES = 15
-"""How many figures the queue's panel has."""
+"""Number of figures in the queue's panel."""
 
 
 def figures_across(width: int) -> int:
-    """Return how many figures stand side by side in ``width`` columns.
+    """Return how many figures fit side by side in ``width`` columns.
 
-    ``interrupted`` and a number take 18; five fit in 80 all the same, because it is the fifth and takes what is left over.
+    ``interrupted`` and a number take 18; five fit in 80 all the same, because it is the fifth and gets the remaining columns.
     """
     return 5 if width >= 80 else max(1, width // 18)
 
@@ -316,18 +316,18 @@ def _number(name: str, number: float, style: str, width: int) -> Line:
 
 
 def _cell(name: str, value: str, style: str, width: int) -> Line:
-    # Figures begin at fixed columns: a number that grows moves no other.
+    # Figures begin at fixed columns, so that a growing number moves no other.
     return (Span(f" {name} ", "dim"), Span(pad(value, max(0, width - len(name) - 2)), style))
 
 
-# -- places ----------------------------------------------------------------------------------------
+# -- layout ----------------------------------------------------------------------------------------
 
 
 def arrange(width: int, height: int, *, workers: int, notice: bool) -> ScreenLayout:
-    """Share a screen of ``width`` x ``height`` out; ``workers``: how many lines their table would fill.
+    """Divide a screen of ``width`` x ``height``; ``workers``: the lines that their table would fill.
 
     From 120 columns on the workers have the left side.  Below, they get at most half of what the queue leaves.
-    Whatever the size, nothing is negative and the sum is not more than the screen.
+    For every size no part is negative and the sum does not exceed the screen.
     """
     wide = width >= 120 and height >= 16
     body = max(0, height - 2 - notice)
@@ -335,7 +335,7 @@ def arrange(width: int, height: int, *, workers: int, notice: bool) -> ScreenLay
     bars_height = 3 if wide else int(body >= 12)
     figures = 1 + -(-FIGURES // figures_across(right))
     queue = min(figures + bars_height, body * 2 // 5)
-    bars_height = max(0, min(bars_height, queue - figures))  # where there is no room for both, figures say more
+    bars_height = max(0, min(bars_height, queue - figures))  # where both do not fit, prefer the figures
     rest = body - queue
     table = body if wide else min(workers + 1, max(-(-rest // 2), min(3, rest)))
     tasks = rest if wide else rest - table

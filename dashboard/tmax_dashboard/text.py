@@ -1,8 +1,8 @@
-"""Text made harmless and measured in columns; numbers for people.  Pure.
+"""Safe text, measured in columns; numbers for people.  Pure.
 
-What comes from outside (labels, names, reasons, output) passes through ``clean`` before it is drawn.  A control
-character becomes its picture (ESC: ``␛``), so that a person sees that it is there; the rest of what would move, turn
-or hide text becomes ``\N{REPLACEMENT CHARACTER}``.  Nothing is ever parsed as markup: ``[red]`` is five characters.
+Text from outside (labels, names, reasons, output) passes through ``clean`` before it is drawn.  A control
+character becomes its picture (ESC: ``␛``), so that it stays visible; other characters that would move, turn
+or hide text become ``\N{REPLACEMENT CHARACTER}``.  Nothing is parsed as markup: ``[red]`` is five characters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def clean(text: str, limit: int = LABEL_LIMIT) -> str:
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.category(character) == "Mn" else 0
-        if marks <= 2:  # two marks on a letter are a script; forty are a tower that covers the lines above
+        if marks <= 2:  # scripts use up to two marks on a letter; many more would cover the lines above
             shown.append(_shown(character))
     return "".join(shown)
 
@@ -46,7 +46,7 @@ def _shown(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "␡"
-    # Variation selectors, skin tones and flags: terminals disagree about their width, and the line would shear.
+    # Variation selectors, skin tones and flags: terminals disagree about their width, which would misalign the line.
     if 0xFE00 <= code <= 0xFE0F or 0x1F3FB <= code <= 0x1F3FF:
         return ""
     if 0x1F1E6 <= code <= 0x1F1FF:
@@ -62,7 +62,7 @@ def columns_of(text: str) -> int:
 
 
 def clip(text: str, width: int) -> str:
-    """Return ``text`` cut to ``width`` columns; an ellipsis says that something was cut."""
+    """Return ``text`` cut to ``width`` columns; an ellipsis marks the cut."""
     if len(text) * 2 <= width or cell_len(text) <= width:
         return text
     if width <= 0:
@@ -87,7 +87,7 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 def since(seconds: float) -> str:
     """Return how long something has lasted: ``83s``, ``14m``, ``2h05m``, ``3d04h``.
 
-    Coarse on purpose: what has run for minutes need not be drawn again every second.
+    Coarse on purpose, so that long durations are not drawn again every second.
     """
     whole = max(0, int(seconds))
     if whole < 120:
@@ -142,7 +142,7 @@ def brief(number: float) -> str:
 def bars(values: Sequence[float], width: int, height: int) -> tuple[str, ...]:
     """Return ``height`` lines of ``width`` columns, the top one first: one bar for each of the last ``width`` values.
 
-    The highest value shown fills the height; zero is a blank, and any more than zero is seen.
+    The highest value shown fills the height; zero is a blank, and any larger value is visible.
     """
     shown = list(values[-width:]) if width > 0 else []
     shown = [0.0] * (width - len(shown)) + shown
@@ -156,9 +156,9 @@ def _block(step: int) -> str:
 
 
 def log_lines(data: bytes, *, cut: bool = False) -> tuple[str, ...]:
-    """Return a task's output as lines that can be drawn; ``cut``: its beginning is missing, so the first line is only a part.
+    """Return a task's output as safe lines; ``cut``: its beginning is missing, so the first line is incomplete.
 
-    Escape sequences are left out; of a line that was drawn over with carriage returns, what was drawn last is kept.
+    Escape sequences are removed; of a line overwritten with carriage returns the last text is kept.
     """
     text = without_escapes(data.decode("utf-8", "replace"))
     lines = text.split("\n")

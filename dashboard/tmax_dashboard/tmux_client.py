@@ -2,8 +2,8 @@
 
 ::
 
-    inside the swarm's own server:  switch-client, detach-client     (the viewer moves, the app stays)
-    anywhere else:                  attach-session, in this terminal (the app makes room)
+    inside the swarm's own server:  switch-client, detach-client     (the viewer moves, the app keeps running)
+    anywhere else:                  attach-session, in this terminal (the app is suspended)
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _LIMIT_S = 2.0
 
 
 class TmuxViewer(Protocol):
-    """How a viewer gets from the dashboard to a worker, and out."""
+    """The viewer's way from the dashboard to a worker's session, and out."""
 
     inside: bool
-    """Whether the app's own pane lies in the swarm's tmux server."""
+    """Whether the app's pane is on the swarm's tmux server."""
 
     def switch(self, session: str) -> str:
-        """Move the viewing client to a session; return what went wrong, or nothing."""
+        """Move the viewing client to a session; return an error text, empty on success."""
 
     def attach(self, session: str) -> str:
-        """Attach this terminal to a session until the user detaches; return what went wrong, or nothing."""
+        """Attach this terminal to a session until the user detaches; return an error text, empty on success."""
 
     def detach(self) -> str:
-        """Detach the viewing client; return what went wrong, or nothing."""
+        """Detach the viewing client; return an error text, empty on success."""
 
 
 class Tmux:
@@ -43,14 +43,14 @@ class Tmux:
         self.inside = bool(self._pane) and _same(sock, env.get("TMUX", "").rsplit(",", 2)[0])
 
     def switch(self, session: str) -> str:
-        # No -c: from inside its pane, tmux takes the client that used the pane's session last: the one whose key this was.
+        # Without -c tmux takes the client that last used the pane's session: the one that sent this key.
         return self._run("switch-client", "-t", f"={session}")
 
     def detach(self) -> str:
         return self._run("detach-client")
 
     def attach(self, session: str) -> str:
-        # TMUX is taken out: tmux refuses to start inside another server otherwise.
+        # Without TMUX in the environment, because tmux refuses to attach inside another server.
         try:
             done = subprocess.run([*self._tmux, "attach-session", "-t", f"={session}"], env=self._env, check=False)
         except OSError as error:

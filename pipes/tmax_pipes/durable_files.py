@@ -14,7 +14,7 @@ import secrets
 def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put ``data`` at ``path``, whole and durable, replacing what is there.
 
-    The file gets ``mode`` whatever the umask says. A link at ``path`` is replaced, not followed.
+    The file gets ``mode`` whatever the umask. A link at ``path`` is replaced, not followed.
     Raises OSError; then ``path`` is as it was and the temp file is gone.
     """
     folder = os.path.dirname(path) or "."

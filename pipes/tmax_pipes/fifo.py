@@ -206,7 +206,7 @@ class ControllerFifos(_Fifos):
         """Open the FIFOs a worker has published.
 
         Raises ConnectionEnded when the worker has ended or its folder is gone (scan again: there may be a newer record), and
-        PipeError when what is there is not a FIFO of ours.
+        PipeError when the path is not a private FIFO of this user.
         """
         folder = Path(folder)
         opened: dict[Lane, int] = {}

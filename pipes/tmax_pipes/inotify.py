@@ -1,6 +1,6 @@
 """Linux's inotify through ctypes, so that no code polls files: the standard library has none.
 
-    watch(path, mask) -> number      epoll says fd is readable -> read() -> [(number, mask, name)]
+    watch(path, mask) -> number      epoll reports fd readable -> read() -> [(number, mask, name)]
     FolderWatch: one folder through its removal and its return
 
 A user may have 128 instances by default (``fs.inotify.max_user_instances``); when none is left ``fd`` is -1

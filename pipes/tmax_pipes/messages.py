@@ -98,7 +98,7 @@ ToWorker: TypeAlias = Who | Run | Go | Recall | Stored | Stop
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """A task this worker has and has not reported: ``asked`` (waits for Go), ``running``, or ``queued`` behind."""
+    """A task that this worker holds and has not reported: ``asked`` (waits for Go), ``running``, or ``queued``."""
 
     task: int
     attempt: int

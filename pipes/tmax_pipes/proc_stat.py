@@ -23,7 +23,7 @@ def stat_fields(pid: int | str) -> list[bytes]:
 def start_ticks(pid: int) -> int:
     """Return the start time of a process in clock ticks since boot (field 22); 0 when there is no such process.
 
-    A process id together with its start time identifies a process: the kernel uses the id alone again.
+    A process id together with its start time identifies a process: the kernel reuses ids.
     """
     try:
         return int(stat_fields(pid)[19])

@@ -33,6 +33,6 @@ def may_change() -> bool:
 def limits_now() -> tuple[tuple[int, int], ...]:
     """Return (soft, hard) of each of NUMBERS.
 
-    One call for each: a read of ``/proc/self/limits`` is quicker alone, but releases the interpreter lock, which costs more.
+    One call for each: a read of ``/proc/self/limits`` is quicker, but releases the interpreter lock, which costs more.
     """
     return tuple(map(getrlimit, NUMBERS))

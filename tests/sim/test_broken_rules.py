@@ -80,12 +80,12 @@ def test_taking_any_attempts_result_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_never_sending_again_after_hello_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ControllerLink, "again", lambda self, hello: [])
+    monkeypatch.setattr(ControllerLink, "to_resend", lambda self, hello: [])
     assert noticed()
 
 
 def test_a_worker_that_forgets_what_it_said_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WorkerLink, "again", lambda self: [])
+    monkeypatch.setattr(WorkerLink, "to_resend", lambda self: [])
     assert noticed()
 
 

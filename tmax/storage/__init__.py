@@ -1,1 +1,1 @@
-"""What survives: the task store and the lock that goes with it."""
+"""The task store on disk, and the lock of its controller."""

@@ -1,11 +1,11 @@
-"""Space set aside for a full disk.
+"""Space reserved for a full disk.
 
-SQLite cannot even delete a row once the disk is full. So 16 MiB are kept in a file that does nothing:
+SQLite cannot even delete a row once the disk is full. So 16 MiB are reserved in a file:
 
-    disk full -> the file is removed -> results of running tasks still fit, intake is refused (``Store.full``)
-    room again (four times its size) -> the file is made anew -> intake opens
+    disk full -> the file is removed -> results of running tasks still fit, new tasks are refused (``Store.full``)
+    space again (four times its size) -> the file is made again -> new tasks are accepted
 
-It is really allocated; a sparse file would promise space that is not there.
+The blocks are allocated: a sparse file would reserve nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import errno
 import os
 
 SPACE_FACTOR = 4
-"""Free space, in ballasts, from which on a ballast is made: 64 MiB for the usual 16."""
+"""Free space, in multiples of the ballast, from which on a ballast is made: 64 MiB for the usual 16."""
 MIN_FREE_BYTES = 1024 * 1024
-"""Free space that counts as room where no ballast is wanted."""
+"""Free space that suffices where no ballast is configured."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Ballast:
-    """The file, and whether there is room."""
+    """The reserved file of ``size_bytes`` at ``path``."""
 
     def __init__(self, path: str, size_bytes: int) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Ballast:
 
     @property
     def held(self) -> bool:
-        """True when the space is set aside, all of it."""
+        """True when all of the space is reserved."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -38,14 +38,14 @@ class Ballast:
 
     @property
     def has_space(self) -> bool:
-        """True when enough is free to set the space aside and still have as much again three times over."""
+        """True when the free space is at least four times the ballast."""
         found = os.statvfs(os.path.dirname(self.path) or ".")
         return found.f_bavail * found.f_frsize >= max(SPACE_FACTOR * self.size_bytes, MIN_FREE_BYTES)
 
     def hold(self) -> bool:
-        """Set the space aside if there is room for it; return whether intake may go on.
+        """Reserve the space if there is enough; return whether new tasks may be accepted.
 
-        Space already held counts, whatever else is free. Raises OSError, except for a disk that fills up meanwhile.
+        Space already reserved counts, whatever else is free. Raises OSError, except for a disk that fills up meanwhile.
         """
         if not self.size_bytes:
             self.release()
@@ -53,7 +53,7 @@ class Ballast:
         return self.held or (self.has_space and self._make())
 
     def release(self) -> None:
-        """Give the space back to the disk. Nothing to do when there is none."""
+        """Free the reserved space, if any."""
         try:
             os.unlink(self.path)
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Is this folder a place for a store?
+"""Refuses a store on a network file system.
 
-SQLite's log needs locks and ``fsync`` that mean what they say, on one host. Network file systems give
-neither reliably (lost and torn databases in many projects), so they are refused with a hint.
+SQLite's log needs reliable locks and ``fsync`` on one host. Network file systems provide neither reliably (lost and
+torn databases in many projects), so they are refused with a hint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NETWORK = frozenset({
     "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
     "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs",
 })  # fmt: skip
-"""Not here: 9p and virtiofs, the root of many sandboxes and virtual machines, where only one kernel sees the files."""
+"""Not included: 9p and virtiofs, the root of many sandboxes and virtual machines, where only one kernel sees the files."""
 LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs"})
 """A disk in this machine behind FUSE: NTFS and exFAT, and the root of a rootless container."""
 
@@ -38,7 +38,7 @@ def refuse_network(folder: str, mounts: Iterable[str] | None = None) -> None:
 def file_system_of(path: str, mounts: Iterable[str]) -> str:
     """Return the type of the file system ``path`` (absolute, no links) is on, by the lines of ``/proc/self/mountinfo``; "" when unknown.
 
-    The longest mount point wins, and of equal ones the last: it was mounted over the others.
+    The longest mount point wins, and of equal ones the last, which was mounted over the others.
     """
     best, kind = "", ""
     for line in mounts:

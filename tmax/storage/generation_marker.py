@@ -1,14 +1,14 @@
-"""The file ``created``: a store was made here, and its newest changes carry at least this generation.
+"""The file ``created``: it records that a store was made, and the generation that the store must have at least.
 
 SQLite takes a missing or empty file for a new database, and a missing ``-wal`` for one that was closed well:
-in both cases tasks would vanish in silence. So each stretch between two checkpoints has a number, its
-generation. The first commit of a stretch writes the number into the database; then it is claimed here; then
+in both cases tasks would be lost silently. So each period between two checkpoints has a number, its
+generation. The first commit of a period writes the number into the database; then it is claimed here; then
 the commit is acknowledged:
 
     commit (generation 8, in the log) -> claim 8 -> acknowledge ... checkpoint -> commit (generation 9) -> claim 9 ...
 
-A store whose generation is lower than the claim has lost its log, or is an older copy. Never the other way
-round by accident: closing, a checkpoint by hand, or a crash at any point leaves the database at or above the claim.
+A store whose generation is lower than the claim has lost its log, or is an older copy. The reverse cannot
+happen by accident: closing, a checkpoint by hand, or a crash at any point leaves the database at or above the claim.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _LENGTH = len(_TEXT % 0)
 
 
 class GenerationMarker:
-    """The claim of one store."""
+    """The claimed generation of one store, in the file at ``path``."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def read(self) -> int | None:
-        """Return the claimed generation; None: no store was ever made here. A file that makes no sense claims 0. Raises OSError."""
+        """Return the claimed generation; None: no store was ever made. A malformed file claims 0. Raises OSError."""
         try:
             with open(self.path, "rb") as file:
                 data = file.read(_LENGTH + 1)
@@ -40,7 +40,7 @@ class GenerationMarker:
     def claim(self, generation: int) -> None:
         """Make the claim durable. Raises OSError.
 
-        Overwrites in place where the file is there: that needs no new space, and so few bytes are never torn.
+        It overwrites an existing file in place, which needs no space; so few bytes are written atomically.
         """
         data = _TEXT % generation
         try:

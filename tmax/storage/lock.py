@@ -1,10 +1,10 @@
-"""The lock a controller holds for life, so that one store never has two controllers.
+"""The lock that a controller holds until its end, so that one store never has two controllers.
 
-    open (O_NOFOLLOW) -> flock, tried for a while -> is this still the file of that name? -> ours until close() or death
+    open (O_NOFOLLOW) -> flock, tried for a while -> is this still the file of that name? -> held until close() or death
 
 ``flock`` and not ``fcntl`` locks: those are dropped when *any* descriptor of the file is closed in the process.
-The kernel lets go when the holder dies, however it dies: a lock left behind by a dead process does not exist.
-The number in the file is only for people.
+The kernel releases the lock when its holder dies, so a dead process never leaves a lock behind.
+The pid in the file is only for people.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Self
 from tmax.errors import ExitCode, StoreError
 
 TRIES = 10
-"""How often a lock file that vanished under us is looked for again."""
+"""Number of retries after the lock file was removed while being locked."""
 
 PAUSE_S = 0.01
 """Between two tries to take a lock that is held."""
 
 
 class LockHeld(StoreError):
-    """Another process has the lock. Fields: ``path``; ``pid``, what the holder wrote (0: nothing readable)."""
+    """Another process has the lock. Fields: ``path``; ``pid``, what the holder wrote (0: unreadable)."""
 
     code = "lock-held"
     exit_code = ExitCode.NO_SWARM
@@ -43,11 +43,11 @@ class LockHeld(StoreError):
 
 
 def holder(path: str) -> int | None:
-    """Return the process that holds this lock, by what it wrote into the file (0: it wrote nothing); None when nobody holds it."""
+    """Return the pid that the holder of this lock wrote into the file (0: none); None when the lock is free."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return None  # whoever takes it says what is wrong with it
+        return None  # taking the lock reports what is wrong
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,14 +60,14 @@ def holder(path: str) -> int | None:
 
 
 class ControllerLock:
-    """A held lock; ``close`` (twice is harmless) or the end of the process lets go. A forked child holds it too until it execs."""
+    """A held lock; ``close`` (a second call is harmless) or the end of the process releases it. A forked child holds it too until it execs."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     def close(self) -> None:
-        """Let go. The file stays: unlinking it would let two processes hold two files of one name."""
+        """Release the lock. The file stays: after an unlink two processes could lock two files of one name."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -80,9 +80,9 @@ class ControllerLock:
 
 
 def controller_lock(path: str, patience_s: float = 0.0) -> ControllerLock:
-    """Take the lock, or raise LockHeld when it is held for longer than ``patience_s``. Raises StoreError when the file is not ours or cannot be opened.
+    """Take the lock, or raise LockHeld when it is held for longer than ``patience_s``. Raises StoreError when the file belongs to another user or cannot be opened.
 
-    Not only controllers have it: reading verbs do for as long as they read, and whoever asks for its holder for a moment.
+    Commands that read the store hold it while they read, and ``holder`` for a moment.
     """
     end_s = time.monotonic() + patience_s
     while True:
@@ -95,15 +95,15 @@ def controller_lock(path: str, patience_s: float = 0.0) -> ControllerLock:
 
 
 def pause() -> None:
-    """Let a moment go by: nothing tells when a lock is let go."""
+    """Wait PAUSE_S: no event reports the release of a lock."""
     select.select([], [], [], PAUSE_S)
 
 
 def _lock(path: str) -> ControllerLock:
     """Take the lock now.
 
-    After locking, the file's identity is compared with its name's: who locked a file that was unlinked
-    meanwhile holds nothing that the next process could see.
+    After locking, the open file is compared with the file at ``path``: a lock on a file that was unlinked
+    meanwhile does not exclude the next process.
     """
     for _ in range(TRIES):
         descriptor = _open(path)
@@ -137,7 +137,7 @@ def _open(path: str) -> int:
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
         return descriptor
     os.close(descriptor)
-    raise StoreError(f"{path} is not a plain file of ours (uid {found.st_uid})", hint=f"remove it: rm {path}")
+    raise StoreError(f"{path} is not a plain file of this user (uid {found.st_uid})", hint=f"remove it: rm {path}")
 
 
 def _still_named(descriptor: int, path: str) -> bool:
@@ -152,7 +152,7 @@ def _write_pid(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     except OSError:
-        pass  # a full disk: the number is only for people, the lock is held all the same
+        pass  # a full disk: the pid is only for people, the lock is held all the same
 
 
 def _read_pid(descriptor: int) -> int:

@@ -1,4 +1,4 @@
-"""A store without a disk: the same answers as the real one, nothing survives. For simulations and tests.
+"""A store in memory, with the answers of the real one. For simulations and tests.
 
 ``done`` is called before ``commit``, ``read`` and ``trim`` return, on the caller's thread.
 """
@@ -42,7 +42,7 @@ class MemoryReader:
             counts=counts,
         )
 
-    def task(self, id: int) -> Task | None:  # noqa: A002 - the word of the CLI
+    def task(self, id: int) -> Task | None:  # noqa: A002 - the name in the CLI
         """The task, or None."""
         return self.kept.get(id)
 
@@ -89,15 +89,15 @@ class MemoryStore:
         self._closed = False
         self._broken: StoreError | None = None
         self.full = False
-        """May be set, to see what intake does."""
+        """Settable, to test the intake."""
         self.removed = False
 
     def load(self) -> LoadedState:
-        """What is kept, now."""
+        """Return the state now."""
         return self._reader.loaded()
 
     def commit_now(self, changes: Changes) -> CommitResult:
-        """Keep all of it or nothing."""
+        """Store all changes or none."""
         self._check_open()
         error = self._broken = self._broken or self._wrong(changes)
         if error is None:
@@ -107,7 +107,7 @@ class MemoryStore:
         return CommitResult(ok=error is None, error=error)
 
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
-        """Keep all of it or nothing, then call ``done``."""
+        """Store all changes or none, then call ``done``."""
         done(self.commit_now(changes))
 
     def read(self, query: Callable[[Reader], T], done: Callable[[T | StoreError], None]) -> None:
@@ -115,8 +115,8 @@ class MemoryStore:
         self._check_open()
         try:
             answer: T | StoreError = query(self._reader)
-        except Exception as error:  # any: the query is the caller's code, and the caller waits for an answer
-            answer = StoreError(f"a question to the store failed: {error!r}")
+        except Exception as error:  # any: the query is the caller's code, and the caller waits for a result
+            answer = StoreError(f"a query of the store failed: {error!r}")
         done(answer)
 
     def trim(self, keep: int, done: Callable[[list[int] | StoreError], None]) -> None:
@@ -131,7 +131,7 @@ class MemoryStore:
         done([task.id for task in beyond])
 
     def close(self, snapshot: bool = False) -> None:
-        """Refuse everything from now on. Twice is harmless."""
+        """Refuse every later call. A second call is harmless."""
         self._closed = True
 
     def _wrong(self, changes: Changes) -> StoreError | None:

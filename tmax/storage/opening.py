@@ -1,12 +1,12 @@
-"""From a folder to an open, checked database; every way in which that can fail is a StoreError with a hint.
+"""Opens and checks the database of a folder; every failure is a StoreError with a hint.
 
-    what is there?          nothing at all: a first start    marker without a store, or log without a store: refused
-    connect                 EXCLUSIVE before WAL: no shared memory file, and a second opener is locked out
+    which files exist?      none: a first start    marker without a store, or log without a store: refused
+    connect                 EXCLUSIVE before WAL: no shared memory file, and a second opener is refused
     verify                  SQLite's own check, at most VERIFY_S seconds of it
     version, migrate        newer: refused    older: a full copy is kept, then step by step
-    generation >= claim     else its log was lost or it is an older copy (marker.py): refused
+    generation >= claim     else its log was lost or it is an older copy (generation_marker.py): refused
 
-Nothing here starts an empty store over one that existed, and nothing repairs: that is a person's decision (exit code 74).
+It never replaces an existing store by an empty one and never repairs: a person must decide (exit code 74).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VERIFY_S = 2.0
 THOROUGH_BYTES = 128 * 1024 * 1024
 """Up to this size indexes are compared with their tables too (``integrity_check``, about 0.2 s); above, ``quick_check`` (0.3 s for 540 MB)."""
 BUSY_S = 1.0
-"""How long an opener waits for another that is just leaving."""
+"""How long an opener waits for another process that is closing the store."""
 
 
 def open_database(layout: Layout, synchronous: str, claim: bool = True) -> sqlite3.Connection:
@@ -56,7 +56,7 @@ def open_database(layout: Layout, synchronous: str, claim: bool = True) -> sqlit
         connection = connect(layout.database, synchronous)
         _prove(connection, layout, thorough=claim and not new)
     except (sqlite3.Error, StoreError) as error:
-        # Before closing, which would move the log into the damaged file.
+        # Before closing, because closing moves the log into the damaged file.
         found = error if isinstance(error, StoreError) else explain(error, layout)
         if connection is not None:
             close_quietly(connection)
@@ -65,7 +65,7 @@ def open_database(layout: Layout, synchronous: str, claim: bool = True) -> sqlit
 
 
 def never_made(layout: Layout) -> bool:
-    """True when nothing says that this swarm ever had a store."""
+    """True when no file indicates that this swarm ever had a store."""
     return not os.path.lexists(layout.database) and not os.path.lexists(layout.created)
 
 
@@ -89,7 +89,7 @@ def connect(path: str, synchronous: str) -> sqlite3.Connection:
 
 
 def close_quietly(connection: sqlite3.Connection) -> None:
-    """Close a connection that already failed; what it says now adds nothing."""
+    """Close a connection after an error; ignore further errors."""
     try:
         connection.close()
     except sqlite3.Error:
@@ -97,7 +97,7 @@ def close_quietly(connection: sqlite3.Connection) -> None:
 
 
 def verify(connection: sqlite3.Connection, size_bytes: int, limit_s: float = VERIFY_S) -> str:
-    """Let SQLite check the file; return the first thing found wrong, or "". Stops after ``limit_s``, content with what it saw.
+    """Let SQLite check the file; return the first thing found wrong, or "". Stops after ``limit_s`` with what was checked.
 
     Raises sqlite3.Error when the file is too damaged to be checked.
     """
@@ -118,7 +118,7 @@ def verify(connection: sqlite3.Connection, size_bytes: int, limit_s: float = VER
 
 
 def _exists(layout: Layout) -> bool:
-    """True: open it. False: a first start. Raises StoreError for anything in between, OSError for what cannot be looked at."""
+    """True: open it. False: a first start. Raises StoreError for anything in between, OSError for a file that cannot be examined."""
     try:
         found = os.lstat(layout.database)
     except FileNotFoundError:
@@ -185,7 +185,7 @@ def _claimed(marker: GenerationMarker) -> int | None:
     try:
         return marker.read()
     except OSError as error:
-        raise StoreError(f"{marker.path} cannot be read: {error.strerror}", hint=f"look what it is: ls -ld {marker.path}") from error
+        raise StoreError(f"{marker.path} cannot be read: {error.strerror}", hint=f"check it: ls -ld {marker.path}") from error
 
 
 def _claim(marker: GenerationMarker, generation: int) -> None:
@@ -193,7 +193,7 @@ def _claim(marker: GenerationMarker, generation: int) -> None:
         marker.claim(generation)
     except OSError as error:
         raise StoreError(
-            f"{marker.path} cannot be written: {error.strerror}", hint="make room, or check the rights of the folder"
+            f"{marker.path} cannot be written: {error.strerror}", hint="free some space, or check the rights of the folder"
         ) from error
 
 
@@ -202,7 +202,7 @@ def snapshot(connection: sqlite3.Connection, path: str) -> None:
     fresh = f"{path}.new"
     if os.path.lexists(fresh):
         os.unlink(fresh)
-    # An empty file of ours first: SQLite would make one that the umask opens to others.
+    # Create it private first: SQLite would create it with the umask.
     os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
         connection.execute("VACUUM INTO ?", (fresh,))

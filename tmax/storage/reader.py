@@ -1,4 +1,4 @@
-"""Questions to an open SQLite store; runs on the thread that owns the connection."""
+"""Queries of an open SQLite store; they run on the thread that owns the connection."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tmax_pipes.terminal_text import has_surrogate
 AT_ONCE = 500
 """Values in one ``IN (...)``: the lowest limit SQLite was ever built with is 999."""
 TOO_HIGH = 1 << 63
-"""SQLite's integers end here; a person may ask for any number, and there is no such task."""
+"""SQLite's integers end here; a person may request any number, and no such task exists."""
 
 
 class SqliteReader:
     """``tmax.storage.task_store.Reader`` over one connection. Raises sqlite3.Error and DamagedRow; the store translates.
 
-    Every answer is fetched whole before a row is looked at: a half-read one, held by an error's traceback, would keep the log
-    from being moved into the database.
+    Every result is fetched whole before its rows are decoded: a partly read one, held by an error's traceback, would prevent
+    the checkpoint.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -41,10 +41,10 @@ class SqliteReader:
         )
 
     def counter(self, name: str) -> int:
-        """A number the store keeps about itself; 0 when it is not there."""
+        """Return a counter of the store; 0 when it is missing."""
         return self._number("SELECT value FROM counters WHERE name = ?", name)
 
-    def task(self, id: int) -> Task | None:  # noqa: A002 - the word of the CLI
+    def task(self, id: int) -> Task | None:  # noqa: A002 - the name in the CLI
         """The task, or None."""
         return self.tasks([id]).get(id)
 
@@ -67,7 +67,7 @@ class SqliteReader:
         if states is not None:
             where.append(f"state IN ({', '.join('?' * len(states))})")
             values += [str(state) for state in states]
-        # The ids come from the index alone; rows (and their overflow pages) are read only for those that are wanted.
+        # The index yields the ids; rows (and their overflow pages) are read only for the requested ones.
         inner = f"SELECT id FROM tasks WHERE {' AND '.join(where)} ORDER BY ended_at DESC, id DESC LIMIT ?"  # noqa: S608 - fixed text and question marks
         ids = [number for (number,) in self._rows(inner, *values, max(limit, 0))]
         found = self.tasks(ids)
@@ -77,7 +77,7 @@ class SqliteReader:
         """The newest task of this name that has not ended, else the newest that has; 0 when there is none."""
         if not _is_text(name):
             return 0
-        # INDEXED BY: the other index would look at every task that has not ended, whatever its name.
+        # INDEXED BY: the other index would scan every task that has not ended, whatever its name.
         live = "SELECT max(id) FROM tasks INDEXED BY task_of_name WHERE name = ? AND ended_at IS NULL"
         return self._number(live, name) or self._number("SELECT max(id) FROM tasks WHERE name = ?", name)
 

@@ -2,11 +2,11 @@
 
 ``MIGRATIONS[n]`` takes version n to n + 1; version 0 is an empty file. A released entry is never edited.
 
-What is true stands in the two blobs of a task (``task_rows.py``); the columns beside them are copies to search by.
+The two blobs of a task (``task_rows.py``) hold its state; the columns beside them are copies for searching.
 The spec has a table of its own, because SQLite rewrites a whole row, overflow pages included, when one column
-changes its length: 50 tasks with bodies of 60 KB wrote 3.1 MB again at each move.
+changes its length: 50 tasks with bodies of 60 KB wrote 3.1 MB again at each update.
 ``ended_at`` is NULL until the task has ended, so that two partial indexes split the table: what a start must load,
-and what is listed and trimmed. A task in between its first and last move touches neither.
+and what is listed and trimmed. An update between a task's first and last touches neither.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeAlias
 from tmax.storage.store_version_2 import options_as_one_map
 
 APPLICATION_ID = 0x746D6178
-"""``tmax`` in ASCII; tells our file from any other SQLite file."""
+"""``tmax`` in ASCII; identifies a store of tmax among SQLite files."""
 
 VERSION_1 = (
     f"PRAGMA application_id = {APPLICATION_ID}",
@@ -64,7 +64,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def is_ours(connection: sqlite3.Connection) -> bool:
-    """True when the file says that it is a tmax store."""
+    """True when the file is marked as a store of tmax."""
     return int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
 
 

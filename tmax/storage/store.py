@@ -1,14 +1,14 @@
-"""The task store: one SQLite file, one process, one connection, one thread at a time that touches it.
+"""The task store: one SQLite file, one process, one connection, used by one thread at a time.
 
     controller                          writer thread (writer.py)
-    commit_now(changes)    ------------ BEGIN, rows, COMMIT (fsync) on the controller's thread, when the other has nothing to do
+    commit_now(changes)    ------------ BEGIN, rows, COMMIT (fsync) on the controller's thread, while the writer thread is idle
     commit(changes, done)  --queue-->   BEGIN, rows, COMMIT (fsync) -> done(result) -> checkpoint, ballast
     read(query, done)      --queue-->   query(reader) -> done(answer)
     trim(keep, done)       --queue-->   BEGIN, DELETE, COMMIT -> done(ids)
     close(snapshot)        --queue-->   VACUUM INTO tmax.db.snapshot, checkpoint, close
 
-A full disk is an answer (StorageFull: nothing of that commit is written). Any other failure to write ends the store:
-every later commit gets the same error, the controller stops, and the next start reads what is really there.
+A full disk fails one commit (StorageFull: nothing of it is written). Any other failure to write ends the store:
+every later commit gets the same error, the controller stops, and the next start reads what is on disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["CommitResult", "LoadedState", "Reader", "Store", "open_for_reading"]
 T = TypeVar("T")
 
 NOW_S = 0.005
-"""A commit is made on the caller's thread as long as the one before took less: on a slow disk its loop must go on meanwhile."""
+"""A commit is made on the caller's thread as long as the one before took less: on a slow disk the caller's loop must not block."""
 
 
 class Store:
@@ -48,9 +48,9 @@ class Store:
         """Jobs for the thread; written by the caller alone, as ``_finished`` is by the thread."""
         self._finished = 0
         self._last_s = 0.0
-        """How long the last commit took."""
+        """Duration of the last commit."""
         self._closed = False
-        # A daemon: a controller that dies of an error must not hang on the way out; what was acknowledged is on disk.
+        # A daemon: a controller that dies of an error must not hang at exit; what was acknowledged is on disk.
         self._thread = threading.Thread(target=self._work, name="tmax-store", daemon=True)
         self._thread.start()
 
@@ -70,26 +70,26 @@ class Store:
 
     @property
     def full(self) -> bool:
-        """True while the ballast is given up (or never fitted): take in nothing new.
+        """True while the ballast is released (or never fitted): accept no new task.
 
-        Asking makes the store look for room, so that who made some is not refused for want of it.
+        Reading it makes the store check for space, so that tasks are accepted as soon as there is some.
         """
         writer = self._writer
         if writer.full and not self._closed:
             if self._finished == self._submitted and writer.has_space_again:
                 writer.retry_ballast()
             elif time.monotonic() >= writer.retry_ballast_at:
-                writer.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S  # one look at a time, however often it is asked
+                writer.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S  # one check at a time, however often it is read
                 self._put(writer.retry_ballast)
         return writer.full
 
     @property
     def removed(self) -> bool:
-        """True when somebody removed the store's file: take in nothing new, it would be lost."""
+        """True when the store's file was removed: accept no new task, it would be lost."""
         return not self._writer.is_named
 
     def load(self) -> LoadedState:
-        """What is kept, after all commits asked for before. Waits. Raises StoreError."""
+        """Return the state after all earlier commits. Blocks. Raises StoreError."""
         box: queue.SimpleQueue[LoadedState | StoreError] = queue.SimpleQueue()
         self.read(lambda reader: reader.loaded(), box.put)
         answer = box.get()
@@ -98,7 +98,7 @@ class Store:
         return answer
 
     def commit_now(self, changes: Changes) -> CommitResult | None:
-        """Write all of it or nothing before it returns, when that is quick and nothing else was asked for; else return None, nothing written.
+        """Write all of it or nothing before it returns, when that is quick and nothing else is queued; else return None, nothing written.
 
         It saves two hand-overs between threads. Raises StoreError when closed.
         """
@@ -113,7 +113,7 @@ class Store:
         return result
 
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
-        """Write all of it or nothing, in the order asked for; then call ``done`` on the writer thread. Raises StoreError when closed."""
+        """Write all of it or nothing, in the order of the calls; then call ``done`` on the writer thread. Raises StoreError when closed."""
 
         def job() -> None:
             result = self._writer.commit(changes)
@@ -124,7 +124,7 @@ class Store:
         self._put(job)
 
     def read(self, query: Callable[[Reader], T], done: Callable[[T | StoreError], None]) -> None:
-        """Answer ``query`` after all commits asked for before it; ``done`` is called on the writer thread. Raises StoreError when closed."""
+        """Run ``query`` after all earlier commits; ``done`` is called on the writer thread. Raises StoreError when closed."""
 
         def job() -> None:
             try:
@@ -138,7 +138,7 @@ class Store:
     def trim(self, keep: int, done: Callable[[list[int] | StoreError], None]) -> None:
         """Forget ended tasks beyond the ``keep`` that ended last. ``done``, on the writer thread, gets the ids that are gone.
 
-        At most TRIM_AT_ONCE (1,000) go at a time: ask again after so many. Raises StoreError when closed.
+        At most TRIM_AT_ONCE (1,000) at a time: call again after so many. Raises StoreError when closed.
         """
 
         def job() -> None:
@@ -152,7 +152,7 @@ class Store:
         self._put(job)
 
     def close(self, snapshot: bool = False) -> None:
-        """Finish what was asked, then let go; ``snapshot`` leaves a full copy beside the store. Twice is harmless.
+        """Finish queued work, then close; ``snapshot`` leaves a full copy beside the store. A second call is harmless.
 
         Raises StoreError when the copy could not be made; the store is closed all the same. Not from ``done``.
         """
@@ -185,14 +185,14 @@ class Store:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception as error:  # any: without this thread every client would wait for ever; so the next commit says it
-                self._writer.stop(StoreError(f"the store's owner failed on an answer: {error!r}"))
+            except Exception as error:  # any: without this thread every client would wait for ever, so the next commit reports it
+                self._writer.stop(StoreError(f"the callback of a store operation failed: {error!r}"))
             self._finished += 1
 
 
 @contextmanager
 def open_for_reading(layout: Layout) -> Iterator[Reader]:
-    """Read the store of a swarm whose controller is down; nobody can start one meanwhile, so be brief.
+    """Read the store of a swarm whose controller is down; no controller can start meanwhile, so be brief.
 
     Raises NoSwarm where nothing was ever kept, LockHeld when a controller is starting or does not answer, and StoreError.
     """

@@ -1,4 +1,4 @@
-"""What went wrong with the store, in words, with what to do about it; and the evidence, kept once."""
+"""Errors of the store with hints, and copies of damaged files, kept once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 RIGHTS = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH})
 
 _SLACK_BYTES = 256 * 1024
-"""So near to a limit of size one write may fail and a smaller one succeed."""
+"""This close to a size limit one write may fail and a smaller one succeed."""
 
 
 class StoreLocked(StoreError):
@@ -34,7 +34,7 @@ def primary(error: sqlite3.Error) -> int:
 
 
 def explain(error: sqlite3.Error, layout: Layout) -> StoreError:
-    """Return the StoreError for what SQLite said; a corrupt store's evidence is kept first."""
+    """Return the StoreError for an error of SQLite; a corrupt store is copied first."""
     code, name = primary(error), getattr(error, "sqlite_errorname", "")
     if code in CORRUPT:
         return corrupt(layout, str(error))
@@ -56,7 +56,7 @@ def full(layout: Layout) -> StorageFull:
             f"{layout.database} may not grow: this controller runs with a limit of {most} bytes for a file (ulimit -f)",
             hint="tmax down, raise the limit (ulimit -f unlimited), tmax init",
         )
-    return StorageFull(f"the disk of {layout.state} is full", hint="make room; tmax goes on by itself")
+    return StorageFull(f"the disk of {layout.state} is full", hint="free some space; tmax then continues by itself")
 
 
 def removed(layout: Layout) -> StoreError:
@@ -81,7 +81,7 @@ def _largest_in(folder: str) -> int:
 def is_full(error: sqlite3.Error, folder: str) -> bool:
     """True when the disk (or our quota on it, or a file by our own limit) is full, so that a smaller write, or the same one later, may succeed.
 
-    SQLite calls a spent quota a write error; one small write of our own tells it from a broken disk.
+    SQLite calls a spent quota a write error; a small write distinguishes it from a broken disk.
     """
     if primary(error) == sqlite3.SQLITE_FULL:
         return True
@@ -96,7 +96,7 @@ def _spent(folder: str) -> bool:
     except OSError as error:
         return error.errno in NO_SPACE
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    # A file that may not grow answers as a broken disk does.
+    # A file at its size limit fails like a broken disk.
     return most != resource.RLIM_INFINITY and _largest_in(folder) + _SLACK_BYTES >= most
 
 
@@ -120,7 +120,7 @@ def way_back(layout: Layout, copy: str) -> str:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.stat(layout.snapshot).st_mtime))
         ways.append(f"go back to the copy of {made}: cd {here} && rm -f created tmax.db-wal && cp tmax.db.snapshot tmax.db")
     except OSError:
-        pass  # no snapshot: that way does not exist
+        pass  # no snapshot
     if copy:
         ways.append(f"salvage what can be read: sqlite3 {copy} .recover")
     if os.path.lexists(layout.database):
@@ -130,7 +130,7 @@ def way_back(layout: Layout, copy: str) -> str:
 
 
 def keep_evidence(layout: Layout) -> str:
-    """Copy the damaged files beside themselves and return the copy's path; "" when there is no room or no right to.
+    """Copy the damaged files beside themselves and return the copy's path; "" when there is no space or no right to.
 
     Once for each incident: a copy made after the store was last written well is of the same damage. Must run
     before the connection is closed, because closing moves the log into the database.
@@ -176,7 +176,7 @@ def _copy(source: str, target: str) -> None:
             return
         free = os.statvfs(os.path.dirname(target))
         if size > free.f_bavail * free.f_frsize // 2:
-            raise OSError(errno.ENOSPC, "no room for a copy", target)
+            raise OSError(errno.ENOSPC, "no space for a copy", target)
         fresh = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fresh, "wb") as out:
             while data := file.read(1024 * 1024):

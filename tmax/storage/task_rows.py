@@ -1,10 +1,10 @@
-"""A task as a row: columns to search by, and two blobs that hold what is true.
+"""Tasks as rows: columns for searching, and two blobs that hold the state.
 
     spec   what never changes (job included): written once, when the task is inserted
-    moves  what changes: rewritten at each move, without the job beside it
+    moves  what changes: rewritten at each update, without the job
 
-A blob begins with a CRC-32 seeded by the row's number: SQLite's own check does not look inside values, and a
-flipped bit in an argument vector would otherwise be run. Both are msgpack arrays; fields are only ever
+A blob begins with a CRC-32 seeded by the row's number: SQLite's own check does not cover values, and a
+flipped bit in an argument vector would be run. Both are msgpack arrays; fields are only ever
 appended, with a default, so that an older row stays readable. The options are a map of those that differ from their
 defaults: a new option needs nothing here.
 """
@@ -31,7 +31,7 @@ CRC_BYTES = 4
 
 
 class TaskSpec(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What never changes in a task."""
+    """The constant part of a task."""
 
     job: Job
     kind: str
@@ -41,7 +41,7 @@ class TaskSpec(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class TaskProgress(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What changes in a task."""
+    """The changing part of a task."""
 
     state: TaskState
     attempt: int
@@ -66,7 +66,7 @@ INSERT_TASK = (
 )
 INSERT_SPEC = "INSERT INTO specs (task, spec) VALUES (?, ?)"
 MOVE_TASK = 'UPDATE tasks SET state = ?, priority = ?, attempt = ?, worker = ?, life = ?, "group" = ?, moves = ? WHERE id = ?'
-"""Of a task that has not ended.  Without ``ended_at`` SQLite leaves the index of open tasks alone: a third less time."""
+"""Of a task that has not ended.  Without ``ended_at`` SQLite does not update the index of open tasks: a third less time."""
 END_TASK = 'UPDATE tasks SET state = ?, priority = ?, ended_at = ?, attempt = ?, worker = ?, life = ?, "group" = ?, moves = ? WHERE id = ?'
 REPLACE_LIFE = "INSERT OR REPLACE INTO lives (life, worker, alive, record) VALUES (?, ?, ?, ?)"
 REPLACE_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
@@ -98,7 +98,7 @@ class Batch:
 
     @property
     def weight_bytes(self) -> int:
-        """About how far this moves the write-ahead log: blobs, and for each row a share of the pages it touches."""
+        """Estimated growth of the write-ahead log: blobs, and for each row a share of the pages it touches."""
         body = sum(len(row[-1]) for rows in (self.new_tasks, self.specs) for row in rows)
         body += sum(len(row[-2]) for rows in (self.moved, self.ended) for row in rows)
         return body + 512 * len(self.new_tasks) + 1024 * (len(self.moved) + len(self.ended)) + 8192

@@ -1,6 +1,6 @@
-"""The seam between controller and store: what is asked of a store, and what comes back.
+"""The interface between controller and store.
 
-Two classes fill it: ``tmax.storage.store.Store`` (SQLite) and ``tmax.storage.memory_store.MemoryStore``;
+Two classes implement it: ``tmax.storage.store.Store`` (SQLite) and ``tmax.storage.memory_store.MemoryStore``;
 ``tests/contract/test_store.py`` holds both to the same behaviour.
 """
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """What became of one commit. ``ok``: all of it is durable. Not ok: a StorageFull means that nothing of it was written."""
+    """The result of one commit. ``ok``: all of it is durable. Otherwise a StorageFull means that nothing of it was written."""
 
     ok: bool
     error: StoreError | None = None
@@ -29,7 +29,7 @@ class CommitResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedState:
-    """What a new controller begins with."""
+    """The state that a new controller loads."""
 
     tasks: list[Task] = field(default_factory=list)
     """Those that have not ended, by id."""
@@ -44,12 +44,12 @@ class LoadedState:
 
 
 class Reader(Protocol):
-    """Questions to committed state. Every method may raise StoreError."""
+    """Queries of committed state. Every method may raise StoreError."""
 
     def loaded(self) -> LoadedState:
         """Everything that has not ended, and the counters."""
 
-    def task(self, id: int) -> Task | None:  # noqa: A002 - the word of the CLI
+    def task(self, id: int) -> Task | None:  # noqa: A002 - the name in the CLI
         """The task, or None when there is none of this id (any more)."""
 
     def tasks(self, ids: Sequence[int]) -> dict[int, Task]:
@@ -75,30 +75,30 @@ class Reader(Protocol):
 
 
 class TaskStore(Protocol):
-    """Keeps tasks, lives and a few words. One owner calls it; ``done`` is called by the store, on a thread of its own choice."""
+    """Stores tasks, lives and metadata. One owner calls it; the store calls ``done`` on a thread of its choice."""
 
     @property
     def full(self) -> bool:
-        """True from the first refused byte until there is room again: take in nothing new."""
+        """True from the first failed write until there is space again: accept no new task."""
 
     @property
     def removed(self) -> bool:
-        """True when what is kept has been taken away from under it: take in nothing new."""
+        """True when the stored file was removed: accept no new task."""
 
     def load(self) -> LoadedState:
-        """What is kept, now. Raises StoreError."""
+        """Return the state now. Raises StoreError."""
 
     def commit_now(self, changes: Changes) -> CommitResult | None:
-        """Write all of it or nothing before it returns; None: it would have to wait for something, and nothing was written."""
+        """Write all of it or nothing before it returns; None: it would have to wait, and nothing was written."""
 
     def commit(self, changes: Changes, done: Callable[[CommitResult], None]) -> None:
         """Write all of it or nothing; then call ``done``."""
 
     def read(self, query: Callable[[Reader], T], done: Callable[[T | StoreError], None]) -> None:
-        """Answer ``query`` after all commits asked for before it."""
+        """Run ``query`` after all earlier commits."""
 
     def trim(self, keep: int, done: Callable[[list[int] | StoreError], None]) -> None:
         """Forget ended tasks beyond the ``keep`` that ended last; ``done`` gets the ids that are gone."""
 
     def close(self, snapshot: bool = False) -> None:
-        """Finish what was asked, then let go. Twice is harmless."""
+        """Finish queued work, then close. A second call is harmless."""

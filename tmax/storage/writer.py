@@ -1,11 +1,11 @@
-"""The thread's half of the store: everything that touches the connection, one call after the other.
+"""The writer of the store: every use of the connection, one call after the other.
 
     commit  encode -> BEGIN, executemany, COMMIT (fsync) -> claim the generation        full: roll back, ballast, once more
-    rest    after the acknowledgement: checkpoint every CHECKPOINT_BYTES, look for room every MEND_S
-    broken  the first error that is not a full disk; every later write gets it again
+    maintain  after the acknowledgement: checkpoint every CHECKPOINT_BYTES, check for space every BALLAST_RETRY_S
+    broken  the first error that is not a full disk; every later write fails with it
 
-An fsync is never tried again: after one that failed the kernel has thrown the pages away, and the next one says "ok".
-The checkpoint is called here, not left to SQLite, which would run it before COMMIT returns and keep its errors to itself.
+An fsync is never retried: after a failure the kernel has dropped the pages, and the next one succeeds falsely.
+The checkpoint is called here, not left to SQLite, which would run it before COMMIT returns and hide its errors.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tmax.storage.task_store import CommitResult, Reader
 T = TypeVar("T")
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""The log is moved into the database each time about so much was written."""
+"""Written bytes after which the log is moved into the database."""
 BALLAST_RETRY_S = 10.0
-"""How often at most a full store looks whether there is room again."""
+"""Shortest interval between two checks of a full store for space."""
 TRIM_AT_ONCE = 1000
 """Tasks forgotten in one transaction, so that commits behind it do not wait long."""
 _AT_ONCE = 32
@@ -54,7 +54,7 @@ class Writer:
         self._reader = SqliteReader(connection)
         self._generation = self._reader.counter("generation")
         self._claimed = False
-        """The log's present stretch has its generation in the database."""
+        """The generation of the log's present period is in the database."""
         self._written_claim = -1
         """The generation last written to the marker."""
         self._weight_bytes = 0
@@ -63,7 +63,7 @@ class Writer:
         self.full = True
         self.retry_ballast_at = 0.0
         self._short = False
-        """Full for want of room on the disk, which is quick to look for."""
+        """Full because the disk has no space, which is quick to check."""
         self.retry_ballast()
 
     def commit(self, changes: Changes) -> CommitResult:
@@ -82,7 +82,7 @@ class Writer:
         return CommitResult(ok=error is None, error=error, seconds=time.perf_counter() - began)
 
     def read(self, query: Callable[[Reader], T]) -> T:
-        """Answer a question. Raises StoreError; a query's own mistake becomes one too, because someone waits for the answer."""
+        """Run a query. Raises StoreError, also for an exception of the query itself, because a caller waits for the result."""
         try:
             return query(self._reader)
         except sqlite3.Error as error:
@@ -92,8 +92,8 @@ class Writer:
             raise found from error
         except StoreError:
             raise
-        except Exception as error:  # any: the query is the caller's code, and the caller waits for an answer
-            raise StoreError(f"a question to the store failed: {error!r}") from error
+        except Exception as error:  # any: the query is the caller's code, and the caller waits for a result
+            raise StoreError(f"a query of the store failed: {error!r}") from error
 
     def trim(self, keep: int) -> list[int]:
         """Forget ended tasks beyond the ``keep`` that ended last, at most TRIM_AT_ONCE; return their ids. Raises StoreError."""
@@ -109,7 +109,7 @@ class Writer:
         return (self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES) or (self.full and time.monotonic() >= self.retry_ballast_at)
 
     def maintain(self) -> None:
-        """What has time until after an acknowledgement: the checkpoint, and the ballast of a store that was full."""
+        """Work after the acknowledgement: the checkpoint, and the ballast of a store that was full."""
         if self.broken is None and self._weight_bytes >= CHECKPOINT_BYTES:
             self._checkpoint()
         if self.full and time.monotonic() >= self.retry_ballast_at:
@@ -117,7 +117,7 @@ class Writer:
 
     @property
     def has_space_again(self) -> bool:
-        """Whether the disk that was full has room now; False where it had some all the time, as with a quota: there only trying tells."""
+        """Whether the disk that was full has space now; False where it always had some, as with a quota: only a write shows it."""
         return self._short and self._has_space()
 
     def _has_space(self) -> bool:
@@ -134,23 +134,23 @@ class Writer:
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # who can look there cannot tell
+            return True  # undecidable: the folder cannot be examined
 
     def retry_ballast(self) -> None:
-        """Make the ballast anew if there is room; then the store is no longer full."""
+        """Reserve the ballast if there is space; then the store is no longer full."""
         self.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S
         try:
             self.full = not self._ballast.hold()
         except OSError:
-            pass  # as full as before; the next look may find better
+            pass  # still full; the next check may succeed
         self._short = self.full and not self._has_space()
 
     def stop(self, error: StoreError) -> None:
-        """Write nothing more, because of ``error``; the first one stays."""
+        """Fail every later write with ``error``; the first error stays."""
         self.broken = self.broken or error
 
     def close(self, with_snapshot: bool) -> None:
-        """Move the log into the database and let go. Raises StoreError for a snapshot or checkpoint that failed; it is closed all the same."""
+        """Move the log into the database and close it. Raises StoreError for a failed snapshot or checkpoint; the store is closed all the same."""
         try:
             if self.broken is None and with_snapshot:
                 snapshot(self._connection, self._layout.snapshot)
@@ -175,7 +175,7 @@ class Writer:
         self._claim(at_commit=True)
 
     def _write_on_full_disk(self, body: Callable[[], None]) -> None:
-        """Once more, with the ballast's space, and with the log's own once it is moved into the database."""
+        """Retry with the space of the ballast, and of the log after a checkpoint."""
         self.full = True
         self.retry_ballast_at = time.monotonic() + BALLAST_RETRY_S
         self._short = not self._has_space()
@@ -193,7 +193,7 @@ class Writer:
             raise full(self._layout) from error
 
     def _transact(self, body: Callable[[], None]) -> None:
-        """Run ``body`` in a transaction of its own; nothing of it is left after an error."""
+        """Run ``body`` in a transaction, which is rolled back after an error."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             body()
@@ -246,7 +246,7 @@ class Writer:
         ids = [(number,) for number, _ in beyond]
         for statement in ("DELETE FROM tasks WHERE id = ?", "DELETE FROM specs WHERE task = ?", "DELETE FROM blobs WHERE task = ?"):
             run(statement, ids)
-        # Ids are never used twice and totals go on counting, so what is forgotten leaves both behind.
+        # Ids are never reused and totals keep counting, so both are recorded.
         add = "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
         run(add, [(f"trimmed.{state}",) for _, state in beyond])
         highest = max(number for number, _ in beyond)
@@ -270,10 +270,10 @@ class Writer:
             return
         self._weight_bytes = 0
         self._claim(at_commit=False)
-        self._claimed = False  # the next commit begins a new stretch of the log
+        self._claimed = False  # the next commit begins a new period of the log
 
     def _claim(self, at_commit: bool) -> None:
-        """Say in the marker that this generation was seen.
+        """Write this generation to the marker.
 
         Under ``normal`` only what a checkpoint made durable is claimed: a power cut may take a commit back there, and that is no loss to report.
         """
@@ -283,7 +283,7 @@ class Writer:
             self._marker.claim(self._generation)
             self._written_claim = self._generation
         except OSError as error:
-            if error.errno not in NO_SPACE:  # on a full disk the claim is only late
+            if error.errno not in NO_SPACE:  # on a full disk the claim is delayed
                 raise self._break(error) from error
 
     def _break(self, error: Exception) -> StoreError:

@@ -66,16 +66,16 @@ class Coordinator:
         for event in events:
             if self.state.is_gone:
                 break  # later events are for the next worker
-            for do in self.state.handle(event, monotonic()):
-                if isinstance(do, Send):
-                    self._send(do.message)
-                    if isinstance(do.message, (Done, Failed)) and not isinstance(event, (Who, Run)):
-                        self.notes.append(do.message)  # after Who and Run it is only sent again
-                elif isinstance(do, Begin) and not isinstance(do.run.job, ShellJob):
-                    mine = do.run
-                    self.notes.append(do.run)
+            for instruction in self.state.handle(event, monotonic()):
+                if isinstance(instruction, Send):
+                    self._send(instruction.message)
+                    if isinstance(instruction.message, (Done, Failed)) and not isinstance(event, (Who, Run)):
+                        self.notes.append(instruction.message)  # after Who and Run it is only sent again
+                elif isinstance(instruction, Begin) and not isinstance(instruction.run.job, ShellJob):
+                    mine = instruction.run
+                    self.notes.append(instruction.run)
                 else:
-                    self.orders.append(do)
+                    self.orders.append(instruction)
         self.flush()
         return mine
 

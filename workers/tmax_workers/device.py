@@ -113,7 +113,9 @@ def _cuda(torch: Any) -> Device:
             f"device cuda is not available: torch {torch.__version__} is a CPU build",
             "use --device cpu, or install a CUDA build of torch (in a checkout: scripts/setup --torch-any)",
         )
-    raise Refused(f"device cuda is not available: torch {torch.__version__} finds no GPU", "use --device cpu, or see what nvidia-smi says")
+    raise Refused(
+        f"device cuda is not available: torch {torch.__version__} finds no GPU", "use --device cpu, or check the GPU with nvidia-smi"
+    )
 
 
 def _mps(torch: Any) -> Device:

@@ -35,7 +35,7 @@ def failure_of(error: BaseException, blob_folder: str) -> Failure:
         return Failure("cancelled", "cancelled", traceback=_traceback_text(error))
     if isinstance(error, InitializerRaised):
         return Failure(
-            "initializer", error.args[0], traceback=_traceback_text(error.__cause__), hint="look at the initializer of this executor"
+            "initializer", error.args[0], traceback=_traceback_text(error.__cause__), hint="check the initializer of this executor"
         )
     if isinstance(error, BlobError):
         return Failure("refused", f"the task's body cannot be read: {error}")

@@ -4,7 +4,7 @@
 
     epoll --+-- FIFOs: messages -> coordinator.arrived            +-- wake: orders (shell job, cancel, kill, exit), notes for the pane
             +-- signals: Ctrl-C, size, TERM                +-- inotify: a task printed; a control socket was made
-            +-- pane: room to write; keys for a shell job  +-- pidfd, pseudo-terminal of a shell job
+            +-- pane: writable; keys for a shell job  +-- pidfd, pseudo-terminal of a shell job
 
 It sleeps until a descriptor is ready or the nearest deadline of its parts has come.  An idle worker without a deadline
 uses no CPU.

@@ -322,7 +322,7 @@ class WorkerStateMachine:
 
     def _settle(self) -> None:
         """After every event: apply limits, begin the next task, leave if nothing is left."""
-        for _ in ("asked to end", "killed"):  # with a grace of 0 both apply at once
+        for _ in ("cancelled", "killed"):  # with a grace of 0 both apply at once
             if isinstance(self.phase, Running):
                 self._look_at_limits(self.phase)
         if isinstance(self.phase, Settling) and self._now >= self.phase.until:

@@ -73,7 +73,7 @@ class _InChild(BaseException):
 
 
 @dataclass(slots=True, kw_only=True)
-class _Worker:
+class _ForkedWorker:
     life: int
     ticks: int
     stub: ZygotePeer | None
@@ -92,7 +92,7 @@ class Zygote:
         self._loop = EpollLoop()
         self._peers: dict[int, ZygotePeer] = {}
         self._controllers: set[int] = set()
-        self._children: dict[int, _Worker] = {}
+        self._children: dict[int, _ForkedWorker] = {}
         """By pid."""
         self._unacknowledged: dict[int, Ended] = {}
         self._refused: set[int] = set()
@@ -320,7 +320,7 @@ class Zygote:
             os.close(fd)
         peer.fds = []
         peer.life = life
-        self._children[pid] = _Worker(life=life, ticks=start_ticks(pid), stub=peer)
+        self._children[pid] = _ForkedWorker(life=life, ticks=start_ticks(pid), stub=peer)
         self._send(peer, b"forked %d\n" % pid)
         self._broadcast(Forked(life, pid, self._children[pid].ticks))
         return True

@@ -1,1 +1,1 @@
-"""What is on the screen, one file each; none of them knows a snapshot."""
+"""The widgets of the screen, one file each; none of them depends on snapshots."""

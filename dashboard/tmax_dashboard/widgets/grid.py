@@ -1,8 +1,7 @@
 """A table that draws only the cells that changed.
 
-Textual's DataTable keeps a cache for each line and throws all of it away at each update of a cell; at one picture a
-second of 100 workers that was half of the cost of a refresh.  This one compares each picture with the last and marks
-the regions of the cells that differ.
+Textual's DataTable discards its cache of lines at each update of a cell; with one picture a second of 100 workers that was
+half of the cost of a refresh.  This widget compares each picture with the last and refreshes only the cells that differ.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from tmax_dashboard.text import pad
 
 
 class Grid(Widget):
-    """A line of heads and rows below it; with ``cursor`` one row is selected, and the rows scroll to keep it in sight."""
+    """A header line and rows; with ``cursor`` one row is selected, and the rows scroll to keep it visible."""
 
-    def __init__(self, columns: Sequence[GridColumn], *, cursor: bool, id: str) -> None:  # noqa: A002 - Textual's own word
+    def __init__(self, columns: Sequence[GridColumn], *, cursor: bool, id: str) -> None:  # noqa: A002 - Textual's parameter
         super().__init__(id=id)
         self.changed = 0
-        """Cells in sight drawn anew because their content changed, since the start."""
+        """Number of visible cells drawn again because their content changed."""
         self._columns = tuple(columns)
         self._has_cursor = cursor
         self._rows: tuple[Row, ...] = ()
@@ -42,13 +41,13 @@ class Grid(Widget):
         return self._rows[self._at].key if self._rows else None
 
     def show(self, rows: tuple[Row, ...], *, stale: bool = False) -> None:
-        """Show these rows; ``stale``: they are no longer known to be true, and dimmed.  The selection follows its key."""
+        """Show these rows; ``stale``: they are outdated, and dimmed.  The selection follows its key."""
         selected = self.selected
         before, self._rows = self._rows, rows
         if stale != self._stale:
             self._stale = stale
             self.refresh()
-        # The cursor is set first, so that a row compared below is already drawn where it will stay.
+        # Set the cursor first, so that the rows compared below are at their final positions.
         keys = [row.key for row in rows]
         self._move_to(keys.index(selected) if selected in keys else self._at, seen=len(before) == len(rows))
         for y in range(1, self.size.height):
@@ -99,13 +98,13 @@ class Grid(Widget):
         self.refresh(Region(0, index - self._top + 1, self.size.width, 1))
 
     def on_resize(self, event: Resize) -> None:
-        """Keep the cursor in sight."""
+        """Keep the cursor visible (Textual hook)."""
         self._move_to(self._at)
 
     # -- drawing -----------------------------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line (a hook of Textual's)."""
+        """Draw one line (Textual hook)."""
         width = self.size.width
         placed = fit(self._columns, width)
         if y == 0:
@@ -120,7 +119,7 @@ class Grid(Widget):
         segments = [blank]
         for number, _, wide in placed:
             cell = row.cells[number]
-            # One colour for the whole bar: a green cell in reverse would look like a second selection.
+            # One colour for the whole row: a green cell in reverse would look like a second selection.
             styles = [*over] if "cursor" in over else [cell.style, row.style, *over]
             segments.append(Segment(pad(cell.text, wide, right=self._columns[number].right), style(*styles)))
             segments.append(blank)

@@ -1,4 +1,4 @@
-"""What the keys do and what the words mean."""
+"""The help page: keys and terms."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KEYS = (
 )
 
 _TERMS = (
-    ("ready", "in line for a worker"),
-    ("waiting", "not yet: a retry's pause runs"),
-    ("sent", "with a worker, not begun"),
-    ("dead", "its worker died under it too often"),
+    ("ready", "queued for a worker"),
+    ("waiting", "delayed before a retry"),
+    ("sent", "with a worker, not started"),
+    ("dead", "too many of its workers died"),
     ("lat", "submit to result, last 1,000 tasks: half and 99 % are faster"),
     ("commit", "median of one write to the store that is on disk when it returns"),
-    ("deaths", "workers that ended unasked since the controller started"),
+    ("deaths", "unexpected ends of workers since the controller started"),
     ("cpu %", "of one core; memory is what is resident"),
 )
 
@@ -35,11 +35,11 @@ class HelpScreen(ModalScreen[None]):
     BINDINGS = [Binding("question_mark,q,escape,enter,ctrl+c", "app.pop_screen", show=False)]
 
     def compose(self) -> ComposeResult:
-        """Make the page (a hook of Textual's)."""
+        """Make the page (Textual hook)."""
         yield Lines(id="page")
 
     def on_mount(self) -> None:
-        """Fill it (a hook of Textual's)."""
+        """Fill it (Textual hook)."""
         self.query_one(Lines).show(help_lines())
 
 
@@ -47,4 +47,4 @@ def help_lines() -> tuple[Line, ...]:
     """Return the page's lines."""
     keys = [(Span(f"  {key:<9}", "key"), Span(meaning)) for key, meaning in _KEYS]
     terms = [(Span(f"  {term:<9}", "strong"), Span(meaning)) for term, meaning in _TERMS]
-    return ((Span(" tmax ", "badge"), Span("  keys", "title")), (), *keys, (), (Span("  words", "title"),), (), *terms)
+    return ((Span(" tmax ", "badge"), Span("  keys", "title")), (), *keys, (), (Span("  terms", "title"),), (), *terms)

@@ -14,10 +14,10 @@ from tmax_dashboard.rows import Line
 class Lines(Widget):
     """Shows lines that are ready to be drawn; only those that differ are drawn again."""
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own word
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's parameter
         super().__init__(id=id)
         self.changed = 0
-        """Lines drawn anew since the start."""
+        """Number of lines drawn again."""
         self._lines: tuple[Line, ...] = ()
 
     def show(self, lines: tuple[Line, ...]) -> None:
@@ -29,7 +29,7 @@ class Lines(Widget):
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line (a hook of Textual's)."""
+        """Draw one line (Textual hook)."""
         width = self.size.width
         if y >= len(self._lines):
             return Strip.blank(width)

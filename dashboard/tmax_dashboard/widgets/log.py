@@ -1,4 +1,4 @@
-"""The end of a task's output, to scroll in."""
+"""The end of a task's output, scrollable."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tmax_dashboard.widgets.lines import Lines
 
 
 class LogView(Widget):
-    """Lines of which a part is in sight.  At the end it follows what comes; scrolled up it stays where it is."""
+    """Scrollable lines.  At the end it follows new output; scrolled up it keeps its position."""
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own word
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's parameter
         super().__init__(id=id)
         self._lines: tuple[str, ...] = ()
         self._top = 0
@@ -27,7 +27,7 @@ class LogView(Widget):
         self._following = True
 
     def show(self, lines: tuple[str, ...]) -> None:
-        """Show these lines instead."""
+        """Replace the lines."""
         if lines != self._lines:
             self._lines = lines
             self._go(self._last_top if self._following else self._top)
@@ -54,16 +54,16 @@ class LogView(Widget):
         self.refresh()
 
     def on_resize(self, event: Resize) -> None:
-        """Stay at the end when there (a hook of Textual's)."""
+        """Stay at the end if it was there (Textual hook)."""
         self._go(self._last_top if self._following else self._top)
 
     def where(self) -> str:
-        """Say which lines are in sight."""
+        """Return which lines are visible."""
         shown = min(len(self._lines), self._top + self.size.height)
         return f"{min(self._top + 1, shown)}-{shown} of {len(self._lines)}" + (", following" if self._following else "")
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line (a hook of Textual's)."""
+        """Draw one line (Textual hook)."""
         width, index = self.size.width, self._top + y
         if index >= len(self._lines):
             return Strip.blank(width)
@@ -89,18 +89,18 @@ class LogScreen(ModalScreen[None]):
         super().__init__()
         self.worker = worker
         self.task_id = task
-        """The task that is shown, for as long as the page is open; None: none is known, the pane is shown."""
+        """The task shown while the page is open; None: no task, the pane is shown."""
         self.stamp = ""
         self._title = f"log of {clean(worker)}…"
 
     def compose(self) -> ComposeResult:
-        """Make the page (a hook of Textual's)."""
+        """Make the page (Textual hook)."""
         yield Lines(id="log-title")
         yield LogView(id="log-text")
         yield Lines(id="log-keys")
 
     def on_mount(self) -> None:
-        """Say what is coming (a hook of Textual's)."""
+        """Show the title until the log is read (Textual hook)."""
         self._frame()
 
     def show(self, title: str, lines: tuple[str, ...], stamp: str) -> None:
@@ -119,7 +119,7 @@ class LogScreen(ModalScreen[None]):
         )
 
     def on_resize(self) -> None:
-        """Count the lines in sight again, once they are laid out (a hook of Textual's)."""
+        """Count the visible lines again after the layout (Textual hook)."""
         self.call_after_refresh(self._frame)
 
     def action_scroll(self, lines: int, pages: int) -> None:

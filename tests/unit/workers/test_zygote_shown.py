@@ -61,12 +61,12 @@ def test_a_long_command_is_cut_and_touches_nothing_behind_it() -> None:
 
 
 def test_a_mark_that_does_not_fit_is_an_error() -> None:
-    with pytest.raises(AssertionError, match="a mark of 121 bytes in room for 120"):
+    with pytest.raises(AssertionError, match="a mark of 121 bytes, at most 120 fit"):
         show("python", "x" * 121)
 
 
 def test_without_room_there_is_no_mark_but_an_error() -> None:
-    with pytest.raises(AssertionError, match="in room for 0"):
+    with pytest.raises(AssertionError, match="at most 0 fit"):
         show("python", "x", env={LIFE_VARIABLE.decode(): "short"})
 
 

@@ -1,9 +1,8 @@
 """The two libraries a kernel can run on, behind one small interface.
 
 NumPy works on the CPU; torch on the CPU and on GPUs. The same seed, shapes and type give the same numbers everywhere: NumPy
-draws them on the CPU, piece by piece, and what is meant for another device is rounded on the CPU and copied there. So the
-checksums of two devices can be compared (``tolerance.py``), no device needs room for a second copy, and a cancel takes
-effect between two pieces.
+draws them on the CPU in pieces, which are rounded there and copied to the device. So the checksums of two devices are
+comparable (``tolerance.py``), no device needs memory for a second copy, and a cancellation takes effect between pieces.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ Array: TypeAlias = Any
 BackendName: TypeAlias = Literal["numpy", "torch"]
 ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 PIECE = 1 << 20
-"""Numbers that are drawn, copied or added up in one call: a few milliseconds, and little memory beside the arrays."""
+"""Numbers drawn, copied or added up in one call: a few milliseconds, and little memory beside the arrays."""
 
 
 class Backend(Protocol):
-    """What a kernel needs of a numeric library."""
+    """The operations that a kernel needs of a numeric library."""
 
     name: BackendName
     device: Device
 
     def draw(self, shapes: list[tuple[int, ...]], dtype: str, seed: int, low: float) -> list[Array]:
-        """Uniform numbers in [low, low + 1): the same for the same seed with every library and on every device."""
+        """Return arrays of uniform numbers in [low, low + 1), equal for equal seeds with every library and device."""
         ...
 
     def matmul(self, a: Array, b: Array) -> Array:
@@ -54,15 +53,15 @@ class Backend(Protocol):
         ...
 
     def full_precision(self) -> contextlib.AbstractContextManager[None]:
-        """Multiply float32 as float32 inside, whatever this process was set to; its settings hold again afterwards."""
+        """Context in which float32 is multiplied as float32, whatever the process's settings; they are restored afterwards."""
         ...
 
     def synchronize(self) -> None:
-        """Return when the device has finished; a GPU call returns before its work does."""
+        """Wait until the device has finished, because a GPU call returns earlier."""
         ...
 
     def threads(self) -> int | None:
-        """CPU threads the library uses; None on a GPU."""
+        """Return the CPU threads that the library uses; None on a GPU."""
         ...
 
 
@@ -107,7 +106,7 @@ class NumpyBackend:
 
 
 class TorchBackend:
-    """Torch on the CPU, an NVIDIA GPU (cuda) or an Apple one (mps). Refused when torch cannot be loaded."""
+    """Torch on the CPU, an NVIDIA GPU (cuda) or an Apple one (mps). Raises Refused when torch cannot be loaded."""
 
     name: BackendName = "torch"
 
@@ -161,9 +160,9 @@ class TorchBackend:
         newer = [place.fp32_precision for place in places]
         try:
             older = torch.get_float32_matmul_precision()
-        except RuntimeError:  # it was set in the newer way; the older setting is then the default
+        except RuntimeError:  # set through the newer setting; the older one then is the default
             older = "highest"
-        torch.set_float32_matmul_precision("highest")  # sets the newer ones too
+        torch.set_float32_matmul_precision("highest")  # also sets the newer ones
         try:
             yield
         finally:
@@ -182,7 +181,7 @@ class TorchBackend:
 
 
 def stream(seed: int) -> np.random.Generator:
-    """Return the numbers of this seed, from the start; the generator is named, so that a new default changes nothing."""
+    """Return a generator of this seed; its algorithm is named, so that a new default changes nothing."""
     import numpy as np
 
     return np.random.Generator(np.random.PCG64(seed))
@@ -215,7 +214,7 @@ def pieces(generator: np.random.Generator, count: int, dtype: str, low: float) -
 
 
 def fill(generator: np.random.Generator, piece: np.ndarray[Any, Any], low: float) -> None:
-    """Draw into ``piece``; pieces one after the other hold what one whole draw would."""
+    """Draw into ``piece``; consecutive pieces hold the numbers of one whole draw."""
     generator.random(out=piece, dtype=piece.dtype.type)
     piece += low
 
@@ -226,7 +225,7 @@ def drawn_as(dtype: str) -> str:
 
 
 def draw_bytes(shapes: list[tuple[int, ...]], dtype: str, kind: str) -> int:
-    """Return host memory that drawing needs beside the arrays themselves, for a device of this kind."""
+    """Return the bytes of host memory that drawing needs beside the arrays, for a device of this kind."""
     if kind == "cpu" and ITEM_BYTES[dtype] >= 4:
         return 0  # drawn in place
     rounded = ITEM_BYTES[dtype] if ITEM_BYTES[dtype] < 4 else 0
@@ -234,10 +233,10 @@ def draw_bytes(shapes: list[tuple[int, ...]], dtype: str, kind: str) -> int:
 
 
 def sum_bytes(count: int) -> int:
-    """Return memory that ``magnitude`` of ``count`` numbers needs beside them: absolute values, and those as float64."""
+    """Return the bytes that ``magnitude`` of ``count`` numbers needs: absolute values, and those as float64."""
     return 16 * min(PIECE, count)
 
 
 def make(name: BackendName, device: Device) -> Backend:
-    """The library by name, on this device. Refused when torch cannot be loaded."""
+    """Return the library of this name on this device. Raises Refused when torch cannot be loaded."""
     return NumpyBackend(device) if name == "numpy" else TorchBackend(device)

@@ -1,6 +1,6 @@
-"""The kernels by name, and the checks a job must pass before anything is computed.
+"""The kernels by name, and the checks of a job before anything is computed.
 
-name -> sizes -> device -> backend -> dtype -> memory -> Plan, or Refused with what is wrong and what to do
+name -> sizes -> device -> backend -> dtype -> memory -> Plan, or Refused with the reason and a hint
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (matmul.KERNEL, 
 
 SEED_LIMIT = 1 << 63
 REPEAT_LIMIT = 1_000_000
-"""Each run's seconds are in the result; beyond this it would be tens of megabytes of them."""
+"""The result holds the seconds of each run: beyond this limit tens of megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A job that passed every check: what runs, on what, and what it needs."""
+    """A checked job: what runs, on which device, and what it needs."""
 
     kernel: Kernel
     sizes: Sizes
@@ -38,7 +38,7 @@ class Plan:
 
 
 def plan(job: KernelJob) -> Plan:
-    """Check the job; Refused when it cannot run here. Computes nothing and allocates nothing."""
+    """Check the job and return its plan, without computing or allocating. Raises Refused when it cannot run here."""
     kernel = kernel_named(job.name)
     if not 1 <= job.repeat <= REPEAT_LIMIT:
         raise Refused(f"{kernel.name}: repeat must be at least 1 and at most {REPEAT_LIMIT}, not {job.repeat}")
@@ -61,7 +61,7 @@ def plan(job: KernelJob) -> Plan:
 
 
 def kernel_named(name: str) -> Kernel:
-    """Refused for an unknown name; the hint names the known ones."""
+    """Return a kernel by name. Raises Refused for an unknown one; the hint lists the known ones."""
     found = KERNELS.get(name)
     if found is None:
         raise Refused(f"unknown kernel {name!r}", f"known kernels: {', '.join(sorted(KERNELS))}")
@@ -69,13 +69,13 @@ def kernel_named(name: str) -> Kernel:
 
 
 def whole_numbers(kernel: Kernel, params: Mapping[str, KernelValue]) -> Sizes:
-    """The sizes as given, each known and a whole number of at least 1; Refused otherwise."""
+    """Return the sizes as given. Raises Refused unless each is known and a whole number of at least 1."""
     hint = f"{kernel.name} takes {kernel.takes}"
     sizes: dict[str, int] = {}
     for name, value in params.items():
         if name not in kernel.sizes:
             raise Refused(f"{kernel.name}: unknown parameter {name!r}", hint)
-        # bool is an int in Python, and True would pass for 1.
+        # bool is a subclass of int, so True would pass for 1.
         if not isinstance(value, int) or isinstance(value, bool):
             raise Refused(f"{kernel.name}: {name} must be a whole number, not {value!r}", hint)
         if value < 1:
@@ -85,8 +85,8 @@ def whole_numbers(kernel: Kernel, params: Mapping[str, KernelValue]) -> Sizes:
 
 
 def device_for(kernel: Kernel, job: KernelJob) -> Device:
-    """The device asked for, or the best one on which this kernel exists. Refused when it is not there."""
-    # Decoding a frame checks these two words; a job made in this process was checked by nobody yet.
+    """Return the requested device, or the best one that this kernel supports. Raises Refused when it is missing."""
+    # Decoding a frame validates both names; a job made in this process is not validated.
     if job.device not in DEVICES:
         raise Refused(f"{kernel.name}: unknown device {job.device!r}", f"known devices: {', '.join(DEVICES)}")
     if job.backend not in BACKENDS:
@@ -104,7 +104,7 @@ def device_for(kernel: Kernel, job: KernelJob) -> Device:
 
 
 def backend_name(kernel: Kernel, job: KernelJob, device: Device) -> BackendName:
-    """The library asked for. ``auto``: torch on a GPU and for half precision; on a CPU torch only where it is already
+    """Return the requested library. ``auto``: torch on a GPU and for half precision; on a CPU torch only where it is already
     loaded in this worker and was measured faster for this kernel; else NumPy.
     """
     if job.backend != "auto":
@@ -115,7 +115,7 @@ def backend_name(kernel: Kernel, job: KernelJob, device: Device) -> BackendName:
 
 
 def check_dtype(kernel: Kernel, dtype: str, backend: BackendName, device: Device) -> None:
-    """Refused when this kernel, library or device does not know the number type; the hint names those that go."""
+    """Raise Refused when kernel, library or device does not support the number type; the hint lists those supported."""
     known = ["float64", "float32"] if device.kind != "mps" else ["float32"]
     if kernel.half and backend == "torch":
         known += ["float16", "bfloat16"]
@@ -124,7 +124,7 @@ def check_dtype(kernel: Kernel, dtype: str, backend: BackendName, device: Device
 
 
 def check_memory(kernel: Kernel, needed: int, device: Device) -> None:
-    """Refused when the job needs more bytes than the device has free now."""
+    """Raise Refused when the job needs more bytes than the device has free."""
     free = available_bytes(device)
     if needed > free:
         raise Refused(
@@ -134,7 +134,7 @@ def check_memory(kernel: Kernel, needed: int, device: Device) -> None:
 
 
 def readable(size_bytes: int) -> str:
-    """Bytes for people: ``1.5 GiB``."""
+    """Return bytes as text for people: ``1.5 GiB``."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024:

@@ -10,7 +10,7 @@ TAKES = "n (square matrices); batch for several at once"
 
 
 def complete(sizes: Sizes) -> Sizes:
-    """``m`` is accepted only to say clearly that the matrices must be square. Refused when ``n`` is missing."""
+    """Return complete sizes. Raises Refused when ``n`` is missing or ``m`` differs from it."""
     if "n" not in sizes:
         raise Refused("eigvals: missing n", f"eigvals takes {TAKES}")
     m, n = sizes.get("m", sizes["n"]), sizes["n"]

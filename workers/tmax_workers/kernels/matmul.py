@@ -10,7 +10,7 @@ TAKES = "n (square), or m, k and n; batch for several at once"
 
 
 def complete(sizes: Sizes) -> Sizes:
-    """``n`` alone means square; otherwise all of m, k and n. Refused when one is missing."""
+    """Return complete sizes; only ``n`` means square matrices. Raises Refused when one of m, k and n is missing."""
     given = {name for name in ("m", "k", "n") if name in sizes}
     if given == {"n"}:
         n = sizes["n"]

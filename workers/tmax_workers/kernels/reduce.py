@@ -10,7 +10,7 @@ TAKES = "n (how many numbers)"
 
 
 def complete(sizes: Sizes) -> Sizes:
-    """Refused when ``n`` is missing."""
+    """Return the sizes. Raises Refused when ``n`` is missing."""
     if "n" not in sizes:
         raise Refused("reduce: missing n", f"reduce takes {TAKES}")
     return sizes
@@ -22,7 +22,7 @@ def shapes(sizes: Sizes) -> list[Shape]:
 
 
 def bytes_read(sizes: Sizes, item_bytes: int) -> int:
-    """Each element is read once; what is written is nothing beside it."""
+    """Each element is read once; the written bytes are negligible."""
     return sizes["n"] * item_bytes
 
 

@@ -1,4 +1,4 @@
-"""What a kernel tells about itself before it runs: its sizes, its cost, its memory."""
+"""The definition of a kernel: its sizes, cost, memory and functions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Kernel:
     sizes: frozenset[str]
     """Names it accepts; each value is a whole number of at least 1."""
     complete: Callable[[Sizes], Sizes]
-    """Fill in what was left out; Refused when something needed is missing or the shapes do not fit together."""
+    """Fill in omitted sizes; raises Refused when a size is missing or the shapes do not fit together."""
     shapes: Callable[[Sizes], list[Shape]]
     """Shapes of the inputs."""
     work: Callable[[Sizes, int], int]
     """Cost of one run, in ``unit``; the second argument is the size of one element in bytes."""
     unit: Literal["flops", "bytes"]
     memory_bytes: Callable[[Sizes, int], int]
-    """The most that is held at one time: inputs, what the library copies, the result, what the checksum takes."""
+    """Peak memory: inputs, copies by the library, the result, and what the checksum needs."""
     run: Callable[[Backend, list[Array]], Array]
     checksum: Callable[[Backend, Array], float]
     low: float

@@ -1,4 +1,4 @@
-"""How far the checksums of one job may lie apart between two libraries, devices or numbers of threads.
+"""The allowed difference between checksums of one job on two libraries, devices or numbers of threads.
 
 The inputs are the same to the last bit (``backends.py``); what differs is the order in which products are added up, and
 the steps of an iteration.  Each figure is a relative difference of two checksums.

@@ -36,7 +36,7 @@ from tmax_workers import descendants
 from tmax_workers.capture import log_of
 from tmax_workers.epoll_loop import EpollLoop
 from tmax_workers.kinds.shell_log import ShellLog
-from tmax_workers.kinds.spawning import Command, NotStarted, command_of, start
+from tmax_workers.kinds.spawning import NotStarted, ShellCommand, command_of, start
 from tmax_workers.kinds.stdin import NOTHING, Stdin
 from tmax_workers.memory import own_usage, peak_of
 from tmax_workers.process_group import running_in_group, signal_group
@@ -57,7 +57,7 @@ class ShellSettings:
 
     logs: str
     env: Mapping[bytes, bytes]
-    """Variables of ours: TMAX_WORKER and its kind, and thread counts."""
+    """Variables of tmax: TMAX_WORKER and the like, and thread counts."""
     own_env: Mapping[bytes, bytes]
     """Variables of this worker, for a job without an environment."""
     size: tuple[int, int]
@@ -215,7 +215,7 @@ class ShellRun:
         self._loop.add(self._pidfd, lambda _events: self._exited())
         self._on_start()
 
-    def _spawn(self, command: Command) -> int:
+    def _spawn(self, command: ShellCommand) -> int:
         theirs = self._open_pipes() if self._job.split else self._open_terminal(self._job.terminal_size or self._place.size)
         if self._stdin is not None:
             theirs[0] = self._stdin.taken()

@@ -54,7 +54,7 @@ class NotStarted(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class ShellCommand:
     """A program with its complete process environment."""
 
     argv: tuple[bytes, ...]
@@ -64,13 +64,13 @@ class Command:
     limits: Limits
 
 
-def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes], blob_folder: str) -> Command:
+def command_of(run: Run, ours: Mapping[bytes, bytes], own: Mapping[bytes, bytes], blob_folder: str) -> ShellCommand:
     """Return the command of a job: the job's fields precede its SubmitterEnvironment, which precedes ``own``, this worker's variables.  Raises Refused when the environment is missing."""
     job = run.job
     assert isinstance(job, ShellJob)
     shared = _shared(job.submitter_environment, blob_folder)
     umask = next((one for one in (job.umask, shared.umask) if one is not None), USUAL_UMASK)
-    return Command(
+    return ShellCommand(
         argv=job.argv,
         cwd=job.cwd or shared.cwd,
         env=_environment(run, job.env or shared.env, ours, own),
@@ -113,7 +113,7 @@ def _environment(run: Run, given: Mapping[bytes, bytes], ours: Mapping[bytes, by
 # -- start -----------------------------------------------------------------------------------------
 
 
-def start(command: Command, descriptors: DescriptorMap) -> int:
+def start(command: ShellCommand, descriptors: DescriptorMap) -> int:
     """Start the command in its own session and return its pid.  Raises NotStarted."""
     home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -132,7 +132,7 @@ def start(command: Command, descriptors: DescriptorMap) -> int:
         os.close(home)
 
 
-def _start(command: Command, path: bytes, descriptors: DescriptorMap) -> int:
+def _start(command: ShellCommand, path: bytes, descriptors: DescriptorMap) -> int:
     before = os.umask(command.umask)
     lowered: Limits = {}
     try:
@@ -172,7 +172,7 @@ def _least(one: int, other: int) -> int:
     return max(one, other) if -1 in (one, other) else min(one, other)
 
 
-def _start_limited(command: Command, path: bytes, descriptors: DescriptorMap, limits: Limits) -> int:
+def _start_limited(command: ShellCommand, path: bytes, descriptors: DescriptorMap, limits: Limits) -> int:
     """Start it through a shell that waits until its limits are set."""
     _check_executable(path)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -250,7 +250,7 @@ def _found(name: bytes, env: Mapping[bytes, bytes]) -> bytes:
 # -- why not ---------------------------------------------------------------------------------------
 
 
-def _not_started(command: Command, error: OSError) -> Failure:
+def _not_started(command: ShellCommand, error: OSError) -> Failure:
     """Return the reason, with the exit code of a shell: 127 when it is missing, 126 when it cannot be run."""
     name = command.argv[0]
     shown = name.decode("utf-8", "backslashreplace")
@@ -276,7 +276,7 @@ def _not_started(command: Command, error: OSError) -> Failure:
     return Failure("notfound", f"cannot run {shown}: {why}", exit_code=126, hint=hint)
 
 
-def _missing(command: Command, shown: str) -> Failure:
+def _missing(command: ShellCommand, shown: str) -> Failure:
     name = command.argv[0]
     if b"/" in name and os.path.exists(os.path.join(command.cwd, name)):
         interpreter = _interpreter(os.path.join(command.cwd, name))
@@ -321,7 +321,7 @@ def _is_binary(path: bytes) -> bool:
         return False
 
 
-def _too_big(command: Command) -> tuple[str, str]:
+def _too_big(command: ShellCommand) -> tuple[str, str]:
     longest = max(map(len, command.argv))
     variable = max((len(key) + len(value) + 1 for key, value in command.env.items()), default=0)
     if max(longest, variable) >= _LONGEST_ARGUMENT:
