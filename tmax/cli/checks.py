@@ -153,7 +153,9 @@ def _threads() -> list[Check]:
 
 
 def _tmux(layout: Layout) -> list[Check]:
-    from tmax.engines.tmux import check, server_version, sessions
+    if _engine(layout) != "tmux":
+        return [Check(name="tmux", state="ok", detail="not needed: swarm.engine is not tmux")]
+    from tmax.engines.tmux.libtmux_adapter import check, server_version, sessions
 
     try:
         version = check()
@@ -166,6 +168,17 @@ def _tmux(layout: Layout) -> list[Check]:
         hint = "tmax down && tmax init"
         return [Check(name="tmux", state="warn", detail=f"{detail}, but the swarm's server is {server}", hint=hint)]
     return [Check(name="tmux", state="ok", detail=f"{detail}; sessions: {' '.join(names)}" if names else detail)]
+
+
+def _engine(layout: Layout) -> str:
+    """Return the engine of the swarm's last start; of one that was never started, the one that the settings choose."""
+    from tmax.config import load, read
+
+    try:
+        settings = read(layout.settings) if os.path.exists(layout.settings) else load({}).settings
+    except TmaxError:
+        return "tmux"  # reported as a line of its own
+    return settings.swarm.engine
 
 
 def _kernel_features() -> list[Check]:

@@ -1,7 +1,7 @@
-"""``init``: settings, tmux, controller, workers ready; each phase with its milliseconds.
+"""``init``: settings, tmux where it is needed, controller, workers ready; each phase with its milliseconds.
 
 answers already? --yes--> wait until it is ready, say so
-      no --> settings checked --> tmux checked --> launch (one of several at once starts it) --> phases ... ready
+      no --> settings checked --> tmux checked (engine tmux) --> launch (one of several at once starts it) --> phases ... ready
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def init(
     pool: int | None = None,
     preload: str | None = None,
     python: str | None = None,
+    engine: str | None = None,
     attach: bool = False,
 ) -> int:
     """Start the swarm if it does not run, and return when it is ready.  Settings come from files, environment and these flags."""
@@ -75,6 +76,7 @@ def init(
     started = not _answers(common)
     if started:
         flags = {"swarm.workers": workers, "swarm.pool": pool, "swarm.preload": preload, "swarm.python": _interpreter(python)}
+        flags["swarm.engine"] = engine
         started = _start(common, flags, phases)
     try:
         _wait_ready(common, phases, tell=started)
@@ -83,7 +85,7 @@ def init(
             _take_down(common)
         raise
     hello = ask(common.layout, "hello")
-    _report(common, hello, phases, started=started, asked=workers)
+    _report(common, hello, phases, started=started, asked=workers, engine=engine)
     if attach:
         from tmax.cli.reach import attach as look
 
@@ -128,10 +130,12 @@ def _start(common: output.Common, flags: Mapping[str, object], phases: _Phases) 
 
 def _checked(flags: Mapping[str, object]) -> Settings:
     from tmax.config import load
-    from tmax.engines.tmux import check
 
     settings = load(flags).settings
-    check()
+    if settings.swarm.engine == "tmux":
+        from tmax.engines.tmux.libtmux_adapter import check
+
+        check()
     return settings
 
 
@@ -161,7 +165,7 @@ def _take_down(common: output.Common) -> None:
         pass  # it has ended by itself, or hangs: what made the start fail is the thing to tell
 
 
-def _report(common: output.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None) -> None:
+def _report(common: output.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, asked: int | None, engine: str | None) -> None:
     count, pid = hello["workers"], hello["pid"]
     if common.json:
         told = {"swarm": hello["swarm"], "started": started, "controller_pid": pid, "workers": count}
@@ -180,4 +184,11 @@ def _report(common: output.Common, hello: dict[str, Any], phases: _Phases, *, st
             output.warn(
                 f"hint: it keeps its {count} worker{plural}; for {asked}: tmax down{common.flag}, then tmax init{common.flag} -n {asked}"
             )
+        if engine and engine != hello.get("engine", engine):
+            output.warn(
+                f"hint: it keeps its engine {hello['engine']}; tmax down{common.flag}, then tmax init{common.flag} --engine {engine}"
+            )
+    if hello.get("engine") == "process":
+        output.out(f"look at it with: tmax status{common.flag}; tmax logs{common.flag} TASK -f follows a task\n")
+        return
     output.out(f"look at it with: tmax attach{common.flag} (dashboard), or tmax attach{common.flag} w1; tmux keys: C-b d leaves\n")

@@ -1,4 +1,4 @@
-"""``logs``: what a task printed, dead or alive; for a worker, what its pane shows."""
+"""``logs``: what a task printed, dead or alive; for a worker, what its pane shows, or what its process printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def logs(common: output.Common, words: Sequence[str], *, follow: bool = False) -> int:
-    """Print the output of a task, or a worker's pane; with ``follow`` go on until the task has ended."""
+    """Print the output of a task, or of a worker; with ``follow`` go on until the task has ended."""
     if follow and common.json:
         raise UsageError("--follow and --json cannot be given together")
 
@@ -29,6 +29,8 @@ def logs(common: output.Common, words: Sequence[str], *, follow: bool = False) -
         return offline.logs(common, missing, words)
 
     answer = ask_or_read(lambda: _found(common, words[0]), read)
+    if "worker" in answer and "tail" not in answer and answer.get("file"):
+        answer["text"] = _text_of(answer["file"])
     if follow and answer.get("task") and (answer.get("live") or "text" in answer):
         from tmax.cli.follow import follow as follow_task
 
@@ -62,6 +64,15 @@ def _found(common: output.Common, word: str) -> dict[str, Any]:
     if len(found) != 1:
         raise UsageError(f"{word} means {len(found)} tasks", hint="logs shows one")
     return ask(common.layout, "logs", target=found[0])
+
+
+def _text_of(path: str) -> str:
+    """Return what a worker's process printed; it may have ended, and its file been removed, a moment ago."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def _say_json(answer: dict[str, Any]) -> None:

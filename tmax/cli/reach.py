@@ -6,7 +6,7 @@ import os
 
 from tmax.cli import output
 from tmax.cli.ask import ask
-from tmax.errors import NoSwarm, NotFound, TmuxError, UsageError
+from tmax.errors import NoSwarm, NoTerminals, NotFound, TmuxError, UsageError
 from tmax.layout import check_name
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ def _place(common: output.Common, target: str) -> dict[str, Any]:
 
 def _check_session(common: output.Common, session: str) -> None:
     """Raise NotFound when the swarm's tmux server has no such session, NoSwarm when it does not run.  Only tmux is there to be asked."""
-    from tmax.engines.tmux import sessions
+    from tmax.engines.tmux.libtmux_adapter import sessions
 
     there = sessions(common.layout)
     if not there:
@@ -130,8 +130,8 @@ def _become(command: list[str]) -> int:
 
 def _inside(common: output.Common, place: dict[str, Any], *, read_only: bool) -> int:
     """We are in a tmux already (the person's own, or the swarm's): never nest silently."""
-    from tmax.engines.tmux import attach as carry_out
-    from tmax.engines.tmux import attach_command
+    from tmax.engines.tmux.libtmux_adapter import attach as carry_out
+    from tmax.engines.tmux.libtmux_adapter import attach_command
 
     _check_outer()
     notice = carry_out(attach_command(common.layout, place["session"], pane=place["pane"], read_only=read_only))
@@ -163,5 +163,10 @@ def _check_outer() -> None:
 def tmux(common: output.Common, words: Sequence[str]) -> int:
     """Become ``tmux`` with these words, on the swarm's own server."""
     if not os.path.exists(common.layout.tmux):
+        if os.path.exists(common.layout.settings):
+            from tmax.config import read
+
+            if read(common.layout.settings).swarm.engine != "tmux":
+                raise NoTerminals
         raise NoSwarm(common.layout.swarm, "has no tmux server")
     return _become(["tmux", "-u", "-S", common.layout.tmux, *words])

@@ -21,6 +21,12 @@ Preload = Annotated[
     str | None, typer.Option("--preload", metavar="M[,M]", help="Modules imported before work arrives, for example numpy,torch.")
 ]
 Python = Annotated[str | None, typer.Option("--python", metavar="P", help="Interpreter of the workers [default: this one].")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", metavar="E", help="What carries the workers: tmux, or process (plain processes, no tmux) [default: setting, tmux]."
+    ),
+]
 Attach = Annotated[bool, typer.Option("--attach", help="Attach to the dashboard afterwards.")]
 
 
@@ -30,21 +36,34 @@ Attach = Annotated[bool, typer.Option("--attach", help="Attach to the dashboard 
         ("tmax init", "one worker a core"),
         ("tmax init -n 8 --preload numpy,torch", "eight, with torch imported before the first task"),
         ("tmax init --swarm night -n 2", "a second swarm beside the first"),
+        ("tmax init --engine process", "without tmux: in a container, in CI"),
     ),
 )
 def _init(
-    common: Common, workers: Workers = None, pool: Pool = None, preload: Preload = None, python: Python = None, attach: Attach = False
+    common: Common,
+    workers: Workers = None,
+    pool: Pool = None,
+    preload: Preload = None,
+    python: Python = None,
+    engine: Engine = None,
+    attach: Attach = False,
 ) -> int:
     """Start a swarm and return when its workers are ready.  Again is harmless."""
-    return init_verb.init(common, workers=workers, pool=pool, preload=preload, python=python, attach=attach)
+    return init_verb.init(common, workers=workers, pool=pool, preload=preload, python=python, engine=engine, attach=attach)
 
 
 @verb("up", examples=(("tmax up -n 4", "the same as tmax init -n 4"),))
 def _up(
-    common: Common, workers: Workers = None, pool: Pool = None, preload: Preload = None, python: Python = None, attach: Attach = False
+    common: Common,
+    workers: Workers = None,
+    pool: Pool = None,
+    preload: Preload = None,
+    python: Python = None,
+    engine: Engine = None,
+    attach: Attach = False,
 ) -> int:
     """The same as init."""
-    return init_verb.init(common, workers=workers, pool=pool, preload=preload, python=python, attach=attach)
+    return init_verb.init(common, workers=workers, pool=pool, preload=preload, python=python, engine=engine, attach=attach)
 
 
 @verb("down", examples=(("tmax down", "finish what runs, keep the queue"), ("tmax down --now", "end what runs, too")))

@@ -49,7 +49,8 @@ from tmax.core.events import (
 from tmax.core.model import Task
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
-from tmax.engines.local import LocalEngine
+from tmax.engines.engine import Engine
+from tmax.engines.factory import engine_for
 from tmax.engines.machine import usable_cores
 from tmax.errors import StorageFull, StoreError, TmaxError
 from tmax.files import atomic_write
@@ -116,7 +117,7 @@ class Controller:
 
     scheduler: Scheduler
     store: Store
-    engine: LocalEngine
+    engine: Engine
     server: Server
     lock: ControllerLock
 
@@ -145,7 +146,7 @@ class Controller:
             TasksEnded: self._on_ended,
             StartLife: lambda _: None,  # carried out as one batch
             NameLife: lambda action: self.engine.name(action.life, action.worker),
-            SendMessages: lambda action: self.engine.say(action.life, action.messages, action.connection),
+            SendMessages: lambda action: self.engine.send(action.life, action.messages, action.connection),
             KillLife: lambda action: self.engine.kill(action.life, action.why),
             SwarmReady: lambda _: self._on_ready(),
             SwarmEmpty: lambda _: self._on_empty(),
@@ -164,7 +165,7 @@ class Controller:
         if os.path.exists(layout.settings):
             self.settings = read_settings(layout.settings)
         self.workers = self.settings.swarm.workers or usable_cores()
-        self.engine = LocalEngine(layout, self.settings, self.reactor, workers=self.workers)
+        self.engine = engine_for(layout, self.settings, self.reactor, workers=self.workers)
         self.engine.prepare()  # what it imports, it imports while we open the store
         try:
             self.store = Store.open(layout, self.settings.store)
@@ -192,7 +193,7 @@ class Controller:
         self.scheduler.state.ledger.meta("held", "1" if held else "")
         self.clients.phase("store")
         self.engine.open(self.emit, epoch=self.epoch)
-        self.clients.phase("tmux")
+        self.clients.phase("engine")
         self.painter = SnapshotBuilder(self)
         self.store.read(lambda reader: reader.ended(RECENT), lambda ended: self.reactor.call_soon(lambda: self._seed(ended)))
         self.monitor = Monitor(self)
@@ -384,7 +385,7 @@ class Controller:
     def _stop(self) -> None:
         """TERM: record what the workers have said, and end.  The store may be stuck: then end without that."""
         self.reactor.after(STOP_LIMIT_S, lambda: self._finish(0))
-        self.engine.hear_all()
+        self.engine.receive_all()
         self.emit(Stopping())
 
     def _finish(self, code: int) -> None:

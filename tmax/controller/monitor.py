@@ -20,17 +20,19 @@ class Monitor:
         self._house = house
         self._watches: dict[Request, bool] = {}
         self._timer: Timer | None = None
-        house.engine.on_viewers(self._looked_at)
+        if house.engine.terminals is not None:
+            house.engine.terminals.on_viewers(self._looked_at)
 
     def open(self) -> None:
         """Make the monitor session, once the workers are ready and do not compete with it for the cores."""
         house = self._house
-        if not house.settings.dashboard.enabled:
+        terminals = house.engine.terminals
+        if terminals is None or not house.settings.dashboard.enabled:
             return
         layout = house.layout
         dashboard = [sys.executable, "-P", "-m", "tmax_dashboard"]
         dashboard += ["--swarm", layout.swarm, "--control", layout.control, "--tmux", layout.tmux]
-        house.engine.monitor({"dashboard": dashboard, "log": ["tail", "-n", "200", "-F", layout.log]})
+        terminals.monitor({"dashboard": dashboard, "log": ["tail", "-n", "200", "-F", layout.log]})
 
     def add(self, ask: Request, *, always: bool) -> None:
         """Begin to push to this connection; ``always``: also when nobody looks at the monitor session."""
@@ -43,7 +45,8 @@ class Monitor:
         self._watches = {ask: always for ask, always in self._watches.items() if ask.peer is not peer}
 
     def _wanted(self) -> list[Request]:
-        looked_at = self._house.engine.viewers() > 0
+        terminals = self._house.engine.terminals
+        looked_at = terminals is not None and terminals.viewers() > 0
         return [ask for ask, always in self._watches.items() if always or looked_at]
 
     def _looked_at(self) -> None:

@@ -1,6 +1,6 @@
 """Paints snapshots: the scheduler's state, the workers' use of the machine, the last tasks.
 
-Only when somebody asks: psutil is imported at the first picture, and no process is looked at between two.
+Only on request: between two snapshots no process is looked at.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from tmax.core.events import TasksEnded
 from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.roster import Life
 from tmax.core.snapshot import Snapshot, TaskView, WorkerView
+from tmax.engines.engine import WorkerFigures
 from tmax.storage.store_errors import full, removed
 from tmax.version import __version__
 
 if TYPE_CHECKING:
-    import psutil
-
     from tmax.controller.loop import Controller
 
 RECENT = 50
@@ -39,7 +38,6 @@ class SnapshotBuilder:
 
     def __init__(self, house: Controller) -> None:
         self._house = house
-        self._processes: dict[int, psutil.Process] = {}
         self._cpu: dict[int, tuple[float, float]] = {}
         self._last: deque[TaskView] = deque(maxlen=RECENT)
 
@@ -115,16 +113,17 @@ class SnapshotBuilder:
         """Return the workers by number, pooled ones after them."""
         lives = sorted(self._house.scheduler.state.roster.lives.values(), key=lambda life: (life.pooled, life.number, life.id))
         known = {life.id for life in lives}
-        for gone in self._processes.keys() - known:
-            del self._processes[gone]
-            self._cpu.pop(gone, None)
-        return tuple(self._worker(life) for life in lives)
+        for gone in self._cpu.keys() - known:
+            del self._cpu[gone]
+        figures = self._house.engine.figures(known)
+        return tuple(self._worker(life, figures.get(life.id)) for life in lives)
 
-    def _worker(self, life: Life) -> WorkerView:
+    def _worker(self, life: Life, figures: WorkerFigures | None) -> WorkerView:
         state = self._house.scheduler.state
-        session, pane = self._house.engine.session_of(life.id)
+        terminals = self._house.engine.terminals
+        session, pane = terminals.session_of(life.id) if terminals is not None else ("", "")
         task = state.ledger.tasks.get(life.running)
-        cpu_percent, rss_bytes = self._measure(life)
+        cpu_percent = self._cpu_percent(life.id, figures.cpu_s) if figures is not None else None
         return WorkerView(
             name=life.name,
             life=life.id,
@@ -136,7 +135,7 @@ class SnapshotBuilder:
             task_label=brief_label(task.job) if task else "",
             task_since=task.lease.started_at if task and task.lease else None,
             cpu_percent=cpu_percent,
-            rss_bytes=rss_bytes,
+            rss_bytes=figures.rss_bytes if figures is not None else None,
             tasks_done=life.record.tasks_done,
             tasks_failed=life.tasks_failed,
             started_at=life.record.started_at,
@@ -150,29 +149,14 @@ class SnapshotBuilder:
             return "suspect"  # nothing but a word: missing beats never end a worker
         return life.state.value
 
-    def _measure(self, life: Life) -> tuple[float | None, int | None]:
-        import psutil  # 40 ms: only a swarm that is looked at pays
-
-        if not life.record.pid:
-            return None, None
-        try:
-            process = self._processes.get(life.id)
-            if process is None:
-                process = self._processes[life.id] = psutil.Process(life.record.pid)
-            with process.oneshot():
-                rss_bytes = process.memory_info().rss
-                times = process.cpu_times()
-        except psutil.Error:
-            return None, None
+    def _cpu_percent(self, life: int, cpu_s: float) -> float | None:
+        """Return the use since the snapshot before; None at the first one, and when too little time has passed."""
         now = self._house.reactor.now()
-        used_s = times.user + times.system + times.children_user + times.children_system
-        before = self._cpu.get(life.id)
+        before = self._cpu.get(life)
         if before is not None and now - before[0] < 0.2:
-            return None, rss_bytes  # two clients at once: too short to mean anything
-        self._cpu[life.id] = (now, used_s)
-        if before is None:
-            return None, rss_bytes
-        return max(0.0, 100 * (used_s - before[1]) / (now - before[0])), rss_bytes
+            return None  # two clients at once: too short to mean anything
+        self._cpu[life] = (now, cpu_s)
+        return None if before is None else max(0.0, 100 * (cpu_s - before[1]) / (now - before[0]))
 
     # -- tasks -------------------------------------------------------------------------------------
 

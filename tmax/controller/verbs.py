@@ -22,7 +22,7 @@ from tmax.core import nesting, tables
 from tmax.core.events import HoldSet, Submitted
 from tmax.core.model import NewTask, Task
 from tmax.core.snapshot import SCHEMA_VERSION
-from tmax.errors import NotFound, StorageFull, StoreError, TmaxError, UsageError
+from tmax.errors import NoTerminals, NotFound, StorageFull, StoreError, TmaxError, UsageError
 from tmax.storage.store_errors import full, removed
 from tmax.version import __version__
 from tmax_pipes.messages import Report
@@ -116,6 +116,7 @@ class Verbs:
             notice=house.painter.notice(),
             python=sys.executable,
             healed=house.healer.times,
+            engine=house.settings.swarm.engine,
         )
 
     def _ready(self, ask: Request) -> None:
@@ -287,12 +288,21 @@ class Verbs:
         life = self._house.scheduler.state.roster.slots().get(name)
         if life is None:
             raise NotFound(f"no worker {name}", hint="tmax workers lists them")
-        answer = lambda text: ask.answer(worker=name, text=text, task=life.running or None)  # noqa: E731 - one use
-        self._house.engine.capture(life.id, answer)
+        engine, task = self._house.engine, life.running or None
+        file = engine.output_file(life.id)
+        if engine.terminals is not None:
+            engine.terminals.capture(life.id, lambda text: ask.answer(worker=name, text=text, task=task))
+        elif file:
+            ask.answer(worker=name, file=file, task=task)
+        else:
+            raise NoTerminals
 
     def _locate(self, ask: Request) -> None:
         target = ask.fields.get("target") or "dashboard"
         layout = self._house.layout
+        terminals = self._house.engine.terminals
+        if terminals is None:
+            raise NoTerminals
         if target == "dashboard":
             ask.answer(session="tmax", pane="", worker="", task=None, tmux=layout.tmux)
             return
@@ -306,7 +316,7 @@ class Verbs:
             life = roster.lives.get(task.lease.life)
         else:
             life = next((life for life in roster.lives.values() if life.name == name), None)
-        session, pane = self._house.engine.session_of(life.id) if life else ("", "")
+        session, pane = terminals.session_of(life.id) if life else ("", "")
         if life is None or not session:
             raise NotFound(f"no worker {name}" if life is None else f"{name} has no session now", hint="tmax workers lists them")
         ask.answer(session=session, pane=pane, worker=life.name, task=life.running or None, tmux=layout.tmux)

@@ -1,56 +1,94 @@
 """What the controller needs of whatever carries its workers.
 
-The scheduler places, the engine carries: priority, ageing, retries and delivery are the same on every engine.
+The scheduler places tasks, the engine carries workers: priority, ageing, retries and delivery are the same on every engine.
+This protocol is everything that the controller calls.  What only engines with terminals have is ``terminals.Terminals``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from tmax.core.events import Event
 from tmax.core.model import LifeRecord
+from tmax.engines.terminals import Terminals
 from tmax_pipes.messages import ToWorker
 
 
-class Engine(Protocol):
-    """Starts, names, speaks to and ends workers; tells what happened by calling ``emit`` on the loop's thread.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFigures:
+    """What one worker process uses of its machine."""
 
-    No method blocks for longer than a batched call to tmux takes, and none raises for a worker that is gone:
-    a life that cannot be started, or that ends, is reported as ``LifeEnded``.
+    cpu_s: float
+    """Processor seconds since its start, its ended children included."""
+    rss_bytes: int
+    """Resident memory now, without its children's."""
+
+
+class Engine(Protocol):
+    """Starts, names, messages and ends workers; reports what happened by calling ``emit`` on the loop's thread.
+
+    No method but ``open`` and ``close`` blocks for longer than one batched call to tmux takes, and none raises for a worker
+    that has ended: a life that cannot be started, or that ends, is reported as ``LifeEnded``.
     """
 
-    def open(self, emit: Callable[[Event], None]) -> None:
-        """Make ready to start workers (tmux server, folders).  Raises ``TmuxError`` with a hint when that is impossible."""
+    @property
+    def terminals(self) -> Terminals | None:
+        """The terminals of the workers; None: workers of this engine have none."""
 
-    def reopen(self) -> list[str]:
-        """Make again what was removed from the runtime folder, which exists; return the names of what was made."""
+    def prepare(self) -> None:
+        """Begin what takes long (the imports of a zygote) before ``open``; twice is harmless.  The runtime folder exists already."""
 
-    def start(self, lives: Sequence[tuple[int, str]]) -> None:
-        """Begin to start these (life, worker name) in one batch; ``LifeStarted`` then ``LifeGreeted`` follow for each."""
+    def open(self, emit: Callable[[Event], None], *, epoch: int) -> None:
+        """Get ready to start workers (tmux server, folders); ``epoch``: number of this controller start.
+
+        Raises TmaxError with a hint when that is impossible.
+        """
+
+    def abandon(self) -> None:
+        """End what ``prepare`` began, and nothing of an earlier controller's: the store could not be opened."""
 
     def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
-        """Find the workers of an earlier controller: each is followed by ``LifeGreeted``, or by ``LifeEnded`` when its process is gone.
+        """Find the workers of an earlier controller: each is followed by ``LifeConnected``, or by ``LifeEnded`` when its process has ended.
 
         Where none of them lives any more, the whole swarm ended; ``cause``: why, if that is known (a reboot).
         Identity is pid + start ticks, never a name.  Also ends leftovers of lives that are not in ``records``, our own only.
         """
 
-    def name(self, life: int, worker: str) -> None:
-        """Rename the session of a pooled worker that was taken, and tell the worker (``Who``)."""
+    def reopen(self) -> list[str]:
+        """Make again what was removed from the runtime folder, which exists; return the names of what was made."""
 
-    def say(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
+    def start(self, lives: Sequence[tuple[int, str]]) -> None:
+        """Begin to start these (life, worker name) in one batch; ``LifeStarted`` then ``LifeConnected`` follow for each."""
+
+    def name(self, life: int, worker: str) -> None:
+        """Give a pooled worker that was taken its name, and send it to the worker (``Who``)."""
+
+    def send(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
         """Queue messages for a worker; never blocks.
 
         To a life without a connection, or with another one than they were decided for (``connection``; None: any), they
-        are dropped: ``Hello`` heals that.
+        are dropped: the worker's next ``Hello`` makes good for it.
         """
 
     def kill(self, life: int, why: str) -> None:
         """End the process and everything it started (by identity), confirm it, then emit ``LifeEnded``.  Twice is harmless."""
 
-    def session_of(self, life: int) -> tuple[str, str]:
-        """Return (session name, pane id) of a life; empty strings when it has none."""
+    def announced(self, life: int, place: str, pid: int) -> bool:
+        """Take in what a worker announced on the control socket: where its FIFOs are.  ``pid``: of the peer, from the kernel.
+
+        Return False when they are not to be found there: they were removed, and the worker has to make others.
+        """
+
+    def receive_all(self) -> None:
+        """Receive what the workers have written so far: this process ends, and what it has not read is lost with it."""
+
+    def figures(self, lives: Iterable[int]) -> Mapping[int, WorkerFigures]:
+        """Return what these workers use of their machines; a life whose figures are not known is left out."""
+
+    def output_file(self, life: int) -> str:
+        """Return the path of the file with what this worker's process printed; empty: the engine keeps none."""
 
     def close(self, *, sessions: bool) -> None:
-        """Let go of everything; with ``sessions`` also end the tmux server and remove its files.  Twice is harmless."""
+        """Release everything; with ``sessions`` also end the workers and all that carries them, and remove the files.  Twice is harmless."""

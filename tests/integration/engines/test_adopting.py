@@ -29,7 +29,7 @@ def canary() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_workers_live_on_and_greet_the_next_controller(rig: Rig, tmp_path: Path) -> None:
     rig.start(1, 2)
-    rig.engine.say(1, [waiting_run(5, tmp_path / "go")])
+    rig.engine.send(1, [waiting_run(5, tmp_path / "go")])
     records = [rig.record(life) for life in (1, 2)]
     pids = [rig.pid(life) for life in (1, 2)]
     rig.until(lambda: rig.said(1, object))
@@ -40,7 +40,7 @@ def test_workers_live_on_and_greet_the_next_controller(rig: Rig, tmp_path: Path)
     assert all(greeting.reconnected for greeting in greetings)
     assert [(one.task, one.state) for one in greetings[0].hello.holding] == [(5, "running")]
     assert rig.of(LifeStarted) == []
-    assert rig.engine.session_of(1)[0] == "w1"
+    assert rig.session_of(1)[0] == "w1"
     (tmp_path / "go").touch()
     rig.until(lambda: [done for done in rig.said(1, Done) if done.task == 5])
     assert rig.compute(2, task=6).result == b"3"
@@ -48,7 +48,7 @@ def test_workers_live_on_and_greet_the_next_controller(rig: Rig, tmp_path: Path)
 
 def test_a_result_kept_by_a_worker_reaches_the_next_controller(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
-    rig.engine.say(1, [python_run(5, function="os:mkdir", args=[str(tmp_path / "made")])])
+    rig.engine.send(1, [python_run(5, function="os:mkdir", args=[str(tmp_path / "made")])])
     record = rig.record(1)
     rig.let_go()
     wait_until((tmp_path / "made").exists)
@@ -58,7 +58,7 @@ def test_a_result_kept_by_a_worker_reaches_the_next_controller(rig: Rig, tmp_pat
 
 def test_died_while_nobody_looked(rig: Rig, tmp_path: Path) -> None:
     rig.start(1, 2)
-    rig.engine.say(1, [shell_run(5, f"setsid sleep 1003 & echo $! > {tmp_path}/child; wait")])
+    rig.engine.send(1, [shell_run(5, f"setsid sleep 1003 & echo $! > {tmp_path}/child; wait")])
     child = int(rig.until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip()))
     records = [rig.record(life) for life in (1, 2)]
     pid = rig.pid(1)
@@ -91,7 +91,7 @@ def test_a_process_without_a_place_yet_is_found_by_its_mark(make_rig: Callable[.
     rig.let_go()
     rig.succeed([LifeRecord(life=1, worker="w1")])
     assert rig.of(LifeStarted)[0].pid == pid
-    assert rig.engine.session_of(1)[0] == "w1"
+    assert rig.session_of(1)[0] == "w1"
     rig.engine.kill(1, "enough")
     assert rig.ended(1).cause == "enough"
 
@@ -126,9 +126,9 @@ def test_a_number_that_is_another_process_now_is_left_alone(rig: Rig, canary: su
 
 def test_tmux_was_killed_too(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
-    rig.engine.say(1, [waiting_run(5, tmp_path / "go")])
+    rig.engine.send(1, [waiting_run(5, tmp_path / "go")])
     record = rig.record(1)
-    server = rig.engine._sessions.control.server_pid
+    server = rig.tmux_sessions.control.server_pid
     rig.until(lambda: rig.said(1, Started))
     rig.let_go()
     kill9(server)
@@ -136,8 +136,8 @@ def test_tmux_was_killed_too(rig: Rig, tmp_path: Path) -> None:
     rig.succeed([record])
     rig.greeted(1)
     assert [event.life for event in rig.of(LifePaneless)] == [1]
-    assert rig.engine.paneless() == {1}
-    assert rig.engine.session_of(1) == ("", "")
+    assert rig.paneless() == {1}
+    assert rig.session_of(1) == ("", "")
     (tmp_path / "go").touch()
     rig.until(lambda: rig.said(1, Done))
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine_rig import Rig
-from tmax.engines.control_mode import command
+from tmax.engines.tmux.control_mode import command
 from tmax.errors import TmuxError
 
 CORPUS = [
@@ -28,7 +28,7 @@ def talk() -> Iterator[Rig]:
 
 
 def round_trip(rig: Rig, text: str) -> None:
-    control = rig.engine._sessions.control
+    control = rig.tmux_sessions.control
     answers = control.call([command("set-option", "-g", "--", "@probe", text), command("show-options", "-gv", "@probe")])
     assert answers[1] == [text]
 

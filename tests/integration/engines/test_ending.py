@@ -39,7 +39,7 @@ def test_killed_by_the_kernel(rig: Rig) -> None:
 
 def test_asked_to_leave_it_exits_with_0(rig: Rig) -> None:
     rig.start(1)
-    rig.engine.say(1, [Stop(why="drain")])
+    rig.engine.send(1, [Stop(why="drain")])
     assert rig.ended(1).cause == "exited with 0"
 
 
@@ -50,7 +50,7 @@ def test_ended_by_us_twice_is_told_once(rig: Rig) -> None:
     rig.engine.kill(99, "nobody")
     assert rig.ended(1).cause == "too old"
     rig.engine.kill(1, "after its end")
-    rig.engine.say(1, [Stop()])
+    rig.engine.send(1, [Stop()])
     rig.run_for(0.1)
     assert len(rig.of(LifeEnded)) == 1
 
@@ -67,7 +67,7 @@ def test_a_result_written_just_before_the_death_counts(rig: Rig) -> None:
     results = rig.engine._lives[1].connection
     assert results is not None
     fd = results._fifos.read_fds()[0]
-    rig.engine.say(1, [python_run(5, function="builtins:str.center", args=["a", 3000])])
+    rig.engine.send(1, [python_run(5, function="builtins:str.center", args=["a", 3000])])
     # The loop does not run meanwhile: what the worker says stays in the FIFO.
     wait_until(lambda: struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"0000"))[0] > 3000)
     kill9(rig.pid(1))
@@ -82,7 +82,7 @@ def test_nothing_it_started_lives_on(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
     # One stays in the task's group; one leaves session and group but bears the mark; one drops its environment, not its group.
     script = f"echo $$ > {tmp_path}/a; setsid sleep 1001 & echo $! > {tmp_path}/b; env -i sleep 1002 & echo $! > {tmp_path}/c; wait"
-    rig.engine.say(1, [shell_run(3, script)])
+    rig.engine.send(1, [shell_run(3, script)])
     pids = [int(rig.until(lambda name=name: (tmp_path / name).exists() and (tmp_path / name).read_text().strip())) for name in "abc"]
     rig.until(lambda: any(one.group for one in rig.said(1, Started)))
     assert all(map(alive, pids))
@@ -94,7 +94,7 @@ def test_nothing_it_started_lives_on(rig: Rig, tmp_path: Path) -> None:
 def test_a_child_forked_without_exec_lives_not_on(rig: Rig, tmp_path: Path) -> None:
     code = f"import os; pid = os.fork(); pid and open({str(tmp_path / 'pid')!r}, 'w').write(str(pid)); pid or os.read(os.pipe()[0], 1)"
     rig.start(1)
-    rig.engine.say(1, [python_run(3, function="builtins:exec", args=[code])])
+    rig.engine.send(1, [python_run(3, function="builtins:exec", args=[code])])
     pid = int(rig.until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     kill9(rig.pid(1))
     rig.ended(1)
@@ -117,7 +117,7 @@ def test_a_name_can_be_used_again_at_once(rig: Rig) -> None:
     rig.ended(1)
     rig.engine.start([(2, "w1")])
     rig.greeted(2)
-    assert rig.engine.session_of(2)[0] == "w1"
+    assert rig.session_of(2)[0] == "w1"
 
 
 def test_a_connection_that_ends_costs_no_life(rig: Rig) -> None:
@@ -134,7 +134,7 @@ def test_a_connection_that_ends_costs_no_life(rig: Rig) -> None:
 
 def test_a_task_too_large_for_a_frame_comes_back(rig: Rig) -> None:
     rig.start(1)
-    rig.engine.say(1, [python_run(4, args=["x" * 2_000_000]), python_run(5)])
+    rig.engine.send(1, [python_run(4, args=["x" * 2_000_000]), python_run(5)])
     rig.until(lambda: rig.said(1, Done))
     refused = rig.said(1, Failed)[0]
     assert (refused.task, refused.failure.kind) == (4, "refused")
@@ -142,7 +142,7 @@ def test_a_task_too_large_for_a_frame_comes_back(rig: Rig) -> None:
 
 def test_what_it_used_is_remembered(rig: Rig) -> None:
     rig.start(1)
-    rig.engine.say(1, [shell_run(3, "sleep 1000")])
+    rig.engine.send(1, [shell_run(3, "sleep 1000")])
     rig.until(lambda: [beat for beat in rig.said(1, Beat) if beat.rss_bytes])
     kill9(rig.pid(1))
     assert rig.ended(1).peak_rss_bytes > 1_000_000
@@ -158,7 +158,7 @@ def test_many_die_at_once(rig: Rig) -> None:
 
 
 def test_messages_to_nobody_are_dropped(rig: Rig) -> None:
-    rig.engine.say(4, [Run(task=1, attempt=1, job=python_run(1).job)])
+    rig.engine.send(4, [Run(task=1, attempt=1, job=python_run(1).job)])
     rig.engine.name(4, "w4")
     assert rig.events == []
 

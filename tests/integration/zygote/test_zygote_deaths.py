@@ -34,13 +34,13 @@ def stub_of(rig: ZygoteRig, session: str) -> int:
 def test_a_worker_outlives_its_stub(rig: ZygoteRig) -> None:
     rig.start(1)
     go = rig.root / "go"
-    rig.engine.say(1, [waiting_run(1, go)])
+    rig.engine.send(1, [waiting_run(1, go)])
     rig.until(lambda: rig.said(1, Done) == [] and "while" in rig.screen("w1"))
     kill9(stub_of(rig, "w1"))
     rig.run_for(0.1)
     go.touch()
     rig.until(lambda: rig.said(1, Done))
-    rig.engine.say(1, [Stored(((1, 1),))])
+    rig.engine.send(1, [Stored(((1, 1),))])
     end = rig.ended(1)
     # The pane went with the stub, so it was replaced after its task; the zygote is its parent and knows how it ended.
     assert (end.signal, end.exit_code) == (None, 0)
@@ -50,14 +50,14 @@ def test_a_closed_session_ends_no_task(rig: ZygoteRig) -> None:
     rig.start(1)
     stub = stub_of(rig, "w1")
     go = rig.root / "go"
-    rig.engine.say(1, [waiting_run(1, go)])
+    rig.engine.send(1, [waiting_run(1, go)])
     rig.until(lambda: "while" in rig.screen("w1"))
     rig.tmux("kill-session", "-t", "=w1:")
     rig.run_for(0.1)
     assert alive(rig.pid(1))
     go.touch()
     rig.until(lambda: rig.said(1, Done))
-    rig.engine.say(1, [Stored(((1, 1),))])
+    rig.engine.send(1, [Stored(((1, 1),))])
     assert rig.ended(1).exit_code == 0
     rig.until(lambda: not alive(stub))
 
@@ -99,7 +99,7 @@ def test_a_stub_that_dies_first_ends_the_life_at_once(rig: ZygoteRig) -> None:
 def test_workers_outlive_the_zygote_and_another_one_forks_the_next(rig: ZygoteRig) -> None:
     rig.start(1, 2)
     first = rig.zygote()
-    pane = rig.engine._sessions.pane_of(1)
+    pane = rig.tmux_sessions.pane_of(1)
     assert pane is not None
     kill9(first)
     second = rig.zygote(other_than=first)
@@ -110,7 +110,7 @@ def test_workers_outlive_the_zygote_and_another_one_forks_the_next(rig: ZygoteRi
     kill9(rig.pid(1))
     # Nobody is left who could know; that it has ended is sure, by its pidfd.
     end = rig.ended(1)
-    assert (end.cause, end.signal, end.exit_code) == ("ended, nobody knows how", None, None)
+    assert (end.cause, end.signal, end.exit_code) == ("exit status unknown", None, None)
     rig.until(lambda: "how the worker ended is not known" in rig.tmux("capture-pane", "-p", "-t", pane.pane_id))
     kill9(rig.pid(3))
     assert rig.ended(3).signal == signal.SIGKILL
@@ -270,7 +270,7 @@ def test_a_zygote_that_does_not_fit_any_more_retires(rig: ZygoteRig) -> None:
 
 
 def test_a_zygote_that_does_not_answer_is_left_alone(rig: ZygoteRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tmax.engines.zygote_spawner.GREET_LIMIT_S", 0.1)
+    monkeypatch.setattr("tmax.engines.zygote.zygote_spawner.GREET_LIMIT_S", 0.1)
     rig.start(1)
     first = rig.zygote()
     records = [rig.record(1)]
@@ -322,6 +322,6 @@ def test_auto_is_the_zygote_here(make_rig: MakeRig) -> None:
     assert rig.spawner.trouble == ""
     assert sys.platform == "linux"
     rig.start(1)
-    rig.engine.say(1, [shell_run(1, "echo hello from a forked worker")])
+    rig.engine.send(1, [shell_run(1, "echo hello from a forked worker")])
     rig.until(lambda: "hello from a forked worker" in rig.screen("w1"))
     assert rig.of(LifeEnded) == []

@@ -10,9 +10,10 @@ from typing import Any
 
 from tests.engine_rig import Rig, python_run
 from tmax.core.settings import Settings, SwarmSettings, WorkerSettings
-from tmax.engines.local import LocalEngine
-from tmax.engines.reaper import open_pidfd
-from tmax.engines.zygote_spawner import ZygoteSpawner, spawner_for
+from tmax.engines.factory import spawner_for
+from tmax.engines.fifo_engine import FifoEngine
+from tmax.engines.process_table import open_pidfd
+from tmax.engines.zygote.zygote_spawner import ZygoteSpawner
 from tmax_pipes.messages import Done
 from tmax_pipes.rendezvous import start_ticks
 
@@ -39,17 +40,17 @@ class ZygoteRig(Rig):
         path = os.pathsep.join(filter(None, (self._extra_env.get("PYTHONPATH"), env["PYTHONPATH"])))
         return {**env, **self._extra_env, "PYTHONPATH": path}
 
-    def new_engine(self, spawner: Any = None) -> LocalEngine:
+    def new_engine(self, spawner: Any = None) -> FifoEngine:
         return super().new_engine(spawner or ZygoteRig._spawner)
 
     def _spawner(self) -> Any:
         return spawner_for(
-            self.reactor,
             self.layout,
             self.settings,
+            self.reactor,
             threads=self.settings.worker.threads,
             env=self.env(),
-            ask_pane=lambda life, tell: self.engine._sessions.end_of(life, tell),  # noqa: PLW0108 - the engine is made after this
+            host_end_of=self.host.end_of,
         )
 
     @property
@@ -73,7 +74,7 @@ class ZygoteRig(Rig):
         """Return the value of an expression, computed as a task in this worker.  It must be one that JSON knows."""
         self._task += 1
         task = self._task
-        self.engine.say(life, [python_run(task, function="builtins:eval", args=[code])])
+        self.engine.send(life, [python_run(task, function="builtins:eval", args=[code])])
         done = self.until(lambda: [one for one in self.said(life, Done) if one.task == task], timeout_s)[0]
         return json.loads(done.result)
 
