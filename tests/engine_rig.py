@@ -75,14 +75,14 @@ class Rig:
     def new_engine(self, spawner: Callable[[Rig], Spawner] | None = None) -> FifoEngine:
         """Make the engine of the next epoch, not opened."""
         self.epoch += 1
-        env = without_marks(self.env())
+        env, threads = without_marks(self.env()), self.settings.worker.threads
         self.host = host_for(self.layout, self.settings, self.reactor, env=env)
         made = (
             spawner(self)
             if spawner
-            else spawner_for(self.layout, self.settings, self.reactor, threads=1, env=env, host_end_of=self.host.end_of)
+            else spawner_for(self.layout, self.settings, self.reactor, threads=threads, env=env, host_end_of=self.host.end_of)
         )
-        self.engine = FifoEngine(self.layout, self.settings, self.reactor, host=self.host, spawner=made, threads=1)
+        self.engine = FifoEngine(self.layout, self.settings, self.reactor, host=self.host, spawner=made, threads=threads)
         return self.engine
 
     @property

@@ -31,10 +31,14 @@ _LOOK_AGAIN_S = 0.002
 
 
 def end_servers(layout: Layout) -> None:
-    """End zygotes and tmux servers of this swarm that cannot be reached any more, because their sockets were removed."""
-    for _, fd in _servers(layout):
+    """End zygotes and tmux servers of this swarm that are left: their sockets were removed, or another engine used them."""
+    for path, fd in _servers(layout):
         kill(fd)
         os.close(fd)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass  # it was removed: the usual reason to look for its server
 
 
 def recall_servers(layout: Layout, paths: Iterable[str]) -> None:

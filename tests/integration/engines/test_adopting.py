@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine_rig import PlainSpawner, Rig, kill9, python_run, shell_run, waiting_run
-from tests.integration.engines.test_ending import alive
+from tests.integration.engines.test_ending import ON_BOTH_ENGINES, alive
 from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded, LifePaneless, LifeStarted
 from tmax.core.model import LifeRecord
@@ -46,6 +46,7 @@ def test_workers_live_on_and_greet_the_next_controller(rig: Rig, tmp_path: Path)
     assert rig.compute(2, task=6).result == b"3"
 
 
+@ON_BOTH_ENGINES
 def test_a_result_kept_by_a_worker_reaches_the_next_controller(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
     rig.engine.send(1, [python_run(5, function="os:mkdir", args=[str(tmp_path / "made")])])
@@ -72,6 +73,7 @@ def test_died_while_nobody_looked(rig: Rig, tmp_path: Path) -> None:
     assert not list(Path(rig.layout.workers).glob("*1.*"))
 
 
+@ON_BOTH_ENGINES
 def test_the_controller_died_before_it_knew_the_process(rig: Rig) -> None:
     rig.start(1)
     record, pid = rig.record(1, pid=0, ticks=0, session=""), rig.pid(1)
@@ -110,6 +112,7 @@ def test_lives_the_store_does_not_know_are_ended(rig: Rig, canary: subprocess.Po
     assert rig.of(LifeEnded) == []
 
 
+@ON_BOTH_ENGINES
 def test_a_number_that_is_another_process_now_is_left_alone(rig: Rig, canary: subprocess.Popen[bytes]) -> None:
     """As after a reboot: the pid of a record belongs to somebody else, once even with the same start ticks."""
     ticks = start_ticks(canary.pid)
@@ -142,12 +145,14 @@ def test_tmux_was_killed_too(rig: Rig, tmp_path: Path) -> None:
     rig.until(lambda: rig.said(1, Done))
 
 
+@ON_BOTH_ENGINES
 def test_dead_records_are_not_looked_at(rig: Rig) -> None:
     rig.engine.adopt([LifeRecord(life=1, worker="w1", pid=os.getpid(), ticks=start_ticks(os.getpid()), alive=False)])
     rig.run_for(0.05)
     assert rig.events == []
 
 
+@ON_BOTH_ENGINES
 def test_an_announcement_of_an_unknown_life_is_its_end(rig: Rig) -> None:
     rig.start(1)
     pid = rig.pid(1)

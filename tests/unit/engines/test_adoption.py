@@ -34,7 +34,7 @@ def test_a_known_process_with_pane_and_place() -> None:
 def test_a_place_of_another_process_is_not_used() -> None:
     record = LifeRecord(life=1, worker="w1", pid=50, ticks=9)
     (one,) = match([record], [], [place(1, 51, 9)], [], MARKS)
-    assert (one.pid, one.place, one.pane) == (50, None, None)
+    assert (one.pid, one.place, one.hosted) == (50, None, None)
 
 
 def test_an_unknown_process_is_found_by_its_place_first() -> None:
