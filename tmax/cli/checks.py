@@ -302,7 +302,7 @@ def _swarm(layout: Layout) -> list[Check]:
         return [Check(name=name, state="warn", detail="its controller is missing; accepted tasks are kept", hint=f"tmax init{flag}")]
     except TmaxError as error:
         return [Check(name=name, state="fail", detail=error.message, hint=f"tail {layout.log}")]
-    detail = f"controller pid {hello['pid']}, {len(snapshot['workers'])} workers{_healed(hello.get('healed', 0))}"
+    detail = f"controller pid {hello['pid']}, engine {hello.get('engine', 'tmux')}, {len(snapshot['workers'])} workers{_healed(hello.get('healed', 0))}"
     if hello["version"] != __version__:
         hint = f"tmax down{flag} && tmax init{flag}"
         return [Check(name=name, state="warn", detail=f"{detail}; it runs tmax {hello['version']}, this is {__version__}", hint=hint)]

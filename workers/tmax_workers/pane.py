@@ -13,6 +13,7 @@ that is gone is noticed once (``lost``) and then written to no more; it never ra
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import unicodedata
@@ -25,6 +26,8 @@ LINES_PER_S = 20
 """More tasks than this in a second are shown as one line."""
 BUFFER_BYTES = 256 * 1024
 _LABEL_CHARS = 200
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Where there is no pane we write to a file: a full disk must cost output, not the worker."""
 
 
 class Marks:
@@ -180,7 +183,11 @@ class Pane:
                 size = os.write(self.fd, self._buffer)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self.dropped_bytes += len(self._buffer)
+                    self._buffer.clear()
+                    return
                 # EIO and its kind: the pane was closed.  The task goes on; the state hears of it from whoever sees `lost`.
                 self.lost = True
                 self._buffer.clear()
