@@ -3,7 +3,7 @@
 ::
 
     FifoEngine: create([NewProcess]) --> host starts them --> created(life, pid, "") --> watched through a pidfd from then on
-    FifoEngine: end_of(life), last_output(life)           --> asked once, after the pidfd has reported the end
+    FifoEngine: end_of(life), last_output(life)           --> called once, after the pidfd has reported the end
 
 A host knows nothing of FIFOs, messages and tasks.
 """

@@ -4,9 +4,9 @@
 
     FifoEngine: command(life) --> the host runs it --> worker_pid(life, pid of that process) --> watched from then on
                 (0: that process stands in for the worker; on_worker(life, pid) reports it, or the worker announces itself)
-    FifoEngine: end_of(life)  --> asked of the worker's parent: the host, or the process that forked it
+    FifoEngine: end_of(life)  --> known to the worker's parent: the host, or the process that forked it
 
-Nothing else can tell which spawner is used.
+Nothing else knows which spawner is used.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Teardown:
     def begin(self, life: WorkerProcess, cause: str = "") -> None:
         """This life has no process any more, or must have none: begin its end.  Twice is harmless.
 
-        ``cause``: known already, because there never was a process to ask about.
+        ``cause``: known already, because there never was a process.
         """
         if life.ending:
             return

@@ -46,7 +46,7 @@ class OutputFiles:
             return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def trim(self, life: int) -> None:
-        """Cut a file that has become too long to its end.  The worker appends, so it needs not be told."""
+        """Cut a file that has become too long to its end.  The worker appends, so nothing changes for it."""
         try:
             fd = os.open(self.path_of(life), os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
