@@ -1,4 +1,4 @@
-"""A local engine on a real tmux server of its own, driven by hand: orders in, events out, and proof that nothing is left."""
+"""An engine of real processes, on a tmux server of its own or without one, driven by hand: orders in, events out, proof that nothing is left."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ from tests.wait import wait_until
 from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings, SwarmSettings, WorkerSettings
-from tmax.engines import reaper
-from tmax.engines.local import LocalEngine
-from tmax.engines.spawner import PaneCommand, Spawner
+from tmax.engines.factory import host_for, spawner_for
+from tmax.engines.fifo_engine import FifoEngine
+from tmax.engines.life_mark import VARIABLE, mark_of, mark_prefix, without_marks
+from tmax.engines.process_table import scan
+from tmax.engines.spawner import Spawner, WorkerCommand
+from tmax.engines.terminals import Terminals
+from tmax.engines.tmux.sessions import Sessions
+from tmax.engines.tmux.tmux_host import TmuxHost
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
 from tmax_pipes.jobs import PythonJob, ShellJob
@@ -34,6 +39,14 @@ from tmax_pipes.messages import Done, Run
 E = TypeVar("E", bound=Event)
 
 SETTINGS = Settings(swarm=SwarmSettings(preload=(), spawner="exec"), worker=WorkerSettings(threads=1, beat_s=0.2))
+
+
+def settings_of(engine: str, spawner: str = "exec", **worker: Any) -> Settings:
+    """Return settings of workers that import nothing more than they need."""
+    return Settings(
+        swarm=SwarmSettings(preload=(), engine=engine, spawner=spawner),  # type: ignore[arg-type]  # a word of each
+        worker=WorkerSettings(**{"threads": 1, "beat_s": 0.2, **worker}),
+    )
 
 
 class Rig:
@@ -59,17 +72,43 @@ class Rig:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("TMAX")}
         return {**kept, "PYTHONPATH": PACKAGE_PATH}
 
-    def new_engine(self, spawner: Callable[[Rig], Spawner] | None = None) -> LocalEngine:
+    def new_engine(self, spawner: Callable[[Rig], Spawner] | None = None) -> FifoEngine:
         """Make the engine of the next epoch, not opened."""
         self.epoch += 1
-        made = spawner(self) if spawner else None
-        self.engine = LocalEngine(self.layout, self.settings, self.reactor, epoch=self.epoch, workers=1, env=self.env(), spawner=made)
+        env, threads = without_marks(self.env()), self.settings.worker.threads
+        self.host = host_for(self.layout, self.settings, self.reactor, env=env)
+        made = (
+            spawner(self)
+            if spawner
+            else spawner_for(self.layout, self.settings, self.reactor, threads=threads, env=env, host_end_of=self.host.end_of)
+        )
+        self.engine = FifoEngine(self.layout, self.settings, self.reactor, host=self.host, spawner=made, threads=threads)
         return self.engine
+
+    @property
+    def tmux_sessions(self) -> Sessions:
+        """What the engine's tmux host talks to tmux with."""
+        assert isinstance(self.host, TmuxHost)
+        return self.host.sessions
+
+    @property
+    def terminals(self) -> Terminals:
+        """The engine's terminals; for engines that have them."""
+        assert self.engine.terminals is not None
+        return self.engine.terminals
+
+    def session_of(self, life: int) -> tuple[str, str]:
+        """Return (session, pane) of a life."""
+        return self.terminals.session_of(life)
+
+    def paneless(self) -> set[int]:
+        """Return the lives that were reported to have lost their panes."""
+        return {life.life for life in self.engine._lives.values() if life.paneless}
 
     def open(self) -> Rig:
         """Listen for announcements and open the engine."""
         self._listen()
-        self.engine.open(self.events.append)
+        self.engine.open(self.events.append, epoch=self.epoch)
         return self
 
     def let_go(self) -> None:
@@ -77,7 +116,7 @@ class Rig:
         self._hang_up()
         self.engine.close(sessions=False)
 
-    def succeed(self, records: Sequence[LifeRecord] = ()) -> LocalEngine:
+    def succeed(self, records: Sequence[LifeRecord] = ()) -> FifoEngine:
         """The next controller: a new engine takes over ``records``."""
         self.events.clear()
         self.new_engine()
@@ -191,13 +230,13 @@ class Rig:
 
     def processes(self) -> list[int]:
         """Return the processes of this swarm's lives."""
-        prefix = reaper.mark_prefix(self.layout)
-        return [one.pid for one in reaper.look() if one.mark.startswith(prefix)]
+        prefix = mark_prefix(self.layout)
+        return [one.pid for one in scan() if one.mark.startswith(prefix)]
 
     def everything(self) -> list[str]:
         """Return the command lines of all processes that name this rig's folders: tmux, its clients, workers, helpers."""
         found = []
-        for one in reaper.look():
+        for one in scan():
             try:
                 text = Path(f"/proc/{one.pid}/cmdline").read_bytes()
             except OSError:
@@ -216,12 +255,24 @@ class Rig:
             left = [path for path in self.root.rglob("*") if path.is_fifo() or path.is_socket()]
             assert [path for path in left if path.name != "control.sock"] == []
         finally:
+            _reap_children()
             self.reactor.close()
             shutil.rmtree(self.root, ignore_errors=True)
 
 
+def _reap_children() -> None:
+    """Wait for children that have ended: processes of earlier engines of this very process, as init does for a controller's."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in map(int, children.read_text().split()):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass  # waited for meanwhile
+
+
 class PlainSpawner:
-    """Panes run whatever a test wants, marked like a worker."""
+    """The host runs whatever a test wants, marked like a worker."""
 
     def __init__(self, rig: Rig, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self._rig = rig
@@ -231,14 +282,20 @@ class PlainSpawner:
     def open(self, on_worker: Callable[[int, int], None]) -> None:
         pass
 
-    def pane(self, life: int) -> PaneCommand:
-        return PaneCommand(argv=self._argv, env={reaper.VARIABLE: reaper.mark_of(self._rig.layout, life), **self._env})
+    def command(self, life: int) -> WorkerCommand:
+        return WorkerCommand(argv=self._argv, env={VARIABLE: mark_of(self._rig.layout, life), **self._env})
 
-    def worker_of(self, life: int, pane_pid: int) -> int:
-        return pane_pid
+    def worker_pid(self, life: int, host_pid: int) -> int:
+        return host_pid
 
-    def end_of(self, life: int, pid: int, tell: Callable[[Any], None]) -> None:
-        self._rig.engine._sessions.end_of(life, tell)
+    def end_of(self, life: int, pid: int, answer: Callable[[Any], None]) -> None:
+        self._rig.host.end_of(life, answer)
+
+    def reopen(self) -> bool:
+        return False
+
+    def abandon(self) -> None:
+        pass
 
     def close(self, *, everything: bool) -> None:
         pass

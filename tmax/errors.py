@@ -109,6 +109,19 @@ class TmuxError(TmaxError):
     code = "tmux"
 
 
+class NoTerminals(TmaxError):
+    """The workers of this swarm have no terminals: its engine is not tmux."""
+
+    code = "no-terminals"
+
+    def __init__(
+        self,
+        message: str = "the workers of this swarm have no terminals (swarm.engine is not tmux)",
+        hint: str = "tmax logs TASK -f follows what a task prints; tmax status shows the workers",
+    ) -> None:
+        super().__init__(message, hint)
+
+
 class StoreError(TmaxError):
     """The store cannot be opened, read or written."""
 
@@ -137,7 +150,8 @@ class WorkerLost(TmaxError):
 
 
 ERRORS_BY_CODE: dict[str, type[TmaxError]] = {
-    kind.code: kind for kind in (UsageError, ConfigError, NotFound, WaitTimedOut, TmuxError, StoreError, StorageFull, WorkerLost)
+    kind.code: kind
+    for kind in (UsageError, ConfigError, NotFound, WaitTimedOut, TmuxError, NoTerminals, StoreError, StorageFull, WorkerLost)
 }
 
 

@@ -104,6 +104,11 @@ class Layout:
         return f"{self.state}/logs"
 
     @property
+    def worker_logs(self) -> str:
+        """What worker processes print, one file a life; only engines without terminals keep it."""
+        return f"{self.state}/worker-logs"
+
+    @property
     def blobs(self) -> str:
         """Bodies over 64 KiB, named by digest."""
         return f"{self.state}/blobs"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.contract.hostile import HostileEngine
-from tests.engine_rig import SETTINGS, Rig
+from tests.engine_rig import SETTINGS, Rig, settings_of
 from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeSilent, LifeStarted
 from tmax.engines.engine import Engine
 from tmax.engines.inline import InlineEngine
@@ -54,7 +54,7 @@ class Watch:
 
 
 class Carrier:
-    """One engine.  Acts for the scheduler in one thing: says again, after a reconnect, what a link remembers."""
+    """One engine.  Acts for the scheduler in one thing: sends again, after a reconnect, what a link remembers."""
 
     engine: Engine
 
@@ -71,7 +71,7 @@ class Carrier:
         """Let a worker go on without hearing it."""
         raise NotImplementedError
 
-    def say(self, life: int, *messages: ToWorker) -> None:
+    def send(self, life: int, *messages: ToWorker) -> None:
         for message in messages:
             self.links[life].sent(message)
         self.engine.send(life, messages)
@@ -112,8 +112,8 @@ class InlineCarrier(Carrier):
             private_folder(folder)
         self.layout = layout
         self.reactor = Reactor()
-        self.engine = InlineEngine(layout, SETTINGS, self.reactor, epoch=1)
-        self.engine.open(self.watch)
+        self.engine = InlineEngine(layout, SETTINGS, self.reactor)
+        self.engine.open(self.watch, epoch=1)
 
     def turn(self) -> None:
         self.reactor.run_once(0.02)
@@ -124,14 +124,16 @@ class InlineCarrier(Carrier):
         shutil.rmtree(self.root)
 
 
-class LocalCarrier(Carrier):
-    def __init__(self) -> None:
+class RealCarrier(Carrier):
+    """Real processes: of an engine (``tmux``, ``process``), made by a spawner (``exec``, ``zygote``)."""
+
+    def __init__(self, engine: str, spawner: str) -> None:
         super().__init__()
-        self.rig = Rig()
+        self.rig = Rig(settings_of(engine, spawner))
         self.rig.events = self.watch.events
         self.rig._listen()
         self.engine = self.rig.engine
-        self.engine.open(self.watch)
+        self.engine.open(self.watch, epoch=1)
 
     def turn(self) -> None:
         self.rig.reactor.run_once(0.1)
@@ -149,7 +151,7 @@ class HostileCarrier(Carrier):
     def __init__(self, seed: int = 0, **odds: float) -> None:
         super().__init__()
         self.engine: HostileEngine = HostileEngine(seed, **odds)
-        self.engine.open(self.watch)
+        self.engine.open(self.watch, epoch=1)
 
     def turn(self) -> None:
         self.engine.step()

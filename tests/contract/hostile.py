@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeSilent, LifeStarted
 from tmax.core.model import LifeRecord
+from tmax.engines.engine import WorkerFigures
 from tmax_pipes.messages import PROTOCOL, Done, Hello, Message, Report, Run, ToWorker, Who
 from tmax_pipes.transport import lane_of
 from tmax_workers import worker_events as local
@@ -50,15 +51,24 @@ class HostileEngine:
 
     # -- Engine ------------------------------------------------------------------------------------
 
-    def open(self, emit: Callable[[Event], None]) -> None:
+    terminals = None
+
+    def prepare(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+    def open(self, emit: Callable[[Event], None], *, epoch: int) -> None:
         self._emit = emit
+        self.epoch = epoch
 
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
         for life, name in lives:
             hello = Hello(life=life, pid=1000 + life, ticks=1, protocol=PROTOCOL, python="3.11.0")
             self.workers[life] = Worker(life, name, WorkerStateMachine(hello, now=self.now, orphan_ttl_s=1e9))
 
-    def adopt(self, records: Sequence[LifeRecord]) -> None:
+    def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
         self._due += [LifeEnded(life=record.life, cause="found dead") for record in records if record.alive]
 
     def name(self, life: int, worker: str) -> None:
@@ -77,8 +87,20 @@ class HostileEngine:
         if life in self.workers:
             self._end(self.workers[life], why)
 
-    def session_of(self, life: int) -> tuple[str, str]:
-        return (self.workers[life].name, f"%{life}") if life in self.workers else ("", "")
+    def announced(self, life: int, place: str, pid: int) -> bool:
+        return True
+
+    def reopen(self) -> list[str]:
+        return []
+
+    def receive_all(self) -> None:
+        pass
+
+    def figures(self, lives: Iterable[int]) -> Mapping[int, WorkerFigures]:
+        return {life: WorkerFigures(cpu_s=0.0, rss_bytes=1) for life in lives if life in self.workers}
+
+    def output_file(self, life: int) -> str:
+        return ""
 
     def close(self, *, sessions: bool) -> None:
         self.workers.clear()
@@ -127,7 +149,7 @@ class HostileEngine:
             self._read(worker, worker.to_worker[choice].popleft())
 
     def _who(self, worker: Worker) -> Who:
-        return Who(epoch=1, swarm="hostile", worker=worker.name)
+        return Who(epoch=self.epoch, swarm="hostile", worker=worker.name)
 
     def _to(self, worker: Worker, message: Message) -> None:
         worker.to_worker[lane_of(message)].append(message)

@@ -1,20 +1,26 @@
-"""What every engine promises, whoever it is: the order of events is checked at each event (``carriers.Watch``)."""
+"""What every engine promises: the order of events is checked at each event (``carriers.Watch``)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.contract.carriers import Carrier, HostileCarrier, InlineCarrier, LocalCarrier
+from tests.contract.carriers import Carrier, HostileCarrier, InlineCarrier, RealCarrier
 from tests.engine_rig import python_run, shell_run
 from tmax.core.events import LifeConnected, LifeEnded, LifeMessage
 from tmax.core.model import LifeRecord
 from tmax_pipes.messages import Done, Failed, Recall, Recalled, Run, Started, Stop, Stored
 from tmax_pipes.options_struct import TaskOptions
 
-CARRIERS: dict[str, Callable[[], Carrier]] = {"inline": InlineCarrier, "local": LocalCarrier, "hostile": HostileCarrier}
+REAL = {f"{engine}-{spawner}": (engine, spawner) for engine in ("tmux", "process") for spawner in ("exec", "zygote")}
+CARRIERS: dict[str, Callable[[], Carrier]] = {
+    "inline": InlineCarrier,
+    "hostile": HostileCarrier,
+    **{name: partial(RealCarrier, *words) for name, words in REAL.items()},
+}
 
 
 @pytest.fixture(params=CARRIERS)
@@ -27,7 +33,7 @@ def carrier(request: pytest.FixtureRequest, no_leaks: None) -> Iterator[Carrier]
 def test_lives_greet_and_work(carrier: Carrier) -> None:
     carrier.start(1, 2)
     for task in range(1, 21):
-        carrier.say(1 + task % 2, python_run(task))
+        carrier.send(1 + task % 2, python_run(task))
     carrier.until(lambda: carrier.done() == set(range(1, 21)))
     assert all(event.message.result == b"3" for event in carrier.of(LifeMessage) if isinstance(event.message, Done))
     assert carrier.done(1) == {task for task in range(1, 21) if task % 2 == 0}
@@ -36,10 +42,10 @@ def test_lives_greet_and_work(carrier: Carrier) -> None:
 def test_what_is_said_is_answered(carrier: Carrier) -> None:
     carrier.start(1)
     waiting_run = Run(task=3, attempt=1, job=python_run(3).job, needs_go=True)
-    carrier.say(1, waiting_run)
+    carrier.send(1, waiting_run)
     carrier.until(lambda: any(isinstance(event.message, Started) for event in carrier.of(LifeMessage)))
     assert carrier.done() == set()
-    carrier.say(1, Recall(3, 1))
+    carrier.send(1, Recall(3, 1))
     carrier.until(lambda: any(isinstance(event.message, Recalled) for event in carrier.of(LifeMessage)))
     assert carrier.done() == set()
 
@@ -63,7 +69,7 @@ def test_a_life_that_is_killed_ends_once(carrier: Carrier) -> None:
     carrier.engine.kill(1, "after its end")
     carrier.engine.send(1, [python_run(1)])
     carrier.engine.name(1, "w7")
-    carrier.say(2, python_run(2))
+    carrier.send(2, python_run(2))
     carrier.until(lambda: carrier.done(2))
     assert [(event.life, event.cause) for event in carrier.of(LifeEnded)] == [(1, "too old")]
 
@@ -77,9 +83,9 @@ def test_a_life_that_never_greeted_can_be_killed(carrier: Carrier) -> None:
 
 def test_a_worker_asked_to_leave_exits_with_0(carrier: Carrier) -> None:
     carrier.start(1)
-    carrier.say(1, python_run(1))
+    carrier.send(1, python_run(1))
     carrier.until(carrier.done)
-    carrier.say(1, Stop(why="drain"))
+    carrier.send(1, Stop(why="drain"))
 
     def ended() -> bool:
         carrier.engine.send(1, [Stored(keys=((1, 1),))])
@@ -89,15 +95,46 @@ def test_a_worker_asked_to_leave_exits_with_0(carrier: Carrier) -> None:
     assert [(event.cause, event.exit_code) for event in carrier.of(LifeEnded)] == [("exited with 0", 0)]
 
 
-def test_nobody_is_answered_by_nothing(carrier: Carrier) -> None:
+def test_a_life_that_is_not_there_answers_nothing(carrier: Carrier) -> None:
     carrier.engine.kill(5, "nobody")
     carrier.engine.send(5, [python_run(1)])
     carrier.engine.name(5, "w5")
     carrier.engine.adopt([])
-    assert carrier.engine.session_of(5) == ("", "")
+    assert carrier.engine.output_file(5) == "" or not Path(carrier.engine.output_file(5)).exists()
+    assert carrier.engine.figures([5]) == {}
+    if carrier.engine.terminals is not None:
+        assert carrier.engine.terminals.session_of(5) == ("", "")
     for _ in range(5):
         carrier.turn()
     assert carrier.watch.events == []
+
+
+def test_figures_of_workers_come_through_the_engine(carrier: Carrier) -> None:
+    carrier.start(1, 2)
+    before = carrier.engine.figures([1, 2, 3])
+    assert before.keys() == {1, 2}
+    assert all(figures.rss_bytes > 0 for figures in before.values())
+    carrier.send(1, python_run(1, function="builtins:eval", args=["sum(len(str(n)) for n in range(500_000))"]))
+    carrier.until(lambda: 1 in carrier.done())
+    if not isinstance(carrier, HostileCarrier):
+        assert carrier.engine.figures([1])[1].cpu_s > before[1].cpu_s
+    carrier.engine.kill(2, "enough")
+    carrier.until(lambda: carrier.of(LifeEnded))
+    assert carrier.engine.figures([1, 2]).keys() == {1}
+
+
+def test_what_workers_wrote_is_received_before_the_engine_is_closed(carrier: Carrier) -> None:
+    carrier.start(1)
+    carrier.send(1, python_run(1))
+    carrier.until(carrier.done)
+    carrier.engine.receive_all()
+    carrier.engine.prepare()
+    assert carrier.engine.reopen() == []
+
+
+def test_an_engine_has_terminals_or_says_that_it_has_none(carrier: Carrier, request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.params["carrier"]
+    assert (carrier.engine.terminals is not None) == name.startswith("tmux")
 
 
 def test_a_life_of_an_earlier_controller_that_is_gone_ends(carrier: Carrier) -> None:
@@ -112,7 +149,7 @@ def test_a_life_of_an_earlier_controller_that_is_gone_ends(carrier: Carrier) -> 
 
 def test_closing_twice_is_harmless_and_final(carrier: Carrier) -> None:
     carrier.start(1)
-    carrier.say(1, python_run(1))
+    carrier.send(1, python_run(1))
     carrier.engine.close(sessions=False)
     carrier.watch.closed = True
     for _ in range(5):
@@ -120,24 +157,24 @@ def test_closing_twice_is_harmless_and_final(carrier: Carrier) -> None:
     carrier.engine.close(sessions=False)
 
 
-@pytest.mark.parametrize("carrier", ["local", "hostile"], indirect=True)
+@pytest.mark.parametrize("carrier", [*REAL, "hostile"], indirect=True)
 def test_a_result_written_before_the_death_arrives_before_it(carrier: Carrier, tmp_path: Path) -> None:
     """Done of one task and Started of the next leave in one write: when the second has run, the first was written."""
     carrier.start(1)
     if isinstance(carrier, HostileCarrier):
         carrier.engine.cuts = 0.0
         carrier.until(lambda: carrier.watch.story[1] == "talking")
-    carrier.say(1, python_run(1), python_run(2, function="os:mkdir", args=[str(tmp_path / "made")]))
+    carrier.send(1, python_run(1), python_run(2, function="os:mkdir", args=[str(tmp_path / "made")]))
     carrier.work_unheard(1, (tmp_path / "made").exists)
     carrier.engine.kill(1, "now")
     carrier.until(lambda: carrier.of(LifeEnded))
     assert 1 in carrier.done()
 
 
-@pytest.mark.parametrize("carrier", ["inline", "local"], indirect=True)
+@pytest.mark.parametrize("carrier", ["inline", *REAL], indirect=True)
 def test_real_jobs_end_as_data(carrier: Carrier, tmp_path: Path) -> None:
     carrier.start(1)
-    carrier.say(
+    carrier.send(
         1,
         shell_run(1, "echo out; exit 4"),
         python_run(2, function="builtins:int", args=["x"]),
@@ -170,7 +207,7 @@ def test_a_hostile_engine_keeps_its_promises(seed: int) -> None:
     carrier.engine.start([(life, f"w{life}") for life in lives])
     carrier.until(lambda: all(carrier.of(LifeConnected, life) or carrier.of(LifeEnded, life) for life in lives))
     for task in range(1, 41):
-        carrier.say(1 + task % 4, python_run(task))
+        carrier.send(1 + task % 4, python_run(task))
     carrier.until(lambda: all(1 + task % 4 in ended(carrier) or task in carrier.done() for task in range(1, 41)))
     for life in lives:
         carrier.engine.kill(life, "end of the test")

@@ -130,6 +130,7 @@ PROGRAMS = [
         "import sys, os\ndef f(): return os.isatty(0) or sys.stdin.read()",
         "print(repr(pool.submit(f).result()))",
         differs="D18",
+        differs_on=("tmux",),
         standard="''\n",
         ours="True\n",
     ),

@@ -1,4 +1,4 @@
-"""Runs a row as a user would, and says what came of it."""
+"""Runs a row as a user would, and returns its outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,13 +104,19 @@ def files_of(place: Path) -> dict[str, tuple[str, bytes]]:
     }
 
 
-def outcomes(row: Program, env: Mapping[str, str]) -> tuple[Outcome, dict[str, Outcome], str]:
-    """Run a program with the standard pool and with ours, at one time; return each outcome, and what they said on stderr."""
-    with folder() as one, folder() as two, folder() as three:
-        runs = {pool: Run(row, pool, place, env) for pool, place in zip(("standard", *row.pools), (one, two, three), strict=False)}
-        ends = {pool: run.end() for pool, run in runs.items()}
-        told = "\n".join(f"--- {pool}\n{run.stderr}" for pool, run in runs.items())
-    return ends.pop("standard"), ends, told
+def outcomes(row: Program, envs: Mapping[str, Mapping[str, str]]) -> tuple[Outcome, dict[str, Outcome], str]:
+    """Run a program with the standard pool, and with ours on each engine, at one time.
+
+    ``envs``: the environment by engine.  Returns the standard outcome, ours by ``engine pool``, and what they printed on stderr.
+    """
+    with ExitStack() as stack:
+        runs = {"standard": Run(row, "standard", stack.enter_context(folder()), next(iter(envs.values())))}
+        for engine, env in envs.items():
+            for pool in row.pools:
+                runs[f"{engine} {pool}"] = Run(row, pool, stack.enter_context(folder()), env)
+        ends = {name: run.end() for name, run in runs.items()}
+        printed = "\n".join(f"--- {name}\n{run.stderr}" for name, run in runs.items())
+    return ends.pop("standard"), ends, printed
 
 
 def run_line(row: Command, run: str, env: Mapping[str, str]) -> tuple[tuple[bytes, bytes, int], dict[str, tuple[str, bytes]]]:

@@ -39,6 +39,8 @@ class Program:
     """Its exit code, with either pool."""
     pools: tuple[Pools, ...] = ("connect",)
     differs: str = ""
+    differs_on: tuple[str, ...] = ("tmux", "process")
+    """The engines on which it differs; on others it is the same."""
     standard: str = ""
     ours: str = ""
 

@@ -6,14 +6,14 @@ import pytest
 
 from tests.box import Box
 from tests.fidelity import programs_code, programs_place
-from tests.fidelity.checks import check_program, permanent_swarm
+from tests.fidelity.checks import check_program, permanent_swarms
 from tests.fidelity.table import Program
 
-swarm = permanent_swarm
+swarms = permanent_swarms
 
 ROWS: list[Program] = [*programs_code.PROGRAMS, *programs_place.PROGRAMS]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_program_ends_as_with_the_standard_pool(swarm: Box, row: Program) -> None:
-    check_program(swarm, row)
+def test_a_program_ends_as_with_the_standard_pool(swarms: dict[str, Box], row: Program) -> None:
+    check_program(swarms, row)

@@ -70,7 +70,7 @@ def test_the_settings_shown_are_settings(tmp_path: Path) -> None:
 
 def test_settings_in_the_environment_are_settings() -> None:
     variables = dict(re.findall(r"`(TMAX_[A-Z]+__[A-Z_]+)=([^`]+)`", README))
-    assert len(variables) == 2
+    assert len(variables) == 3
     load(env={"HOME": "/nonexistent", **variables}, cwd="/")
 
 

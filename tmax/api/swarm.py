@@ -43,7 +43,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
     """A temporary swarm: made here, ready when this returns, gone when it is shut down or this process ends.
 
     ``workers``: how many (None: one a core).  ``preload``: modules imported before work arrives.  ``pool``: warm workers kept beside.
-    ``durability``: ``full`` or ``normal``.  ``dashboard``: whether its monitor runs.  ``settings``: everything else (None: as
+    ``durability``: ``full`` or ``normal``.  ``engine``: ``tmux``, or ``process`` (plain child processes, no tmux).  ``dashboard``: whether its monitor runs.  ``settings``: everything else (None: as
     configured by files and environment); what is given beside it goes first.  ``swarm``: its name, beginning with ``tmp-`` (None: made up).
     ``initializer(*initargs)`` is called once in each worker process before its first task; when it raises, the pool is broken.
     ``max_tasks_per_child``: tasks after which a worker process is replaced (None: no limit).
@@ -59,6 +59,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
         preload: Sequence[str] | None = None,
         pool: int | None = None,
         durability: Literal["full", "normal"] | None = None,
+        engine: Literal["tmux", "process"] | None = None,
         dashboard: bool = False,
         settings: Settings | None = None,
         initializer: Callable[..., object] | None = None,
@@ -80,6 +81,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
             workers=base.swarm.workers if workers is None else workers,
             preload=base.swarm.preload if preload is None else tuple(preload),
             pool=base.swarm.pool if pool is None else pool,
+            engine=base.swarm.engine if engine is None else engine,
         )
         store = base.store if durability is None else replace(base.store, durability=durability)
         made = replace(base, swarm=size, store=store, dashboard=replace(base.dashboard, enabled=dashboard))

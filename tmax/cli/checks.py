@@ -154,7 +154,9 @@ def _threads() -> list[Check]:
 
 
 def _tmux(layout: Layout) -> list[Check]:
-    from tmax.engines.tmux import check, server_version, sessions
+    if _engine(layout) != "tmux":
+        return [Check(name="tmux", state="ok", detail="not needed: swarm.engine is not tmux")]
+    from tmax.engines.tmux.libtmux_adapter import check, server_version, sessions
 
     try:
         version = check()
@@ -167,6 +169,17 @@ def _tmux(layout: Layout) -> list[Check]:
         hint = "tmax down && tmax init"
         return [Check(name="tmux", state="warn", detail=f"{detail}, but the swarm's server is {server}", hint=hint)]
     return [Check(name="tmux", state="ok", detail=f"{detail}; sessions: {' '.join(names)}" if names else detail)]
+
+
+def _engine(layout: Layout) -> str:
+    """Return the engine of the swarm's last start; of one that was never started, the one that the settings choose."""
+    from tmax.config import load, read
+
+    try:
+        settings = read(layout.settings) if os.path.exists(layout.settings) else load({}).settings
+    except TmaxError:
+        return "tmux"  # reported as a line of its own
+    return settings.swarm.engine
 
 
 def _kernel_features() -> list[Check]:
@@ -290,7 +303,7 @@ def _swarm(layout: Layout) -> list[Check]:
         return [Check(name=name, state="warn", detail="has no controller running; accepted tasks are kept", hint=f"tmax init{flag}")]
     except TmaxError as error:
         return [Check(name=name, state="fail", detail=error.message, hint=f"tail {layout.log}")]
-    detail = f"controller pid {hello['pid']}, {len(snapshot['workers'])} workers{_repairs(hello.get('healed', 0))}"
+    detail = f"controller pid {hello['pid']}, engine {hello.get('engine', 'tmux')}, {len(snapshot['workers'])} workers{_repairs(hello.get('healed', 0))}"
     if hello["version"] != __version__:
         hint = f"tmax down{flag} && tmax init{flag}"
         return [

@@ -98,7 +98,7 @@ def assemble(
     loop.after_turn(readiness.after_turn)
     watching = Watching(query, waiters, watchers, queries, slicer, when_committed=loop.when_committed, clock=reactor.now)
     acting: dict[str, VerbHandler] = {
-        **_swarm_verbs(loop, query, identity, snapshots, repair, readiness, watchers, shutdown, obstacles, monitor),
+        **_swarm_verbs(loop, query, settings, identity, snapshots, repair, readiness, watchers, shutdown, obstacles, monitor),
         "submit": partial(submit_verbs.submit, admission=admission, defaults=settings.tasks),
         "cancel": partial(cancel_verbs.cancel, cancelling=cancelling, slicer=slicer),
         "announce": partial(worker_verbs.announce, engine=engine),
@@ -138,6 +138,7 @@ def _reading_verbs(
 def _swarm_verbs(
     loop: Loop,
     query: SwarmQuery,
+    settings: Settings,
     identity: Identity,
     snapshots: SnapshotBuilder,
     repair: RuntimeRepair,
@@ -148,7 +149,9 @@ def _swarm_verbs(
     monitor: Monitor,
 ) -> dict[str, VerbHandler]:
     return {
-        "hello": partial(swarm_verbs.hello, identity=identity, query=query, snapshots=snapshots, repair=repair),
+        "hello": partial(
+            swarm_verbs.hello, engine=settings.swarm.engine, identity=identity, query=query, snapshots=snapshots, repair=repair
+        ),
         "ready": partial(swarm_verbs.ready, readiness=readiness),
         "watch": partial(swarm_verbs.watch, monitor=monitor),
         "own": partial(swarm_verbs.own, shutdown=shutdown),

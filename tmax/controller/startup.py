@@ -16,7 +16,7 @@ from tmax.core.events import Tick
 from tmax.core.model import Task
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings
-from tmax.engines.local import LocalEngine
+from tmax.engines.factory import engine_for
 from tmax.engines.machine import usable_cores
 from tmax.errors import StoreError, TmaxError
 from tmax.layout import Layout, private_folder
@@ -73,7 +73,7 @@ def start(layout: Layout, started_at: float) -> Parts:
     settings = read_settings(layout.settings) if os.path.exists(layout.settings) else Settings()
     workers = settings.swarm.workers or usable_cores()
     reactor = Reactor()
-    engine = LocalEngine(layout, settings, reactor, workers=workers)
+    engine = engine_for(layout, settings, reactor, workers=workers)
     engine.prepare()  # it imports while the store is opened
     try:
         store = Store.open(layout, settings.store)
@@ -89,7 +89,7 @@ def start(layout: Layout, started_at: float) -> Parts:
     )
     parts.readiness.phase("store")
     engine.open(parts.loop.emit, epoch=identity.epoch)
-    parts.readiness.phase("tmux")
+    parts.readiness.phase("engine")
     _show_recent(parts, store, reactor)
     parts.listen()
     _record_runtime_folder(layout)

@@ -15,7 +15,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[int, msgspec.Meta(ge=0)]
 MAX_WORKERS = 4096
 Workers = Annotated[int, msgspec.Meta(ge=0, le=MAX_WORKERS)]
-"""Each is a process and a tmux session: a number mistyped must not take the machine down."""
+"""Each is a process: a mistyped number must not take the machine down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,8 @@ class SwarmSettings:
     preload: tuple[str, ...] = ("auto",)
     """Modules imported before work arrives; ``auto``: numpy, and torch when it is installed."""
     spawner: Literal["auto", "exec", "zygote"] = "auto"
+    engine: Literal["tmux", "process"] = "tmux"
+    """What carries the workers: sessions of a tmux server that people can attach to, or plain child processes (containers, CI)."""
     python: str = ""
     """Interpreter of the workers; empty: the one ``init`` ran in."""
     start_timeout_s: Positive = 60.0

@@ -267,7 +267,7 @@ def _rate_line(snapshot: Snapshot) -> str:
 
 def workers_text(workers: Sequence[WorkerView], now: float, width: int = 0, color: bool = False) -> str:
     """Return what ``tmax workers`` prints; ``now``: UTC epoch seconds."""
-    rows = [[*row, worker.session, worker.pane] for row, worker in zip(_worker_rows(workers, now), workers, strict=True)]
+    rows = [[*row, worker.session or "-", worker.pane or "-"] for row, worker in zip(_worker_rows(workers, now), workers, strict=True)]
     return table((*_WORKER, *_WHERE), rows, width, color=color)
 
 

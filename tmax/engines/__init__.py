@@ -1,1 +1,1 @@
-"""The only door downward: start, speak to and end workers, whatever they run on."""
+"""What carries workers: start, message and end them, whatever they run on.  The README of this package lists its modules."""

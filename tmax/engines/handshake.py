@@ -1,13 +1,13 @@
-"""Getting in touch with workers, and in touch again: places, connections, greetings.
+"""Handshake and reconnect: places, connections, ``Who`` and ``Hello``.
 
 ::
 
-    announced (control socket), or found in the folder --> Connection: Who --> Hello --> LifeGreeted(reconnected=True)
-    a later Hello on the same connection (it was renamed)                            --> LifeGreeted(reconnected=False)
-    anything else                                                                    --> LifeSaid
+    announced (control socket), or found in the folder --> connection: Who --> Hello --> LifeConnected(reconnected=True)
+    a later Hello on the same connection (it was renamed)                            --> LifeConnected(reconnected=False)
+    anything else                                                                    --> LifeMessage
     connection ended --> LifeSilent --> the next announcement; or looked for, ever more rarely
 
-What is said again after a new Hello is the scheduler's to decide: it knows what was recorded, we only what was sent.
+What is sent again after a new Hello is the scheduler's to decide: it knows what was recorded, we only what was sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tmax.engines.worker_process import WorkerProcess
 from tmax.reactor import Reactor
 from tmax_pipes import rendezvous
 from tmax_pipes.link import without_overtaken
-from tmax_pipes.messages import Hello, Message, Who
+from tmax_pipes.messages import Beat, Hello, Message, Who
 from tmax_pipes.pipe_errors import PipeError
 from tmax_pipes.rendezvous import Rendezvous
 
@@ -31,18 +31,27 @@ LOG = logging.getLogger("tmax.engines")
 SEARCH_S = 0.1
 SEARCH_MAX_S = 5.0
 _PATIENT = 4
-"""Searches skipped for a worker that has just been started: it announces itself, looking is the second way."""
+"""Searches skipped for a worker that has just been started: it announces itself; the search is the fallback."""
 
 
 class Handshake:
-    """Keeps up one connection with each life; ``emit`` is told what happens on them."""
+    """Keeps up one connection with each life; ``emit`` receives what happens on them."""
 
-    def __init__(self, reactor: Reactor, runtime: str, *, who: Callable[[WorkerProcess], Who], emit: Callable[[Event], None]) -> None:
-        """``runtime``: the folder in which workers publish their places."""
+    def __init__(
+        self,
+        reactor: Reactor,
+        runtime: str,
+        *,
+        who: Callable[[WorkerProcess], Who],
+        emit: Callable[[Event], None],
+        on_beat: Callable[[int], None],
+    ) -> None:
+        """``runtime``: the folder in which workers publish their places.  ``on_beat(life)``: it reports that it works."""
         self._reactor = reactor
         self._runtime = runtime
         self._who = who
         self._emit = emit
+        self._on_beat = on_beat
 
     def await_first(self, life: WorkerProcess) -> None:
         """A worker was started: it will announce itself."""
@@ -70,11 +79,11 @@ class Handshake:
                 self._reactor,
                 place,
                 self._who(life),
-                on_heard=lambda messages: self.heard(life, messages),
+                on_messages=lambda messages: self.received(life, messages),
                 on_ended=lambda why: self._ended(life, why),
             )
         except (PipeError, OSError) as error:
-            LOG.warning("life %d cannot be reached at %s: %s", life.life, place.folder, error)
+            LOG.warning("life %d: its FIFOs at %s cannot be opened: %s", life.life, place.folder, error)
             self.search_later(life)
             return False
         life.connections = place.n
@@ -101,13 +110,15 @@ class Handshake:
         if life.connection is None:
             self.search_later(life)
 
-    def heard(self, life: WorkerProcess, messages: list[Message]) -> None:
-        """Take in what a worker said."""
+    def received(self, life: WorkerProcess, messages: list[Message]) -> None:
+        """Take in messages of a worker."""
         for message in without_overtaken(messages):
             if isinstance(message, Hello):
                 self._greeted(life, message)
             elif life.connection is not None and life.connection.greeted:
                 life.note(message)
+                if isinstance(message, Beat):
+                    self._on_beat(life.life)
                 self._emit(LifeMessage(life=life.life, message=message))  # type: ignore[arg-type]  # the decoder lets nothing else through
 
     def _greeted(self, life: WorkerProcess, hello: Hello) -> None:
@@ -115,7 +126,7 @@ class Handshake:
         if connection is None:
             return
         if (hello.life, hello.pid, hello.ticks) != (life.life, life.pid, life.ticks):
-            LOG.error("life %d (process %d) was greeted by life %d (process %d)", life.life, life.pid, hello.life, hello.pid)
+            LOG.error("life %d (process %d) received Hello of life %d (process %d)", life.life, life.pid, hello.life, hello.pid)
             connection.close()
             self._ended(life, "the wrong worker answered")
             return

@@ -1,13 +1,13 @@
-"""Workers without processes: the worker's own state machine and job table, here and now, on the loop's thread.
+"""An engine for tests: workers without processes, the worker's own state machine and job table on the loop's thread.
 
 ::
 
-    say([...]) --> inbox of the life --call_soon--> WorkerState.handle --> Say:   emitted as LifeGreeted / LifeSaid
+    send([...]) --> inbox of the life --call_soon--> WorkerStateMachine --> Send:  emitted as LifeConnected / LifeMessage
                                                                       --> Begin: the job runs, the loop waits for it
                                                                       --> Exit:  LifeEnded
 
-For tests: no swarm starts it.  What it cannot do: end a Python task that runs (nobody is there to ask), survive one that
-ends the process, run two at once.  Shell commands are ended when their time is over, as in a real worker.
+No swarm starts it.  What it cannot do: end a Python task that runs (no other thread is there), survive one that ends the
+process, run two at once.  Shell commands are ended when their time is over, as in a real worker.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 
 from tmax.core.events import Event, LifeConnected, LifeEnded, LifeMessage, LifeStarted
 from tmax.core.model import LifeRecord
 from tmax.core.settings import Settings
+from tmax.engines.engine import WorkerFigures
 from tmax.layout import Layout
 from tmax.reactor import Reactor
 from tmax_pipes.jobs import PythonJob, ShellJob
@@ -36,7 +37,7 @@ from tmax_workers.failure_report import failure_of_job
 from tmax_workers.kinds import registry
 from tmax_workers.kinds.python import Output
 from tmax_workers.kinds.shell import NotStarted, ShellRun, ShellSettings
-from tmax_workers.memory import own_usage
+from tmax_workers.memory import own_rss_bytes, own_usage
 from tmax_workers.process_context import ProcessContext
 from tmax_workers.state_machine import WorkerStateMachine
 from tmax_workers.task_environment import TaskEnvironment
@@ -57,13 +58,15 @@ class _InlineWorker:
 
 
 class InlineEngine:
-    """See ``base.Engine`` for what each method promises.  Every job runs inside this process, one at a time."""
+    """See ``engine.Engine`` for what each method promises.  Every job runs inside this process, one at a time."""
 
-    def __init__(self, layout: Layout, settings: Settings, reactor: Reactor, *, epoch: int) -> None:
+    terminals = None
+
+    def __init__(self, layout: Layout, settings: Settings, reactor: Reactor) -> None:
         self._layout = layout
         self._settings = settings
         self._reactor = reactor
-        self._epoch = epoch
+        self._epoch = 0
         self._emit: Callable[[Event], None] = lambda _event: None
         self._lives: dict[int, _InlineWorker] = {}
         self._submitter_environment: TaskEnvironment | None = None
@@ -72,9 +75,16 @@ class InlineEngine:
 
     # -- Engine ------------------------------------------------------------------------------------
 
-    def open(self, emit: Callable[[Event], None]) -> None:
-        """Make ready; the folders of the layout exist already."""
+    def prepare(self) -> None:
+        """Nothing takes long."""
+
+    def abandon(self) -> None:
+        """Nothing was begun."""
+
+    def open(self, emit: Callable[[Event], None], *, epoch: int) -> None:
+        """As ``Engine.open``; the folders of the layout exist already."""
         self._emit = emit
+        self._epoch = epoch
         self._submitter_environment = TaskEnvironment(lambda: None, self._layout.blobs)
 
     def start(self, lives: Sequence[tuple[int, str]]) -> None:
@@ -85,37 +95,54 @@ class InlineEngine:
             pid, ticks = life.state.hello.pid, life.state.hello.ticks
             started = LifeStarted(life=number, pid=pid, ticks=ticks, session="")
             self._soon(number, life, partial(self._emit, started))
-            self._hand(number, life, self._who(life))
+            self._deliver(number, life, self._who(life))
 
     def adopt(self, records: Sequence[LifeRecord], *, cause: str = "") -> None:
         """Workers of an earlier controller ended with it."""
         for record in records:
             if record.alive:
-                self._reactor.call_soon(partial(self._tell_end, record.life, "ran inside its controller, which ended", None))
+                self._reactor.call_soon(partial(self._report_end, record.life, "ran inside its controller, which ended", None))
 
     def name(self, life: int, worker: str) -> None:
         """As ``Engine.name``."""
         known = self._lives.get(life)
         if known is not None:
             known.worker = worker
-            self._hand(life, known, self._who(known))
+            self._deliver(life, known, self._who(known))
 
     def send(self, life: int, messages: Sequence[ToWorker], connection: int | None = None) -> None:
-        """As ``Engine.say``."""
+        """As ``Engine.send``."""
         known = self._lives.get(life)
         if known is not None:
-            self._hand(life, known, *messages)
+            self._deliver(life, known, *messages)
 
     def kill(self, life: int, why: str) -> None:
         """As ``Engine.kill``: no job runs while this is called, so what goes is what had not begun."""
         known = self._lives.get(life)
         if known is not None:
-            del self._lives[life]  # from now on nothing of it is heard
-            self._reactor.call_soon(lambda: self._tell_end(life, why, None))
+            del self._lives[life]  # from now on nothing of it is emitted
+            self._reactor.call_soon(lambda: self._report_end(life, why, None))
 
-    def session_of(self, life: int) -> tuple[str, str]:
-        """There are no sessions."""
-        return "", ""
+    def announced(self, life: int, place: str, pid: int) -> bool:
+        """No worker has FIFOs."""
+        return True
+
+    def reopen(self) -> list[str]:
+        """There is nothing in the runtime folder."""
+        return []
+
+    def receive_all(self) -> None:
+        """Nothing is under way between two turns."""
+
+    def figures(self, lives: Iterable[int]) -> Mapping[int, WorkerFigures]:
+        """As ``Engine.figures``: of this process, which all workers share."""
+        used = own_usage()
+        figures = WorkerFigures(cpu_s=used.cpu_s, rss_bytes=own_rss_bytes())
+        return dict.fromkeys(set(lives) & self._lives.keys(), figures)
+
+    def output_file(self, life: int) -> str:
+        """There is none."""
+        return ""
 
     def close(self, *, sessions: bool) -> None:
         """Forget the workers; twice is harmless."""
@@ -144,7 +171,7 @@ class InlineEngine:
 
         self._reactor.call_soon(later)
 
-    def _hand(self, number: int, life: _InlineWorker, *events: local.Event) -> None:
+    def _deliver(self, number: int, life: _InlineWorker, *events: local.Event) -> None:
         life.inbox.extend(events)
         if not life.scheduled:
             life.scheduled = True
@@ -160,30 +187,30 @@ class InlineEngine:
         if begun is not None and self._lives.get(number) is life:
             life.inbox.appendleft(JobEnded(self._run(life, begun)))
         if life.inbox:
-            self._hand(number, life)
+            self._deliver(number, life)
 
     def _perform(self, number: int, life: _InlineWorker, do: Instruction) -> Run | None:
         if isinstance(do, Send):
-            self._said(number, life, do.message)
+            self._sent(number, life, do.message)
         elif isinstance(do, ExitWorker):
             self._end(number, life, "exited with 0", 0)
         elif isinstance(do, Begin):
             return do.run
         return None
 
-    def _said(self, number: int, life: _InlineWorker, message: Message) -> None:
+    def _sent(self, number: int, life: _InlineWorker, message: Message) -> None:
         if isinstance(message, Hello):
             is_new, life.greeted = not life.greeted, True
             self._emit(LifeConnected(life=number, hello=message, reconnected=is_new))
         else:
-            self._emit(LifeMessage(life=number, message=message))  # type: ignore[arg-type]  # a state says nothing that is for a worker
+            self._emit(LifeMessage(life=number, message=message))  # type: ignore[arg-type]  # a state machine sends nothing that is for a worker
 
     def _end(self, number: int, life: _InlineWorker, why: str, exit_code: int | None) -> None:
         if self._lives.get(number) is life:
             del self._lives[number]
-            self._tell_end(number, why, exit_code)
+            self._report_end(number, why, exit_code)
 
-    def _tell_end(self, number: int, why: str, exit_code: int | None) -> None:
+    def _report_end(self, number: int, why: str, exit_code: int | None) -> None:
         if not self._closed:
             self._emit(LifeEnded(life=number, cause=why, exit_code=exit_code, peak_rss_bytes=own_usage().peak_rss_bytes))
 
@@ -248,7 +275,7 @@ class InlineEngine:
         return outcomes[0]
 
     def _shell_turn(self, life: _InlineWorker, shell: ShellRun, loop: EpollLoop) -> None:
-        """Wait for the program, or for the end of its time: the state machine says what then."""
+        """Wait for the program, or for the end of its time: the state machine decides what then."""
         times = [time_s for time_s in (life.state.next_deadline(), shell.deadline()) if time_s is not None]
         loop.turn(max(0.0, min(times) - time.monotonic()) if times else None)
         now = time.monotonic()
@@ -266,7 +293,7 @@ def _marks(run: Run) -> dict[bytes, bytes]:
 
 
 def _started() -> None:
-    """Nobody asks for its process group."""
+    """Its process group is of no interest here."""
 
 
 def _unseen(_output: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What this machine offers: asked here, because the rest of tmax does not import tmax_workers."""
+"""What this machine offers: looked up here, because the rest of tmax does not import tmax_workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def preload_of(settings: Settings) -> tuple[str, ...]:
     """Return the modules to preload; ``auto`` is numpy, and torch where it is installed.
 
     What another interpreter has cannot be seen from here: with ``swarm.python`` set, torch is tried, and a worker
-    that lacks it says so in its ``Hello``.
+    that lacks it reports so in its ``Hello``.
     """
     modules: list[str] = []
     for name in settings.swarm.preload:

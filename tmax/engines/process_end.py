@@ -1,4 +1,4 @@
-"""How a process ended, and how that is said to people.  Pure but for the names of signals."""
+"""How a process ended, in numbers and in words.  Pure but for the names of signals."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessEnd:
-    """What the kernel told the parent of a worker; None where it is not known."""
+    """What the kernel reported to the parent of a worker; None where it is not known."""
 
     signal: int | None = None
     exit_code: int | None = None
     peak_rss_bytes: int = 0
-    """0: the parent was not told."""
+    """0: not known."""
 
 
 def describe(end: ProcessEnd | None) -> str:
-    """Return ``killed by SIGKILL``, ``exited with 0``, or that nobody knows."""
+    """Return ``killed by SIGKILL``, ``exited with 0`` or ``exit status unknown``."""
     if end is not None and end.signal is not None:
         return f"killed by {_name(end.signal)}"
     if end is not None and end.exit_code is not None:
         return f"exited with {end.exit_code}"
-    return "ended, nobody knows how"
+    return "exit status unknown"
 
 
 def signal_number(text: str) -> int | None:

@@ -1,12 +1,12 @@
-"""How a worker process comes to be in its pane: the seam between tmux sessions and whatever makes processes.
+"""How a worker process comes to be: the seam between hosts and whatever makes processes.
 
 ::
 
-    engine: pane(life) --> tmux runs that --> worker_of(pane's pid) --> watched from then on
-            (0: the pane's process only stands in for it; on_worker(life, pid) tells, or the worker when it announces itself)
-    engine: end_of(life) --> asked of whoever was the parent: tmux, or the process that forked it
+    FifoEngine: command(life) --> the host runs it --> worker_pid(life, pid of that process) --> watched from then on
+                (0: that process stands in for the worker; on_worker(life, pid) reports it, or the worker announces itself)
+    FifoEngine: end_of(life)  --> known to the worker's parent: the host, or the process that forked it
 
-The rest of the house cannot tell which one is used.
+Nothing else knows which spawner is used.
 """
 
 from __future__ import annotations
@@ -14,50 +14,55 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from tmax.core.settings import Settings
+from tmax.engines.host import OnEnd
+from tmax.engines.life_mark import VARIABLE, mark_of
 from tmax.engines.machine import preload_of
-from tmax.engines.process_end import ProcessEnd
-from tmax.engines.reaper import VARIABLE, mark_of
 from tmax.layout import Layout
 from tmax_workers.threads import env_for
 
+HostEndOf: TypeAlias = Callable[[int, OnEnd], None]
+"""``Host.end_of``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaneCommand:
-    """What the pane of a worker runs, and what is added to its environment."""
+class WorkerCommand:
+    """What a host runs for a worker, and what is added to its environment."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
+    is_worker: bool = True
+    """False: it stands in for a worker that is forked elsewhere."""
 
 
 class Spawner(Protocol):
     """Makes worker processes.  Called on the loop's thread; nothing but ``open`` may block."""
 
     def open(self, on_worker: Callable[[int, int], None]) -> None:
-        """Make ready; called once, before any other method; tmux may not be there yet.  Raises TmaxError when impossible.
+        """Get ready; called once, before any other method; the host may not be open yet.  Raises TmaxError when impossible.
 
-        ``on_worker(life, pid)`` is to be called as soon as a worker exists that is not its pane's process.
+        ``on_worker(life, pid)`` is to be called as soon as a worker exists that is not its host's process.
         """
 
-    def pane(self, life: int) -> PaneCommand:
-        """Return what the pane of this life runs.  The mark of the life must be in the environment of the worker it brings."""
+    def command(self, life: int) -> WorkerCommand:
+        """Return what the host runs for this life.  The mark of the life must be in the environment of the worker it brings."""
 
-    def worker_of(self, life: int, pane_pid: int) -> int:
-        """Return the worker's pid when the pane's process is the worker itself; 0: it will announce itself."""
+    def worker_pid(self, life: int, host_pid: int) -> int:
+        """Return the worker's pid when the host's process is the worker itself; 0: it will announce itself."""
 
-    def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
-        """Tell, once and soon, how this worker (which has ended) ended; None when nobody knows."""
+    def end_of(self, life: int, pid: int, answer: OnEnd) -> None:
+        """Call ``answer``, once and soon, with how this worker (which has ended) ended; with None when that is not known."""
 
     def reopen(self) -> bool:
         """Make again what was removed from the runtime folder, which exists; return whether anything was."""
 
     def abandon(self) -> None:
-        """Let go, and end what this very process has started."""
+        """Release everything, and end what this very process has started."""
 
     def close(self, *, everything: bool) -> None:
-        """Let go; with ``everything`` also end what helps to make workers.  Twice is harmless."""
+        """Release everything; with ``everything`` also end what helps to make workers.  Twice is harmless."""
 
 
 def worker_argv(layout: Layout, settings: Settings, life: int, threads: int) -> list[str]:
@@ -74,37 +79,30 @@ def worker_env(layout: Layout, life: int, threads: int) -> dict[str, str]:
     return {**env_for(threads), "TMAX_SWARM": layout.swarm, VARIABLE: mark_of(layout, life)}
 
 
-def without_tmux(argv: Sequence[str]) -> list[str]:
-    """Return ``argv`` started without the variables by which tmux names its server: no task of a worker may reach ours by them."""
-    return ["env", "-u", "TMUX", "-u", "TMUX_PANE", *argv]
-
-
 class ExecSpawner:
-    """The pane's process is the worker: a new interpreter each time.  Its parent is the tmux server, which knows how it ended."""
+    """The host's process is the worker: a new interpreter each time."""
 
-    def __init__(
-        self, layout: Layout, settings: Settings, *, threads: int, ask_pane: Callable[[int, Callable[[ProcessEnd | None], None]], None]
-    ) -> None:
+    def __init__(self, layout: Layout, settings: Settings, *, threads: int, host_end_of: HostEndOf) -> None:
         self._layout = layout
         self._settings = settings
         self._threads = threads
-        self._ask_pane = ask_pane
+        self._host_end_of = host_end_of
 
     def open(self, on_worker: Callable[[int, int], None]) -> None:
-        """Nothing to make ready, and nothing to tell: every worker is its pane's process."""
+        """Nothing to get ready, and nothing to report: every worker is its host's process."""
 
-    def pane(self, life: int) -> PaneCommand:
-        """As ``Spawner.pane``."""
+    def command(self, life: int) -> WorkerCommand:
+        """As ``Spawner.command``."""
         argv = worker_argv(self._layout, self._settings, life, self._threads)
-        return PaneCommand(argv=without_tmux(argv), env=worker_env(self._layout, life, self._threads))
+        return WorkerCommand(argv=argv, env=worker_env(self._layout, life, self._threads))
 
-    def worker_of(self, life: int, pane_pid: int) -> int:
-        """The pane's process itself."""
-        return pane_pid
+    def worker_pid(self, life: int, host_pid: int) -> int:
+        """The host's process itself."""
+        return host_pid
 
-    def end_of(self, life: int, pid: int, tell: Callable[[ProcessEnd | None], None]) -> None:
-        """As tmux kept it in the dead pane."""
-        self._ask_pane(life, tell)
+    def end_of(self, life: int, pid: int, answer: OnEnd) -> None:
+        """As the host knows it."""
+        self._host_end_of(life, answer)
 
     def reopen(self) -> bool:
         """There is nothing in the runtime folder."""
@@ -114,4 +112,4 @@ class ExecSpawner:
         """Nothing was started."""
 
     def close(self, *, everything: bool) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""

@@ -1,7 +1,7 @@
 """What only engines with terminals have: sessions that people attach to, and the monitor session.
 
 An engine without terminals has ``terminals = None``: the controller makes no monitor session, and ``attach``, ``tmux`` and
-``logs WORKER`` say what to use instead.
+``logs WORKER`` (where the engine keeps no output file) report an error that names what to use instead.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 ::
 
     open: results, control, tasks --> Who
-    readable --> hear() --> on_heard([message, ...])          all of a wake-up at once
+    readable --> receive --> on_messages([message, ...])     all of a wake-up at once
     end-of-file, EPIPE, bad frame --> on_ended(why)           once; the process may well be alive
-    say([...]) --> one write a lane; what does not fit waits for writable, and nothing else wakes for it
+    send([...]) --> one write a lane; what does not fit waits for writable, and nothing else wakes for it
 
-Messages said before the worker's first ``Hello`` are the caller's to hold back: a Run may not overtake Who.
+Messages before the worker's first ``Hello`` are the caller's to hold back: a Run may not overtake Who.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOG = logging.getLogger("tmax.engines")
 
 
 class WorkerConnection:
-    """Open from the start; raises ConnectionEnded (the worker is gone from there), PipeError or OSError."""
+    """Open from the start; raises ConnectionEnded (the worker has left these FIFOs), PipeError or OSError."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class WorkerConnection:
         place: Rendezvous,
         who: Who,
         *,
-        on_heard: Callable[[list[Message]], None],
+        on_messages: Callable[[list[Message]], None],
         on_ended: Callable[[str], None],
     ) -> None:
         self.place = place
         self.greeted = False
-        """Whether the worker has said Hello on this connection; the caller's to set."""
+        """Whether the worker has sent Hello on this connection; the caller's to set."""
         self._reactor = reactor
-        self._on_heard = on_heard
+        self._on_messages = on_messages
         self._on_ended = on_ended
         self._fifos = ControllerFifos.open(place.folder)
         self._wire = Wire(self._fifos, "controller", who.epoch)
@@ -50,9 +50,9 @@ class WorkerConnection:
         self._open = True
         for fd in self._fifos.read_fds():
             reactor.on_readable(fd, self._on_readable)
-        self.say([who])
+        self.send([who])
 
-    def say(self, messages: Sequence[Message]) -> list[Message]:
+    def send(self, messages: Sequence[Message]) -> list[Message]:
         """Send these in this order on each lane, without blocking; return those that fit no frame and were not sent."""
         unfit: list[Message] = []
         if not self._open:
@@ -61,7 +61,7 @@ class WorkerConnection:
             try:
                 self._wire.send(message)
             except FrameError as error:
-                LOG.error("life %d is not told %s: %s", self.place.life, type(message).__name__, error)
+                LOG.error("life %d is not sent %s: %s", self.place.life, type(message).__name__, error)
                 unfit.append(message)
         self._flush()
         return unfit
@@ -72,7 +72,7 @@ class WorkerConnection:
         try:
             self._wire.flush()
         except ConnectionEnded:
-            # What it wrote before is still to be read, and reading tells the end.
+            # What it wrote before is still to be read, and reading reports the end.
             self._watch_writable(())
             return
         self._watch_writable(self._fifos.write_fds())
@@ -88,28 +88,28 @@ class WorkerConnection:
         if not self._open:
             return
         try:
-            heard = self._hear()
+            messages = self._receive()
         except ConnectionEnded as error:
             self._end(str(error))
         except FrameError as error:
             self._end(f"the worker of life {self.place.life} wrote what is no frame: {error}")
         else:
-            if heard:
-                self._on_heard(heard)
+            if messages:
+                self._on_messages(messages)
 
-    def _hear(self) -> list[Message]:
+    def _receive(self) -> list[Message]:
         # A frame of another epoch answers another controller; in FIFOs of one connection there can be none but by a mistake.
         return [message for epoch, message in self._wire.receive() if epoch == self._wire.epoch]
 
     def drain(self) -> list[Message]:
         """Return everything a worker that has ended had still written."""
-        heard: list[Message] = []
+        messages: list[Message] = []
         try:
             while self._open and _has_data(self._fifos.read_fds()):
-                heard += self._hear()
+                messages += self._receive()
         except (ConnectionEnded, FrameError):
             pass  # the last frame was cut off by the death, or all is read
-        return heard
+        return messages
 
     def _end(self, why: str) -> None:
         if self._open:
@@ -117,7 +117,7 @@ class WorkerConnection:
             self._on_ended(why)
 
     def close(self) -> None:
-        """Close this end without a word to ``on_ended``; twice is harmless."""
+        """Close this end without calling ``on_ended``; twice is harmless."""
         if not self._open:
             return
         self._open = False

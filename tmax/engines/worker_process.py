@@ -1,4 +1,4 @@
-"""What the local engine knows of each worker process."""
+"""What an engine of worker processes knows of each."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tmax_pipes.proc_stat import start_ticks
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One worker process, from the order to start it until ``LifeEnded`` was told."""
+    """One worker process, from the order to start it until ``LifeEnded`` was reported."""
 
     life: int
     worker: str
-    """Its name in the swarm, which is its session's too."""
+    """Its name in the swarm; also its session's, where it has one."""
     pid: int = 0
     ticks: int = 0
     pidfd: int = -1
-    told: bool = False
-    """``LifeStarted`` was told, now or by an earlier controller."""
+    reported: bool = False
+    """``LifeStarted`` was reported, now or by an earlier controller."""
     greeted: bool = False
-    """It has said Hello to us, or was known to an earlier controller."""
+    """It has sent Hello to us, or was known to an earlier controller."""
     paneless: bool = False
     """Its session was closed, or went down with tmux."""
     creating: bool = False
-    """tmux was asked for its session and has not answered."""
+    """The host was requested to start it and has not answered."""
     ending: bool = False
     doomed: str = ""
     """Why we end it ourselves; empty: we do not."""
@@ -45,11 +45,11 @@ class WorkerProcess:
     groups: dict[Key, Group] = field(default_factory=dict)
     """Process groups of running tasks."""
     running: int = 0
-    """The task that runs, by what it said; 0: none."""
+    """The task that runs, by what it reported; 0: none."""
     peak_rss_bytes: int = 0
 
     def note(self, message: Message) -> None:
-        """Remember what its death will need: what runs and in which group, and the most memory it was seen with."""
+        """Remember what its teardown needs: what runs and in which group, and the most memory it reported."""
         if isinstance(message, Started):
             self.running = message.task
             if message.group:
@@ -63,7 +63,7 @@ class WorkerProcess:
             self.peak_rss_bytes = max(self.peak_rss_bytes, message.rss_bytes)
 
     def cancel_timers(self) -> None:
-        """Nothing is to happen by time any more."""
+        """Cancel whatever is to happen by time."""
         for timer in (self.timer, self.search):
             if timer is not None:
                 timer.cancel()

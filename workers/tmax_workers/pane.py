@@ -13,6 +13,7 @@ A closed terminal sets ``lost`` once, and nothing more is written to it; no meth
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ LINES_PER_S = 20
 """More tasks than this in a second are shown as one line."""
 BUFFER_BYTES = 256 * 1024
 _LABEL_CHARS = 200
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Where there is no pane we write to a file: a full disk must cost output, not the worker."""
 
 
 class PaneSymbols:
@@ -175,7 +178,10 @@ class Pane:
                 size = os.write(self.fd, self._buffer)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self._buffer.clear()
+                    return
                 # EIO and the like: the pane was closed.  The task continues; the IO thread reports it to the state machine.
                 self.lost = True
                 self._buffer.clear()

@@ -84,7 +84,7 @@ class ZygoteReady(msgspec.Struct, frozen=True, tag="ready"):
     pid: int
     version: int
     code: str
-    """``own_code.fingerprint()`` when it started."""
+    """``code_fingerprint.fingerprint()`` when it started."""
     python: str
     """Path of its interpreter."""
     wanted: tuple[str, ...]

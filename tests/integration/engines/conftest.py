@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.engine_rig import SETTINGS, Rig
+from tests.engine_rig import SETTINGS, Rig, settings_of
 from tmax.core.settings import Settings
 
 
@@ -24,6 +24,7 @@ def make_rig(no_leaks: None) -> Iterator[Callable[..., Rig]]:
 
 
 @pytest.fixture
-def rig(make_rig: Callable[..., Rig]) -> Rig:
-    """An open engine with nothing in it."""
-    return make_rig().open()
+def rig(make_rig: Callable[..., Rig], request: pytest.FixtureRequest) -> Rig:
+    """An open engine with nothing in it; a parameter names another one than tmux (``engine`` or ``engine-spawner``)."""
+    engine, _, spawner = getattr(request, "param", "tmux").partition("-")
+    return make_rig(settings_of(engine, spawner or "exec")).open()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine_rig import PlainSpawner, Rig, kill9, python_run, shell_run, waiting_run
-from tests.integration.engines.test_ending import alive
+from tests.integration.engines.test_ending import ON_BOTH_ENGINES, alive
 from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded, LifePaneless, LifeStarted
 from tmax.core.model import LifeRecord
@@ -40,12 +40,13 @@ def test_workers_live_on_and_greet_the_next_controller(rig: Rig, tmp_path: Path)
     assert all(greeting.reconnected for greeting in greetings)
     assert [(one.task, one.state) for one in greetings[0].hello.holding] == [(5, "running")]
     assert rig.of(LifeStarted) == []
-    assert rig.engine.session_of(1)[0] == "w1"
+    assert rig.session_of(1)[0] == "w1"
     (tmp_path / "go").touch()
     rig.until(lambda: [done for done in rig.said(1, Done) if done.task == 5])
     assert rig.compute(2, task=6).result == b"3"
 
 
+@ON_BOTH_ENGINES
 def test_a_result_kept_by_a_worker_reaches_the_next_controller(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
     rig.engine.send(1, [python_run(5, function="os:mkdir", args=[str(tmp_path / "made")])])
@@ -72,6 +73,7 @@ def test_died_while_nobody_looked(rig: Rig, tmp_path: Path) -> None:
     assert not list(Path(rig.layout.workers).glob("*1.*"))
 
 
+@ON_BOTH_ENGINES
 def test_the_controller_died_before_it_knew_the_process(rig: Rig) -> None:
     rig.start(1)
     record, pid = rig.record(1, pid=0, ticks=0, session=""), rig.pid(1)
@@ -91,7 +93,7 @@ def test_a_process_without_a_place_yet_is_found_by_its_mark(make_rig: Callable[.
     rig.let_go()
     rig.succeed([LifeRecord(life=1, worker="w1")])
     assert rig.of(LifeStarted)[0].pid == pid
-    assert rig.engine.session_of(1)[0] == "w1"
+    assert rig.session_of(1)[0] == "w1"
     rig.engine.kill(1, "enough")
     assert rig.ended(1).cause == "enough"
 
@@ -110,6 +112,7 @@ def test_lives_the_store_does_not_know_are_ended(rig: Rig, canary: subprocess.Po
     assert rig.of(LifeEnded) == []
 
 
+@ON_BOTH_ENGINES
 def test_a_number_that_is_another_process_now_is_left_alone(rig: Rig, canary: subprocess.Popen[bytes]) -> None:
     """As after a reboot: the pid of a record belongs to somebody else, once even with the same start ticks."""
     ticks = start_ticks(canary.pid)
@@ -128,7 +131,7 @@ def test_tmux_was_killed_too(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
     rig.engine.send(1, [waiting_run(5, tmp_path / "go")])
     record = rig.record(1)
-    server = rig.engine._sessions.control.server_pid
+    server = rig.tmux_sessions.control.server_pid
     rig.until(lambda: rig.said(1, Started))
     rig.let_go()
     kill9(server)
@@ -136,18 +139,20 @@ def test_tmux_was_killed_too(rig: Rig, tmp_path: Path) -> None:
     rig.succeed([record])
     rig.greeted(1)
     assert [event.life for event in rig.of(LifePaneless)] == [1]
-    assert rig.engine.paneless() == {1}
-    assert rig.engine.session_of(1) == ("", "")
+    assert rig.paneless() == {1}
+    assert rig.session_of(1) == ("", "")
     (tmp_path / "go").touch()
     rig.until(lambda: rig.said(1, Done))
 
 
+@ON_BOTH_ENGINES
 def test_dead_records_are_not_looked_at(rig: Rig) -> None:
     rig.engine.adopt([LifeRecord(life=1, worker="w1", pid=os.getpid(), ticks=start_ticks(os.getpid()), alive=False)])
     rig.run_for(0.05)
     assert rig.events == []
 
 
+@ON_BOTH_ENGINES
 def test_an_announcement_of_an_unknown_life_is_its_end(rig: Rig) -> None:
     rig.start(1)
     pid = rig.pid(1)

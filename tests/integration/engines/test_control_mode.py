@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine_rig import Rig
-from tmax.engines.control_mode import command
+from tmax.engines.tmux.control_mode import command
 from tmax.errors import TmuxError
 
 CORPUS = [
@@ -28,7 +28,7 @@ def talk() -> Iterator[Rig]:
 
 
 def round_trip(rig: Rig, text: str) -> None:
-    control = rig.engine._sessions.control
+    control = rig.tmux_sessions.control
     answers = control.call([command("set-option", "-g", "--", "@probe", text), command("show-options", "-gv", "@probe")])
     assert answers[1] == [text]
 
@@ -46,7 +46,7 @@ def test_any_text_arrives_as_it_was(talk: Rig, text: str) -> None:
 
 
 def test_answers_come_to_whom_they_belong(talk: Rig) -> None:
-    control = talk.engine._sessions.control
+    control = talk.tmux_sessions.control
     answers: list[tuple[int, bool, str]] = []
     for number in range(200):
         line = command("display-message", "-p", str(number)) if number % 3 else command("no-such-command")
@@ -58,5 +58,5 @@ def test_answers_come_to_whom_they_belong(talk: Rig) -> None:
 
 def test_what_tmux_refuses_is_an_error(talk: Rig) -> None:
     with pytest.raises(TmuxError, match="refused"):
-        talk.engine._sessions.control.call([command("kill-session", "-t", "=nobody:")])
-    assert talk.engine._sessions.control.call([command("display-message", "-p", "still here")]) == [["still here"]]
+        talk.tmux_sessions.control.call([command("kill-session", "-t", "=nobody:")])
+    assert talk.tmux_sessions.control.call([command("display-message", "-p", "still here")]) == [["still here"]]

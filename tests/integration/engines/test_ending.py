@@ -1,4 +1,4 @@
-"""The end of a worker: nothing it said is lost, nothing it started lives on, and it is told once."""
+"""The end of a worker: no message of it is lost, nothing it started lives on, and it is reported once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.engine_rig import PlainSpawner, Rig, kill9, python_run, shell_run
 from tests.wait import wait_until
 from tmax.core.events import LifeEnded, LifeMessage, LifeSilent
 from tmax_pipes.messages import Beat, Done, Failed, Run, Started, Stop
 from tmax_pipes.proc_stat import start_ticks
+
+ON_BOTH_ENGINES = pytest.mark.parametrize("rig", ["tmux", "process"], indirect=True)
 
 
 def alive(pid: int) -> bool:
@@ -37,13 +41,15 @@ def test_killed_by_the_kernel(rig: Rig) -> None:
     assert rig.compute(2, task=1).result == b"3"
 
 
+@ON_BOTH_ENGINES
 def test_asked_to_leave_it_exits_with_0(rig: Rig) -> None:
     rig.start(1)
     rig.engine.send(1, [Stop(why="drain")])
     assert rig.ended(1).cause == "exited with 0"
 
 
-def test_ended_by_us_twice_is_told_once(rig: Rig) -> None:
+@ON_BOTH_ENGINES
+def test_ended_by_us_twice_is_reported_once(rig: Rig) -> None:
     rig.start(1)
     rig.engine.kill(1, "too old")
     rig.engine.kill(1, "again")
@@ -62,13 +68,14 @@ def test_killed_before_tmux_has_answered(rig: Rig) -> None:
     assert rig.processes() == []
 
 
+@ON_BOTH_ENGINES
 def test_a_result_written_just_before_the_death_counts(rig: Rig) -> None:
     rig.start(1)
     results = rig.engine._lives[1].connection
     assert results is not None
     fd = results._fifos.read_fds()[0]
     rig.engine.send(1, [python_run(5, function="builtins:str.center", args=["a", 3000])])
-    # The loop does not run meanwhile: what the worker says stays in the FIFO.
+    # The loop does not run meanwhile: what the worker sends stays in the FIFO.
     wait_until(lambda: struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"0000"))[0] > 3000)
     kill9(rig.pid(1))
     wait_until(lambda: not alive(rig.pid(1)))
@@ -78,6 +85,7 @@ def test_a_result_written_just_before_the_death_counts(rig: Rig) -> None:
     assert done < next(index for index, one in enumerate(kinds) if isinstance(one, LifeEnded))
 
 
+@ON_BOTH_ENGINES
 def test_nothing_it_started_lives_on(rig: Rig, tmp_path: Path) -> None:
     rig.start(1)
     # One stays in the task's group; one leaves session and group but bears the mark; one drops its environment, not its group.
@@ -91,6 +99,7 @@ def test_nothing_it_started_lives_on(rig: Rig, tmp_path: Path) -> None:
     assert [pid for pid in pids if alive(pid)] == []
 
 
+@ON_BOTH_ENGINES
 def test_a_child_forked_without_exec_lives_not_on(rig: Rig, tmp_path: Path) -> None:
     code = f"import os; pid = os.fork(); pid and open({str(tmp_path / 'pid')!r}, 'w').write(str(pid)); pid or os.read(os.pipe()[0], 1)"
     rig.start(1)
@@ -117,9 +126,10 @@ def test_a_name_can_be_used_again_at_once(rig: Rig) -> None:
     rig.ended(1)
     rig.engine.start([(2, "w1")])
     rig.greeted(2)
-    assert rig.engine.session_of(2)[0] == "w1"
+    assert rig.session_of(2)[0] == "w1"
 
 
+@ON_BOTH_ENGINES
 def test_a_connection_that_ends_costs_no_life(rig: Rig) -> None:
     rig.start(1)
     connection = rig.engine._lives[1].connection
@@ -132,6 +142,7 @@ def test_a_connection_that_ends_costs_no_life(rig: Rig) -> None:
     assert not rig.of(LifeEnded)
 
 
+@ON_BOTH_ENGINES
 def test_a_task_too_large_for_a_frame_comes_back(rig: Rig) -> None:
     rig.start(1)
     rig.engine.send(1, [python_run(4, args=["x" * 2_000_000]), python_run(5)])
@@ -140,6 +151,7 @@ def test_a_task_too_large_for_a_frame_comes_back(rig: Rig) -> None:
     assert (refused.task, refused.failure.kind) == (4, "refused")
 
 
+@ON_BOTH_ENGINES
 def test_what_it_used_is_remembered(rig: Rig) -> None:
     rig.start(1)
     rig.engine.send(1, [shell_run(3, "sleep 1000")])
@@ -148,6 +160,7 @@ def test_what_it_used_is_remembered(rig: Rig) -> None:
     assert rig.ended(1).peak_rss_bytes > 1_000_000
 
 
+@ON_BOTH_ENGINES
 def test_many_die_at_once(rig: Rig) -> None:
     rig.start(1, 2, 3, 4)
     for life in (1, 2, 3, 4):
@@ -163,6 +176,7 @@ def test_messages_to_nobody_are_dropped(rig: Rig) -> None:
     assert rig.events == []
 
 
+@ON_BOTH_ENGINES
 def test_an_idle_engine_does_not_wake(rig: Rig) -> None:
     rig.start(1, 2)
     rig.run_for(0.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.engine_rig import SETTINGS, PlainSpawner, Rig
 from tmax.core.events import LifeConnected, LifeEnded, LifeStarted
 from tmax.core.settings import SwarmSettings
-from tmax.engines.tmux import server_version, sessions, version
+from tmax.engines.tmux.libtmux_adapter import server_version, sessions, version
 
 
 def test_workers_start_in_sessions_of_their_names_and_compute(rig: Rig) -> None:
@@ -23,10 +23,10 @@ def test_workers_start_in_sessions_of_their_names_and_compute(rig: Rig) -> None:
         assert started < greeted
         assert rig.greeted(life).reconnected
         assert rig.greeted(life).hello.pid == rig.pid(life)
-        assert rig.engine.session_of(life)[0] == f"w{life}"
-        assert rig.tmux("display-message", "-p", "-t", rig.engine.session_of(life)[1], "#{pane_pid} #{@life}") == f"{rig.pid(life)} {life}"
+        assert rig.session_of(life)[0] == f"w{life}"
+        assert rig.tmux("display-message", "-p", "-t", rig.session_of(life)[1], "#{pane_pid} #{@life}") == f"{rig.pid(life)} {life}"
     assert rig.compute(2, task=9).result == b"3"
-    assert rig.engine.paneless() == set()
+    assert rig.paneless() == set()
 
 
 def test_what_a_worker_inherits(rig: Rig) -> None:
@@ -39,7 +39,7 @@ def test_what_a_worker_inherits(rig: Rig) -> None:
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["TMAX_LIFE"].endswith(":1")
     assert os.readlink(f"/proc/{rig.pid(1)}/cwd") == "/"
-    server = rig.engine._sessions.control.server_pid
+    server = rig.tmux_sessions.control.server_pid
     assert os.readlink(f"/proc/{server}/cwd") == "/"
     assert os.stat(rig.layout.tmux_conf).st_mode & 0o777 == 0o600
 
@@ -61,7 +61,7 @@ def test_a_worker_that_cannot_begin_says_why(make_rig: Callable[..., Rig]) -> No
     rig.open().engine.start([(1, "w1")])
     end = rig.ended(1)
     assert (end.exit_code, end.signal, end.cause) == (3, None, "exited with 3: no module named x")
-    assert rig.engine.session_of(1) == ("", "")
+    assert rig.session_of(1) == ("", "")
     assert "w1-dead-1" in rig.sessions()
 
 
@@ -94,7 +94,7 @@ def test_a_pooled_worker_that_is_taken_gets_its_name(rig: Rig) -> None:
     rig.engine.name(7, "w2")
     rig.until(lambda: len(rig.of(LifeConnected, 7)) == 2)
     assert not rig.of(LifeConnected, 7)[1].reconnected
-    assert rig.engine.session_of(7)[0] == "w2"
+    assert rig.session_of(7)[0] == "w2"
     rig.until(lambda: "w2" in rig.sessions())
     assert "pool-7" not in rig.sessions()
     assert rig.compute(7, task=1).result == b"3"
@@ -103,14 +103,14 @@ def test_a_pooled_worker_that_is_taken_gets_its_name(rig: Rig) -> None:
 def test_a_session_renamed_by_a_person_is_still_found(rig: Rig) -> None:
     rig.start(1)
     rig.tmux("rename-session", "-t", "=w1:", "mine")
-    rig.until(lambda: rig.engine.session_of(1)[0] == "mine")
+    rig.until(lambda: rig.session_of(1)[0] == "mine")
 
 
 def test_what_a_pane_shows_can_be_read(rig: Rig) -> None:
     rig.start(1)
     told: list[str] = []
-    rig.engine.capture(1, told.append)
-    rig.engine.capture(99, told.append)
+    rig.terminals.capture(1, told.append)
+    rig.terminals.capture(99, told.append)
     rig.until(lambda: len(told) == 2)
     assert "" in told
     assert any("life 1" in text for text in told)
@@ -129,4 +129,4 @@ def test_two_swarms_of_one_name_do_not_meet(make_rig: Callable[..., Rig]) -> Non
 
 def test_sessions_and_versions_for_people(rig: Rig) -> None:
     assert sessions(rig.layout) == ["ctl"]
-    assert server_version(rig.layout) == version() == rig.engine.tmux_version
+    assert server_version(rig.layout) == version() == rig.tmux_sessions.control.version

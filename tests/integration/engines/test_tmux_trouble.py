@@ -16,7 +16,7 @@ import pytest
 from tests.engine_rig import Rig, kill9, waiting_run
 from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded, LifePaneless
-from tmax.engines import tmux
+from tmax.engines.tmux import libtmux_adapter as tmux
 from tmax.errors import TmuxError
 from tmax_pipes.messages import Done, Started
 
@@ -63,14 +63,14 @@ def test_a_killed_server_costs_panes_not_tasks(rig: Rig, tmp_path: Path) -> None
     rig.start(1, 2)
     for life in (1, 2):
         rig.engine.send(life, [waiting_run(life, tmp_path / "go")])
-    rig.engine.monitor({"dashboard": ["sleep", "1000"], "log": ["sleep", "1001"]})
+    rig.terminals.monitor({"dashboard": ["sleep", "1000"], "log": ["sleep", "1001"]})
     rig.until(lambda: "tmax" in rig.sessions())
-    kill9(rig.engine._sessions.control.server_pid)
+    kill9(rig.tmux_sessions.control.server_pid)
     rig.until(lambda: len(rig.of(LifePaneless)) == 2)
-    assert rig.engine.paneless() == {1, 2}
+    assert rig.paneless() == {1, 2}
     rig.engine.start([(3, "w3")])
     rig.greeted(3)
-    assert rig.engine.session_of(3)[0] == "w3"
+    assert rig.session_of(3)[0] == "w3"
     rig.until(lambda: {"ctl", "w3", "tmax"} == rig.sessions())
     (tmp_path / "go").touch()
     rig.until(lambda: rig.said(1, Done) and rig.said(2, Done))
@@ -86,7 +86,7 @@ def test_a_session_closed_by_a_person_costs_no_task(rig: Rig, tmp_path: Path) ->
     rig.tmux("kill-session", "-t", "=w1:")
     rig.until(lambda: rig.of(LifePaneless))
     assert [event.life for event in rig.of(LifePaneless)] == [1]
-    rig.tmux("kill-pane", "-t", rig.engine.session_of(2)[1])
+    rig.tmux("kill-pane", "-t", rig.session_of(2)[1])
     rig.until(lambda: len(rig.of(LifePaneless)) == 2)
     (tmp_path / "go").touch()
     rig.until(lambda: rig.said(1, Done) and rig.said(2, Done))
@@ -94,7 +94,7 @@ def test_a_session_closed_by_a_person_costs_no_task(rig: Rig, tmp_path: Path) ->
 
 def test_a_killed_client_is_opened_again_on_the_same_server(rig: Rig) -> None:
     rig.start(1)
-    control = rig.engine._sessions.control
+    control = rig.tmux_sessions.control
     assert control._client is not None
     server, client = control.server_pid, control._client.pid
     answers: list[tuple[bool, list[str]]] = []
@@ -114,12 +114,12 @@ def test_a_killed_client_is_opened_again_on_the_same_server(rig: Rig) -> None:
 
 def test_a_stopped_server_delays_a_death_and_no_more(rig: Rig) -> None:
     rig.start(1, 2)
-    server = rig.engine._sessions.control.server_pid
+    server = rig.tmux_sessions.control.server_pid
     os.kill(server, signal.SIGSTOP)
     try:
         kill9(rig.pid(1))
         begun = time.monotonic()
-        assert rig.ended(1).cause == "ended, nobody knows how"
+        assert rig.ended(1).cause == "exit status unknown"
         assert time.monotonic() - begun < 2.0
         assert rig.compute(2, task=1).result == b"3"
         rig.engine.start([(3, "w3")])
@@ -128,17 +128,17 @@ def test_a_stopped_server_delays_a_death_and_no_more(rig: Rig) -> None:
         os.kill(server, signal.SIGCONT)
     rig.engine.start([(4, "w4")])
     rig.greeted(4)
-    assert rig.engine.session_of(4)[0] == "w4"
+    assert rig.session_of(4)[0] == "w4"
     rig.until(lambda: len(rig.processes()) == 2)
 
 
 def test_a_stopped_server_is_told_when_a_controller_starts(rig: Rig) -> None:
-    server = rig.engine._sessions.control.server_pid
+    server = rig.tmux_sessions.control.server_pid
     rig.let_go()
     os.kill(server, signal.SIGSTOP)
     try:
         rig.new_engine()
-        rig.engine._sessions.control.open_limit_s = 0.3
+        rig.tmux_sessions.control.open_limit_s = 0.3
         with pytest.raises(TmuxError, match="does not answer"):
             rig.open()
         with pytest.raises(TmuxError, match="did not answer"):
@@ -173,20 +173,20 @@ def test_tmux_missing_too_old_or_broken(make_rig: Callable[..., Rig], tmp_path: 
 
 def test_viewers_are_people_at_the_monitor(rig: Rig, attach: Callable[..., Person]) -> None:
     changes: list[int] = []
-    rig.engine.on_viewers(lambda: changes.append(rig.engine.viewers()))
-    rig.engine.monitor({"dashboard": ["sh", "-c", "echo DASH; sleep 1000"], "log": ["sleep", "1001"]})
+    rig.terminals.on_viewers(lambda: changes.append(rig.terminals.viewers()))
+    rig.terminals.monitor({"dashboard": ["sh", "-c", "echo DASH; sleep 1000"], "log": ["sleep", "1001"]})
     rig.until(lambda: "tmax" in rig.sessions())
     assert rig.tmux("list-windows", "-t", "=tmax:", "-F", "#{window_name}").split() == ["dashboard", "log"]
     rig.run_for(0.1)
-    assert rig.engine.viewers() == 0
+    assert rig.terminals.viewers() == 0
     person = attach("tmax")
-    rig.until(lambda: rig.engine.viewers() == 1)
+    rig.until(lambda: rig.terminals.viewers() == 1)
     wait_until(lambda: b"DASH" in person.screen())
     attach("ctl")
     rig.run_for(0.3)
-    assert rig.engine.viewers() == 1
+    assert rig.terminals.viewers() == 1
     rig.tmux("detach-client", "-s", "=tmax:")
-    rig.until(lambda: rig.engine.viewers() == 0)
+    rig.until(lambda: rig.terminals.viewers() == 0)
     assert changes == [1, 0]
 
 
@@ -196,10 +196,10 @@ def test_a_window_of_the_monitor_that_ended_is_started_again(rig: Rig) -> None:
     def dead() -> list[str]:
         return rig.tmux("list-panes", "-s", "-t", "=tmax:", "-F", "#{pane_dead}").split()
 
-    rig.engine.monitor(windows)
+    rig.terminals.monitor(windows)
     rig.until(lambda: "tmax" in rig.sessions())
     rig.until(lambda: dead() == ["1", "0"])
-    rig.engine.monitor({**windows, "dashboard": ["sleep", "1002"]})
+    rig.terminals.monitor({**windows, "dashboard": ["sleep", "1002"]})
     rig.until(lambda: dead() == ["0", "0"])
 
 
@@ -244,13 +244,13 @@ def test_attach_from_inside_the_users_own_tmux(rig: Rig, tmp_path: Path) -> None
 
 def test_attach_from_inside_the_swarms_own_tmux(rig: Rig, attach: Callable[..., Person]) -> None:
     rig.start(1)
-    rig.engine.monitor({"dashboard": ["sleep", "1000"]})
+    rig.terminals.monitor({"dashboard": ["sleep", "1000"]})
     attach("tmax")
-    rig.until(lambda: rig.engine.viewers() == 1)
+    rig.until(lambda: rig.terminals.viewers() == 1)
     client = rig.tmux("list-clients", "-t", "=tmax:", "-F", "#{client_name}")
-    command = tmux.attach_command(rig.layout, "w1", pane=rig.engine.session_of(1)[1], env={**os.environ, "TMUX": f"{rig.layout.tmux},1,0"})
+    command = tmux.attach_command(rig.layout, "w1", pane=rig.session_of(1)[1], env={**os.environ, "TMUX": f"{rig.layout.tmux},1,0"})
     assert tmux.attach(command) == ""
-    rig.until(lambda: rig.engine.viewers() == 0)
+    rig.until(lambda: rig.terminals.viewers() == 0)
     assert rig.tmux("list-clients", "-F", "#{client_name} #{client_session}").split("\n")[-1] == f"{client} w1" or client in rig.tmux(
         "list-clients", "-t", "=w1:", "-F", "#{client_name}"
     )

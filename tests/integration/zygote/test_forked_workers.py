@@ -11,7 +11,8 @@ import pytest
 
 from tests.engine_rig import python_run, shell_run
 from tests.integration.zygote.zygote_rig import ZygoteRig, cpu_ticks, files_of, settings_for, stat_fields, uss_bytes
-from tmax.engines.reaper import look, mark_of
+from tmax.engines.life_mark import mark_of
+from tmax.engines.process_table import scan
 from tmax_pipes.messages import Stop
 
 MakeRig = Callable[..., ZygoteRig]
@@ -34,7 +35,7 @@ def test_eight_workers_are_ready_and_each_is_known_by_its_mark(rig: ZygoteRig) -
     zygote = rig.zygote()
     assert rig.spawner.trouble == ""
     assert len({rig.pid(life) for life in lives}) == 8
-    roots = {one.mark: one.pid for one in look() if one.mark}
+    roots = {one.mark: one.pid for one in scan() if one.mark}
     for life in lives:
         pid = rig.pid(life)
         assert rig.greeted(life).hello.pid == pid
@@ -98,7 +99,7 @@ def test_its_terminal_is_the_pane(rig: ZygoteRig) -> None:
 
 def test_its_end_shows_in_the_pane_and_in_the_report(rig: ZygoteRig) -> None:
     rig.start(1, 2, 3, 4)
-    panes = {life: rig.engine._sessions.pane_of(life).pane_id for life in (1, 2, 3)}  # type: ignore[union-attr]
+    panes = {life: rig.tmux_sessions.pane_of(life).pane_id for life in (1, 2, 3)}  # type: ignore[union-attr]
     os.kill(rig.pid(1), signal.SIGSEGV)
     rig.engine.send(2, [Stop(why="drain")])
     os.kill(rig.pid(3), signal.SIGKILL)
@@ -114,7 +115,7 @@ def test_its_end_shows_in_the_pane_and_in_the_report(rig: ZygoteRig) -> None:
 
 def test_an_exit_status_of_its_own(rig: ZygoteRig) -> None:
     rig.start(1)
-    pane = rig.engine._sessions.pane_of(1)
+    pane = rig.tmux_sessions.pane_of(1)
     assert pane is not None
     rig.engine.send(1, [python_run(1, function="os:_exit", args=[37])])
     assert (rig.ended(1).exit_code, rig.ended(1).signal) == (37, None)

@@ -99,7 +99,7 @@ def test_a_stub_that_dies_first_ends_the_life_at_once(rig: ZygoteRig) -> None:
 def test_workers_outlive_the_zygote_and_another_one_forks_the_next(rig: ZygoteRig) -> None:
     rig.start(1, 2)
     first = rig.zygote()
-    pane = rig.engine._sessions.pane_of(1)
+    pane = rig.tmux_sessions.pane_of(1)
     assert pane is not None
     kill9(first)
     second = rig.zygote(other_than=first)
@@ -110,7 +110,7 @@ def test_workers_outlive_the_zygote_and_another_one_forks_the_next(rig: ZygoteRi
     kill9(rig.pid(1))
     # Nobody is left who could know; that it has ended is sure, by its pidfd.
     end = rig.ended(1)
-    assert (end.cause, end.signal, end.exit_code) == ("ended, nobody knows how", None, None)
+    assert (end.cause, end.signal, end.exit_code) == ("exit status unknown", None, None)
     rig.until(lambda: "the exit status of the worker is unknown" in rig.tmux("capture-pane", "-p", "-t", pane.pane_id))
     kill9(rig.pid(3))
     assert rig.ended(3).signal == signal.SIGKILL
@@ -270,7 +270,7 @@ def test_a_zygote_that_does_not_fit_any_more_retires(rig: ZygoteRig) -> None:
 
 
 def test_a_zygote_that_does_not_answer_is_left_alone(rig: ZygoteRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tmax.engines.zygote_spawner.GREET_LIMIT_S", 0.1)
+    monkeypatch.setattr("tmax.engines.zygote.zygote_spawner.GREET_LIMIT_S", 0.1)
     rig.start(1)
     first = rig.zygote()
     records = [rig.record(1)]

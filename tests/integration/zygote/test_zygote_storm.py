@@ -22,7 +22,7 @@ def trouble(rig: ZygoteRig, life: int, dice: random.Random, zygotes_left: int) -
         kill9(link.pid)
         return zygotes_left - 1
     elif what < 0.75:
-        stub = rig.spawner._pane_pids.get(life, 0)
+        stub = rig.spawner._host_pids.get(life, 0)
         if stub and alive(stub):
             kill9(stub)
     return zygotes_left
@@ -47,4 +47,4 @@ def test_every_life_ends_once_and_leaves_nothing(rig: ZygoteRig, seed: int) -> N
     rig.until(lambda: rig.processes() == [])
     assert sorted(end.life for end in rig.of(LifeEnded)) == list(everybody)
     spawner = rig.spawner
-    assert (spawner._stubs, spawner._forked, spawner._ends, spawner._waiting, spawner._pane_pids) == ({}, {}, {}, {}, {})
+    assert (spawner._stubs, spawner._forked, spawner._ends, spawner._waiting, spawner._host_pids) == ({}, {}, {}, {}, {})

@@ -10,9 +10,10 @@ from typing import Any
 
 from tests.engine_rig import Rig, python_run
 from tmax.core.settings import Settings, SwarmSettings, WorkerSettings
-from tmax.engines.local import LocalEngine
-from tmax.engines.reaper import open_pidfd
-from tmax.engines.zygote_spawner import ZygoteSpawner, spawner_for
+from tmax.engines.factory import spawner_for
+from tmax.engines.fifo_engine import FifoEngine
+from tmax.engines.process_table import open_pidfd
+from tmax.engines.zygote.zygote_spawner import ZygoteSpawner
 from tmax_pipes.messages import Done
 from tmax_pipes.proc_stat import start_ticks
 
@@ -39,17 +40,17 @@ class ZygoteRig(Rig):
         path = os.pathsep.join(filter(None, (self._extra_env.get("PYTHONPATH"), env["PYTHONPATH"])))
         return {**env, **self._extra_env, "PYTHONPATH": path}
 
-    def new_engine(self, spawner: Any = None) -> LocalEngine:
+    def new_engine(self, spawner: Any = None) -> FifoEngine:
         return super().new_engine(spawner or ZygoteRig._spawner)
 
     def _spawner(self) -> Any:
         return spawner_for(
-            self.reactor,
             self.layout,
             self.settings,
+            self.reactor,
             threads=self.settings.worker.threads,
             env=self.env(),
-            ask_pane=lambda life, tell: self.engine._sessions.end_of(life, tell),  # noqa: PLW0108 - the engine is made after this
+            host_end_of=self.host.end_of,
         )
 
     @property

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmax.core.settings import TmuxSettings
-from tmax.engines import tmux_conf, tmux_version
-from tmax.engines.control_mode import Parser, command, quote, scrubbed
+from tmax.engines.life_mark import without_marks
 from tmax.engines.process_end import ProcessEnd, describe, signal_number
-from tmax.engines.sessions import _found, _monitor_lines
 from tmax.engines.teardown import cause_of, last_lines
+from tmax.engines.tmux import tmux_conf, tmux_version
+from tmax.engines.tmux.control_mode import Parser, command, quote
+from tmax.engines.tmux.sessions import _found, _monitor_lines
 from tmax.engines.worker_process import WorkerProcess
 from tmax.errors import TmuxError
 
@@ -77,7 +78,7 @@ def test_control_characters_are_refused(text: str) -> None:
 
 
 def test_what_names_other_servers_and_workers_is_not_inherited() -> None:
-    assert scrubbed({"TMUX": "x", "TMUX_PANE": "%1", "TMAX_LIFE": "a:b:1", "PATH": "/bin"}) == {"PATH": "/bin"}
+    assert without_marks({"TMUX": "x", "TMUX_PANE": "%1", "TMAX_LIFE": "a:b:1", "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_how_an_end_is_told() -> None:
     assert describe(ProcessEnd(signal=11)) == "killed by SIGSEGV"
     assert describe(ProcessEnd(signal=63)) == "killed by signal 63"
     assert describe(ProcessEnd(exit_code=0)) == "exited with 0"
-    assert describe(None) == describe(ProcessEnd()) == "ended, nobody knows how"
+    assert describe(None) == describe(ProcessEnd()) == "exit status unknown"
 
 
 def test_our_reason_counts_only_for_the_end_we_gave() -> None:

@@ -179,3 +179,13 @@ def test_only_the_second_ctrl_c_for_the_same_task_in_time_cancels():
     assert not offer.press(13, 17.0), "another task meanwhile"
     assert not offer.press(0, 17.0)
     assert not offer.press(0, 17.1)
+
+
+@pytest.mark.parametrize("data", [b"x" * 10, b"x" * BUFFER_BYTES])
+def test_a_full_disk_costs_output_and_not_the_worker(data: bytes) -> None:
+    """Where there is no terminal the pane is a file."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    pane = Pane(full, unicode=True)
+    pane.write(data)
+    assert (pane.lost, pane.wants_write, pane.dropped_bytes) == (False, False, len(data))
+    os.close(full)

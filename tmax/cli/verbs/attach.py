@@ -106,7 +106,7 @@ def _locate_without_controller(common: output.Common, word: str, missing: NoSwar
 
 def _check_session(common: output.Common, session: str) -> None:
     """Raise NotFound when the swarm's tmux server has no such session, NoSwarm when the server does not run."""
-    from tmax.engines.tmux import sessions
+    from tmax.engines.tmux.libtmux_adapter import sessions
 
     names = sessions(common.layout)
     if not names:
@@ -119,8 +119,8 @@ def _check_session(common: output.Common, session: str) -> None:
 
 def _attach_inside_tmux(common: output.Common, place: dict[str, Any], *, read_only: bool) -> int:
     """Open a new window in the user's own tmux, or switch the client inside the swarm's: attaching would nest tmux in tmux."""
-    from tmax.engines.tmux import attach as attach_in_tmux  # imports subprocess and more, needed only inside tmux
-    from tmax.engines.tmux import attach_command
+    from tmax.engines.tmux.libtmux_adapter import attach as attach_in_tmux  # imports subprocess and more, needed only inside tmux
+    from tmax.engines.tmux.libtmux_adapter import attach_command
 
     _check_outer_server()
     notice = attach_in_tmux(attach_command(common.layout, place["session"], pane=place["pane"], read_only=read_only))

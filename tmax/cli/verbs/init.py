@@ -18,7 +18,7 @@ from tmax.cli.declaration import Option, Verb
 from tmax.cli.request import request, request_stream
 from tmax.cli.task_request import working_folder
 from tmax.cli.verbs.attach import attach as attach_terminal
-from tmax.core.option_values import whole
+from tmax.core.option_values import one_of, whole
 from tmax.core.settings import MAX_WORKERS, Settings
 from tmax.errors import NoSwarm, TmaxError, UsageError, WorkerLost
 from tmax.launch import ensure_controller
@@ -66,6 +66,7 @@ def init(
     pool: int | None = None,
     preload: str | None = None,
     python: str | None = None,
+    engine: str | None = None,
     attach: bool = False,
 ) -> int:
     """Start the swarm if it does not run, and return when its workers are ready.
@@ -81,6 +82,7 @@ def init(
     started = not _is_running(common)
     if started:
         flags = {"swarm.workers": workers, "swarm.pool": pool, "swarm.preload": preload, "swarm.python": _interpreter(python)}
+        flags["swarm.engine"] = engine
         started = _start(common, flags, phases)
     try:
         _wait_until_ready(common, phases, report=started)
@@ -89,7 +91,7 @@ def init(
             _take_down(common)
         raise
     hello = request(common.layout, "hello")
-    _report(common, hello, phases, started=started, wanted=workers)
+    _report(common, hello, phases, started=started, wanted=workers, engine=engine)
     if attach:
         return attach_terminal(common, [])
     return 0
@@ -114,7 +116,7 @@ def _interpreter(python: str | None) -> str | None:
 
 
 def _start(common: output.Common, flags: Mapping[str, object], phases: _Phases) -> bool:
-    """Check settings and tmux, then start the swarm; return False when another ``init`` has started it."""
+    """Check settings, and tmux where the engine needs it, then start the swarm; return False when another ``init`` has started it."""
     settings = _checked(flags)
     private_folder(common.layout.state)
     phases.done("settings")
@@ -130,10 +132,12 @@ def _start(common: output.Common, flags: Mapping[str, object], phases: _Phases) 
 
 def _checked(flags: Mapping[str, object]) -> Settings:
     from tmax.config import load
-    from tmax.engines.tmux import check
 
     settings = load(flags).settings
-    check()
+    if settings.swarm.engine == "tmux":
+        from tmax.engines.tmux.libtmux_adapter import check
+
+        check()
     return settings
 
 
@@ -163,7 +167,9 @@ def _take_down(common: output.Common) -> None:
         pass  # it has ended, or hangs: the error that made the start fail is the one to report
 
 
-def _report(common: output.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, wanted: int | None) -> None:
+def _report(
+    common: output.Common, hello: dict[str, Any], phases: _Phases, *, started: bool, wanted: int | None, engine: str | None
+) -> None:
     running, pid = hello["workers"], hello["pid"]
     if common.json:
         facts = {"swarm": hello["swarm"], "started": started, "controller_pid": pid, "workers": running}
@@ -182,6 +188,13 @@ def _report(common: output.Common, hello: dict[str, Any], phases: _Phases, *, st
             output.write_message(
                 f"hint: it keeps {running} worker{plural}; for {wanted}: tmax down{common.flag}, then tmax init{common.flag} -n {wanted}"
             )
+        if engine and engine != hello.get("engine", engine):
+            output.write_message(
+                f"hint: it keeps its engine {hello['engine']}; for {engine}: tmax down{common.flag}, then tmax init{common.flag} --engine {engine}"
+            )
+    if hello.get("engine") == "process":
+        output.write(f"watch it: tmax status{common.flag}; tmax logs{common.flag} -f TASK follows a task\n")
+        return
     output.write(f"watch it: tmax attach{common.flag} (dashboard) or tmax attach{common.flag} w1; C-b d detaches\n")
 
 
@@ -205,6 +218,14 @@ VERB = Verb(
             metavar="K",
             help=f"Number of warm spare workers, 0 to {MAX_WORKERS}, that replace workers which end.",
             default="setting swarm.pool (1)",
+        ),
+        Option(
+            "engine",
+            "--engine",
+            read=one_of("tmux", "process"),
+            metavar="E",
+            help="What the workers run in: tmux sessions (tmux), or plain processes without tmux (process).",
+            default="setting swarm.engine (tmux)",
         ),
         Option(
             "preload",

@@ -1,4 +1,4 @@
-"""``logs``: the output of a task, running or ended; for a worker, the content of its pane."""
+"""``logs``: the output of a task, running or ended; for a worker, the content of its pane, or the output of its process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def logs(common: output.Common, words: Sequence[str], *, follow: bool = False) -> int:
-    """Print the output of a task, or a worker's pane; with ``follow`` continue until the task has ended.  Raises NotFound, UsageError."""
+    """Print the output of a task, or of a worker; with ``follow`` continue until the task has ended.  Raises NotFound, UsageError."""
     if follow and common.json:
         raise UsageError("--follow and --json cannot be given together", hint="--json prints the output so far, as one value")
 
@@ -29,6 +29,8 @@ def logs(common: output.Common, words: Sequence[str], *, follow: bool = False) -
         return offline.logs(common, missing, words)
 
     reply = request_or_read(lambda: _request_logs(common.layout, words[0]), read_store)
+    if "worker" in reply and "tail" not in reply and reply.get("file"):
+        reply["text"] = _text_of(reply["file"])
     if follow and reply.get("task") and (reply.get("live") or "text" in reply):
         from tmax.cli.follow import follow as follow_task  # imports ctypes
 
@@ -61,6 +63,15 @@ def _request_logs(layout: Layout, word: str) -> dict[str, Any]:
     return request(layout, "logs", target=task)
 
 
+def _text_of(path: str) -> str:
+    """Return what a worker's process printed; it may have ended, and its file been removed, a moment ago."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
 def _print_json(reply: dict[str, Any]) -> None:
     """Print the reply as JSON with the output as text, piece by piece: the output may be larger than memory."""
     kept = {key: one for key, one in reply.items() if key not in {"ok", "tail", "wanted_file"}}
@@ -82,7 +93,7 @@ VERB = Verb(
     usage="TASK|WORKER",
     words=ONE_WORD,
     options=(Option("follow", "-f", "--follow", help="Print new output as it appears, until the task has ended."),),
-    help=f"""Print the output of a task, or the content of a worker's pane.
+    help=f"""Print the output of a task, or of a worker: the content of its pane, or what its process printed.
 
     The task may be running or ended.
 

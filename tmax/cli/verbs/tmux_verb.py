@@ -7,7 +7,7 @@ import os
 from tmax.cli import output
 from tmax.cli.declaration import ANY_WORDS, Verb
 from tmax.cli.exec_tmux import exec_tmux
-from tmax.errors import NoSwarm
+from tmax.errors import NoSwarm, NoTerminals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 
 def tmux(common: output.Common, words: Sequence[str]) -> int:
-    """Replace this process by ``tmux`` with these words, on the swarm's server.  Raises NoSwarm, TmuxError."""
+    """Replace this process by ``tmux`` with these words, on the swarm's server.  Raises NoSwarm, NoTerminals, TmuxError."""
     if not os.path.exists(common.layout.tmux):
+        if os.path.exists(common.layout.settings):
+            from tmax.config import read  # imports pydantic; only for the error
+
+            if read(common.layout.settings).swarm.engine != "tmux":
+                raise NoTerminals
         raise NoSwarm(common.layout.swarm, "has no tmux server")
     return exec_tmux(["tmux", "-u", "-S", common.layout.tmux, *words])
 

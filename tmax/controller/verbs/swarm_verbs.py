@@ -26,8 +26,10 @@ READY_S = 120.0
 """How long ``ready`` waits for the workers when the request names no time."""
 
 
-def hello(request: Request, *, identity: Identity, query: SwarmQuery, snapshots: SnapshotBuilder, repair: RuntimeRepair) -> None:
-    """Answer which controller this is."""
+def hello(
+    request: Request, *, engine: str, identity: Identity, query: SwarmQuery, snapshots: SnapshotBuilder, repair: RuntimeRepair
+) -> None:
+    """Answer which controller this is.  ``engine``: as the setting ``swarm.engine`` has it."""
     request.answer(
         swarm=identity.swarm,
         pid=identity.pid,
@@ -38,6 +40,7 @@ def hello(request: Request, *, identity: Identity, query: SwarmQuery, snapshots:
         notice=snapshots.notice(),
         python=sys.executable,
         healed=repair.times,
+        engine=engine,
     )
 
 

@@ -6,7 +6,7 @@ from tmax.control.server import Request
 from tmax.controller import fields
 from tmax.core.query import SwarmQuery, WorkerFacts
 from tmax.engines.engine import Engine
-from tmax.errors import NotFound, UsageError
+from tmax.errors import NoTerminals, NotFound, UsageError
 from tmax.layout import Layout
 
 WORKERS_HINT = "tmax workers lists them"
@@ -22,21 +22,24 @@ def announce(request: Request, *, engine: Engine) -> None:
 
 
 def worker_logs(request: Request, name: str, *, query: SwarmQuery, engine: Engine) -> None:
-    """Answer with the text of a worker's pane."""
+    """Answer with the text of a worker's pane, or with the path of the file that its process prints to."""
     worker = query.worker_named(name)
     if worker is None:
         raise NotFound(f"no worker {name}", hint=WORKERS_HINT)
-    if engine.terminals is None:
-        raise UsageError("the workers of this swarm have no terminals", hint="tmax logs TASK -f")
-    task = worker.running or None
-    engine.terminals.capture(worker.id, lambda text: request.answer(worker=name, text=text, task=task))
+    task, file = worker.running or None, engine.output_file(worker.id)
+    if engine.terminals is not None:
+        engine.terminals.capture(worker.id, lambda text: request.answer(worker=name, text=text, task=task))
+    elif file:
+        request.answer(worker=name, file=file, task=task)
+    else:
+        raise NoTerminals
 
 
 def locate(request: Request, *, query: SwarmQuery, engine: Engine, layout: Layout) -> None:
     """Answer where in tmux the dashboard, a worker, or the worker of a task is."""
     terminals = engine.terminals
     if terminals is None:
-        raise UsageError("the workers of this swarm have no terminals to attach to", hint="tmax logs TASK -f")
+        raise NoTerminals
     target = request.fields.get("target") or "dashboard"
     if target == "dashboard":
         request.answer(session="tmax", pane="", worker="", task=None, tmux=layout.tmux)

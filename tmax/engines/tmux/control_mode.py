@@ -1,4 +1,4 @@
-r"""One long-lived control-mode client: every question to tmux over one pipe, none costs a process.
+r"""One long-lived control-mode client: every command to tmux goes over one pipe, none costs a process.
 
 ::
 
@@ -22,6 +22,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from tmax.engines.life_mark import without_marks
+from tmax.engines.tmux.tmux_version import INSTALL_HINT
 from tmax.errors import TmuxError
 from tmax.reactor import Reactor, Timer
 
@@ -52,11 +54,6 @@ def quote(text: str) -> str:
 def command(*words: str) -> str:
     """Return these words as one tmux command line."""
     return " ".join(map(quote, words))
-
-
-def scrubbed(env: Mapping[str, str]) -> dict[str, str]:
-    """Return ``env`` without what names another tmux server or another worker: neither may be inherited by ours."""
-    return {key: value for key, value in env.items() if not key.startswith("TMUX") and key != "TMAX_LIFE"}
 
 
 class Parser:
@@ -110,7 +107,7 @@ class ControlMode:
         """``on_open(server_pid)`` is called each time a client has been opened again after it ended."""
         self._reactor = reactor
         self._argv = ["tmux", "-S", socket, "-f", config, "-C", *_JOIN, "--", "cat"]
-        self._env = scrubbed(env)
+        self._env = without_marks(env)
         self._on_notice = on_notice
         self._on_open = on_open
         self._timeout_s = timeout_s
@@ -120,11 +117,11 @@ class ControlMode:
         """Commands not answered; None: it was given up, its answer may still come."""
         self._unsent = bytearray()
         self._watchdog: Timer | None = None
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._failures = 0
         self._retry: Timer | None = None
         self._closed = False
-        self.last_words = ""
+        self.last_line = ""
         """The last line that was neither an answer nor a notification: why a client ended."""
         self.server_pid = 0
         self.version = ""
@@ -154,7 +151,7 @@ class ControlMode:
                 bufsize=0,
             )
         except FileNotFoundError:
-            raise TmuxError("tmux is not installed", hint="install it, for example: sudo apt-get install tmux") from None
+            raise TmuxError("tmux is not installed", hint=INSTALL_HINT) from None
         except OSError as error:
             raise TmuxError(f"tmux cannot be started: {error.strerror}", hint="see: tmax doctor") from error
         for fd in self._fds():
@@ -194,7 +191,7 @@ class ControlMode:
         self._failures += 1
         self._retry = self._reactor.after(min(REOPEN_MAX_S, 0.05 * 2**self._failures), self._reopen)
 
-    # -- saying ------------------------------------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------------------
 
     def send(self, line: str, done: Done | None = None) -> None:
         """Send one command; ``done(ok, lines)`` is called once: with the answer, with tmux's error, or after ``timeout_s``."""
@@ -224,12 +221,12 @@ class ControlMode:
             self._wait(end - time.monotonic())
         for line, (ok, text) in zip(lines, answers, strict=True):
             if not ok:
-                raise TmuxError(f"tmux refused {line.split()[0]}: {' '.join(text) or self.last_words}", hint="see: tmax doctor")
+                raise TmuxError(f"tmux refused {line.split()[0]}: {' '.join(text) or self.last_line}", hint="see: tmax doctor")
         return [text for _, text in answers]
 
     def _wait(self, left_s: float) -> None:
         if self._client is None:
-            raise TmuxError(f"tmux ended: {self.last_words or 'no reason given'}", hint="see: tmax doctor")
+            raise TmuxError(f"tmux ended: {self.last_line or 'no reason given'}", hint="see: tmax doctor")
         if left_s <= 0:
             raise TmuxError("tmux does not answer", hint="its server may be stopped or busy; see: tmax doctor")
         write_fd, read_fd = self._fds()
@@ -254,7 +251,7 @@ class ControlMode:
             self._unsent.clear()  # end-of-file is read next, and fails what is open
         self._reactor.on_writable(fd, self._write if self._unsent else None)
 
-    # -- hearing -----------------------------------------------------------------------------------
+    # -- receiving ---------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
         try:
@@ -264,13 +261,13 @@ class ControlMode:
         if not data:
             self._ended()
             return
-        self._heard_at = self._reactor.now()
+        self._received_at = self._reactor.now()
         self._parser.feed(data)
 
     def _answered(self, ok: bool, lines: list[str], ours: bool) -> None:
         if not ours:
             if not ok:
-                self.last_words = " ".join(lines)
+                self.last_line = " ".join(lines)
             return
         done = self._open.popleft() if self._open else None
         if not self._open:
@@ -282,11 +279,11 @@ class ControlMode:
         if line.startswith("%"):
             self._on_notice(line)
         else:
-            self.last_words = line
+            self.last_line = line
 
     def _ended(self) -> None:
         self._drop_client()
-        self._fail_open([self.last_words] if self.last_words else _GONE)
+        self._fail_open([self.last_line] if self.last_line else _GONE)
         self._open.clear()
         if not self._closed:
             self._retry_later()
@@ -315,7 +312,7 @@ class ControlMode:
 
     def _arm(self) -> None:
         if self._watchdog is None:
-            self._heard_at = self._reactor.now()
+            self._received_at = self._reactor.now()
             self._watchdog = self._reactor.after(self._timeout_s, self._on_silence)
 
     def _disarm(self) -> None:
@@ -325,7 +322,7 @@ class ControlMode:
 
     def _on_silence(self) -> None:
         self._watchdog = None
-        left_s = self._heard_at + self._timeout_s - self._reactor.now()
+        left_s = self._received_at + self._timeout_s - self._reactor.now()
         if left_s > 0:
             self._watchdog = self._reactor.after(left_s, self._on_silence)
         elif any(done is not None for done in self._open):
@@ -343,4 +340,4 @@ _IDENTITY = command("display-message", "-p", "#{pid} #{version}")
 
 
 def _ignore(_ok: bool, _lines: list[str]) -> None:
-    """Nobody asked."""
+    """For commands whose answer is not needed."""

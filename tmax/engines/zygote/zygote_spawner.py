@@ -3,12 +3,12 @@
 ::
 
     open: a zygote of an earlier controller answers, and fits --> taken over
-          none                                                --> listen, start one; panes may ask while it still imports
-    pane(life): the stub --> the zygote forks --> Forked --> on_worker(life, pid)         Ended --> end_of(life)
+          none                                                --> listen, start one; stubs may connect while it still imports
+    command(life): the stub --> the zygote forks --> Forked --> on_worker(life, pid)         Ended --> end_of(life)
     it was killed                              --> another one on the same socket; its workers live on
-    its socket was removed                     --> it is told to make it again
+    its socket was removed                     --> it is requested to make it again
     its code or the user's modules changed     --> it retires with its last child; another one for what comes
-    it cannot (a module starts threads, it dies at once) --> exec from now on; panes that wait start by themselves
+    it cannot (a module starts threads, it dies at once) --> exec from now on; stubs that wait become the worker
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 from tmax.core.settings import Settings
-from tmax.engines import reaper, zygote_link
+from tmax.engines import process_table
+from tmax.engines.host import OnEnd
+from tmax.engines.life_mark import VARIABLE
 from tmax.engines.machine import preload_of
 from tmax.engines.process_end import ProcessEnd
-from tmax.engines.reaper import VARIABLE
-from tmax.engines.spawner import ExecSpawner, PaneCommand, Spawner, worker_argv, worker_env
-from tmax.engines.zygote_link import ZygoteLink
+from tmax.engines.spawner import ExecSpawner, HostEndOf, WorkerCommand, worker_argv, worker_env
+from tmax.engines.zygote import zygote_link
+from tmax.engines.zygote.zygote_link import ZygoteLink
 from tmax.errors import FolderError
 from tmax.layout import Layout, private_folder
 from tmax.reactor import Reactor
@@ -55,52 +56,39 @@ from tmax_workers.zygote_wire import (
 LOG = logging.getLogger("tmax.engines")
 
 GREET_LIMIT_S = 2.0
-"""A zygote that was there before has so long to answer; otherwise it is left to retire."""
+"""A zygote that was there before has so long to answer; otherwise it retires."""
 REMOVED_TRIES = 5
 """Its socket may be removed as often while it is being made."""
 RESTARTS = 3
 RESTARTS_WITHIN_S = 60.0
 """One that dies more often than that is not started again."""
 
-Tell: TypeAlias = Callable[[ProcessEnd | None], None]
-AskPane: TypeAlias = Callable[[int, Tell], None]
-
-
-def spawner_for(
-    reactor: Reactor, layout: Layout, settings: Settings, *, threads: int, env: Mapping[str, str], ask_pane: AskPane
-) -> Spawner:
-    """Return the spawner that the settings ask for; ``auto`` is the zygote on Linux, else exec."""
-    wanted = settings.swarm.spawner
-    if wanted == "zygote" or (wanted == "auto" and sys.platform == "linux"):
-        return ZygoteSpawner(reactor, layout, settings, threads=threads, env=env, ask_pane=ask_pane)
-    return ExecSpawner(layout, settings, threads=threads, ask_pane=ask_pane)
-
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """How a life ended was asked, and this zygote is to say it; ``pid``: of its pane's process, if that might be the worker."""
+class _EndRequest:
+    """How a life ended was requested, and this zygote is to report it; ``pid``: of its host's process, if that might be the worker."""
 
     link: ZygoteLink
     pid: int
-    tell: Tell
+    answer: OnEnd
 
 
 class ZygoteSpawner:
     """See ``spawner.Spawner`` for what each method promises."""
 
     def __init__(
-        self, reactor: Reactor, layout: Layout, settings: Settings, *, threads: int, env: Mapping[str, str], ask_pane: AskPane
+        self, reactor: Reactor, layout: Layout, settings: Settings, *, threads: int, env: Mapping[str, str], host_end_of: HostEndOf
     ) -> None:
-        """``env``: of the zygote; the environment of the workers comes from their panes."""
+        """``env``: of the zygote; the environment of the workers comes from their stubs."""
         self._reactor = reactor
         self._layout = layout
         self._settings = settings
         self._threads = threads
         self._env = env
-        self._exec = ExecSpawner(layout, settings, threads=threads, ask_pane=ask_pane)
-        self._ask_pane = ask_pane
+        self._exec = ExecSpawner(layout, settings, threads=threads, host_end_of=host_end_of)
+        self._host_end_of = host_end_of
         self._python = shutil.which(settings.swarm.python) or settings.swarm.python or sys.executable
-        self._on_worker: Callable[[int, int], None] = _nobody_listens
+        self._on_worker: Callable[[int, int], None] = _ignore
         self._listener: socket.socket | None = None
         self._link: ZygoteLink | None = None
         """To the zygote that forks now."""
@@ -110,14 +98,14 @@ class ZygoteSpawner:
         self._started_at: list[float] = []
         self.trouble = ""
         """Why workers are started by exec; empty: they are forked."""
-        self._pane_pids: dict[int, int] = {}
+        self._host_pids: dict[int, int] = {}
         self._stubs: dict[int, int] = {}
-        """Life -> pidfd of its pane's process, until it is known which process is the worker."""
+        """Life -> pidfd of its host's process, until it is known which process is the worker."""
         self._by_exec: set[int] = set()
         self._forked: dict[int, ZygoteLink] = {}
         self._ends: dict[int, tuple[ZygoteLink, Ended]] = {}
-        self._waiting: dict[int, _Asked] = {}
-        """Whom to tell how a life ended, once this zygote has said so."""
+        self._waiting: dict[int, _EndRequest] = {}
+        """What to answer about the end of a life, once this zygote has reported it."""
 
     # -- Spawner -----------------------------------------------------------------------------------
 
@@ -127,42 +115,42 @@ class ZygoteSpawner:
         if not self._take_over():
             self._start()
 
-    def pane(self, life: int) -> PaneCommand:
-        """As ``Spawner.pane``."""
+    def command(self, life: int) -> WorkerCommand:
+        """As ``Spawner.command``."""
         if self.trouble:
             self._by_exec.add(life)
-            return self._exec.pane(life)
+            return self._exec.command(life)
         env = worker_env(self._layout, life, self._threads)
-        # The mark is the worker's alone: with it the stub would be killed as a leftover, before it could show how the worker ended.
+        # The mark is the worker's alone: with it the stub would be killed as a leftover, before it could end as the worker ended.
         mark = f"{VARIABLE}={env.pop(VARIABLE)}"
         stub = [self._python, "-I", "-S", str(stub_module.__file__), self._layout.zygote, mark, "--"]
         command = worker_argv(self._layout, self._settings, life, self._threads)
-        return PaneCommand(argv=[*stub, self._python, *command[1:]], env=env)
+        return WorkerCommand(argv=[*stub, self._python, *command[1:]], env=env, is_worker=False)
 
-    def worker_of(self, life: int, pane_pid: int) -> int:
-        """As ``Spawner.worker_of``."""
+    def worker_pid(self, life: int, host_pid: int) -> int:
+        """As ``Spawner.worker_pid``."""
         if life in self._by_exec:
-            return pane_pid
-        self._pane_pids[life] = pane_pid
+            return host_pid
+        self._host_pids[life] = host_pid
         if life not in self._forked:
-            self._watch_stub(life, pane_pid)
+            self._watch_stub(life, host_pid)
         return 0
 
-    def end_of(self, life: int, pid: int, tell: Tell) -> None:
-        """As ``Spawner.end_of``; the zygote was the parent, or tmux."""
+    def end_of(self, life: int, pid: int, answer: OnEnd) -> None:
+        """As ``Spawner.end_of``; the zygote was the parent, or the host."""
         link = self._forked.get(life)
         if life in self._ends:
-            self._tell_end(life, tell)
+            self._answer_end(life, answer)
         elif link is not None:
             # It has ended, or it was forked so late that the engine knew of no process when it ended this life.
             self._cancel(life, link)
-            self._await_end(life, link, 0, tell)
+            self._await_end(life, link, 0, answer)
         elif life in self._by_exec or self._link is None:
-            self._ask_parent_of(life, pid, tell)
+            self._query_host(life, pid, answer)
         else:
             # Not forked as far as we know: but what its zygote did a moment ago we do not know yet.
             self._cancel(life, self._link)
-            self._await_end(life, self._link, pid, tell)
+            self._await_end(life, self._link, pid, answer)
 
     def abandon(self) -> None:
         """As ``Spawner.abandon``: a zygote that was there before stays, its children need it."""
@@ -181,8 +169,8 @@ class ZygoteSpawner:
             self._forget_stub(life)
         for pid, fd in list(self._processes.items()):
             if everything:  # also one that never got as far as to answer
-                reaper.kill(fd)
-                reaper.has_ended(fd, 1.0)
+                process_table.kill(fd)
+                process_table.has_ended(fd, 1.0)
             self._reap(pid)
 
     def reopen(self) -> bool:
@@ -190,13 +178,13 @@ class ZygoteSpawner:
         if self._link is None or os.path.lexists(self._layout.zygote):
             return False
         self._stop_listening(remove=False)
-        self._link.say(RenewSocket())
+        self._link.send(RenewSocket())
         return True
 
     # -- zygotes -----------------------------------------------------------------------------------
 
     def _take_over(self) -> bool:
-        """Find the zygote of an earlier controller; one that does not fit, or does not answer, is told to retire."""
+        """Find the zygote of an earlier controller; one that does not fit, or does not answer, is requested to retire."""
         try:
             link = self._new_link()
         except OSError:
@@ -219,7 +207,7 @@ class ZygoteSpawner:
         )
 
     def _new_link(self) -> ZygoteLink:
-        return ZygoteLink(self._reactor, self._layout.zygote, on_said=self._said, on_lost=self._lost)
+        return ZygoteLink(self._reactor, self._layout.zygote, on_message=self._received, on_lost=self._lost)
 
     def _start(self) -> None:
         """Start a zygote on the socket we have, or on a new one."""
@@ -249,7 +237,7 @@ class ZygoteSpawner:
             link.pid = pid
 
     def _link_to_new(self) -> ZygoteLink:
-        """Listen, and connect before anybody serves it: the connection waits.  OSError when that is impossible."""
+        """Listen, and connect before the zygote serves it: the connection waits.  OSError when that is impossible."""
         for _ in range(REMOVED_TRIES):
             try:
                 self._listener = self._listener or listen(self._layout.zygote)
@@ -261,7 +249,7 @@ class ZygoteSpawner:
         raise FileNotFoundError(errno.ENOENT, "its socket is removed again and again")
 
     def _zygote_ended(self, pid: int) -> None:
-        """One of ours has ended.  A connection in the backlog of a socket that we hold too would never tell."""
+        """One of ours has ended.  A connection in the backlog of a socket that we hold too would never report it."""
         self._reap(pid)
         link = self._link
         if link is not None and link.pid == pid:
@@ -277,19 +265,19 @@ class ZygoteSpawner:
         try:
             os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
-            pass  # waited for by somebody else of this process
+            pass  # reaped by other code of this process
 
     def _retire(self, link: ZygoteLink | None) -> None:
         """This zygote forks no more; it stays for its children's ends."""
         if link is self._link:
             self._link = None
         if link is not None and link.is_open:
-            link.say(Retire())
+            link.send(Retire())
             self._retired.append(link)
 
     def _lost(self, link: ZygoteLink) -> None:
-        """This zygote has ended; its workers live on, and nobody will know how they end."""
-        for life in [life for life, asked in self._waiting.items() if asked.link is link]:
+        """This zygote has ended; its workers live on, and how they end stays unknown."""
+        for life in [life for life, request in self._waiting.items() if request.link is link]:
             self._was_not_forked(life)
         if link in self._retired:
             self._retired.remove(link)
@@ -310,7 +298,7 @@ class ZygoteSpawner:
         LOG.warning("workers are started one by one (exec), not forked from the zygote: %s", why)
         self.trouble = why
         self._retire(self._link)
-        self._stop_listening(remove=True)  # panes that wait for an answer notice, and start by themselves
+        self._stop_listening(remove=True)  # stubs that wait for an answer notice, and become the worker
 
     def _stop_listening(self, *, remove: bool) -> None:
         if self._listener is not None:
@@ -322,9 +310,9 @@ class ZygoteSpawner:
             except FileNotFoundError:
                 pass  # it was never there, or removed with its folder
 
-    # -- what a zygote says ------------------------------------------------------------------------
+    # -- messages of a zygote ----------------------------------------------------------------------
 
-    def _said(self, link: ZygoteLink, message: FromZygote) -> None:
+    def _received(self, link: ZygoteLink, message: FromZygote) -> None:
         if isinstance(message, ZygoteReady):
             self._is_ready(link, message)
         elif isinstance(message, Forked):
@@ -351,42 +339,42 @@ class ZygoteSpawner:
     def _is_stale(self, message: Stale) -> None:
         LOG.info("%s changed since the zygote imported it: another zygote is started", ", ".join(message.files))
         self._retire(self._link)
-        self._start()  # on the same socket, if we hold it: panes that ask meanwhile wait
+        self._start()  # on the same socket, if we hold it: stubs that connect meanwhile wait
 
     def _has_ended(self, link: ZygoteLink, ended: Ended) -> None:
         self._ends[ended.life] = (link, ended)
         if ended.life in self._waiting:
-            self._tell_end(ended.life, self._waiting.pop(ended.life).tell)
+            self._answer_end(ended.life, self._waiting.pop(ended.life).answer)
 
     def _not_forked(self, message: NotForked) -> None:
-        """Unless it was cancelled, the pane's process becomes the worker by itself."""
+        """Unless it was cancelled, the stub becomes the worker by exec."""
         if message.why == "cancelled":
             if message.life in self._waiting:
                 self._was_not_forked(message.life)
             return
         self._by_exec.add(message.life)
-        pane_pid = self._pane_pids.get(message.life)
+        host_pid = self._host_pids.get(message.life)
         self._forget_stub(message.life)
-        if pane_pid:
-            self._on_worker(message.life, pane_pid)
+        if host_pid:
+            self._on_worker(message.life, host_pid)
 
     # -- lives -------------------------------------------------------------------------------------
 
-    def _watch_stub(self, life: int, pane_pid: int) -> None:
+    def _watch_stub(self, life: int, host_pid: int) -> None:
         """A stub that ends before there is a worker ends the life: otherwise only the start's time limit would."""
-        fd = reaper.open_pidfd(pane_pid, start_ticks(pane_pid))
+        fd = process_table.open_pidfd(host_pid, start_ticks(host_pid))
         if fd < 0:
-            self._reactor.call_soon(lambda: self._stub_ended(life, pane_pid))
+            self._reactor.call_soon(lambda: self._stub_ended(life, host_pid))
             return
         self._stubs[life] = fd
-        self._reactor.on_readable(fd, lambda: self._stub_ended(life, pane_pid))
+        self._reactor.on_readable(fd, lambda: self._stub_ended(life, host_pid))
 
-    def _stub_ended(self, life: int, pane_pid: int) -> None:
+    def _stub_ended(self, life: int, host_pid: int) -> None:
         self._forget_stub(life)
-        self._pane_pids.pop(life, None)
+        self._host_pids.pop(life, None)
         if life not in self._forked:
-            # The pane's process was all there was of this life, or it became the worker and has announced itself.
-            self._on_worker(life, pane_pid)
+            # The stub was all there was of this life, or it became the worker and has announced itself.
+            self._on_worker(life, host_pid)
 
     def _forget_stub(self, life: int) -> None:
         fd = self._stubs.pop(life, -1)
@@ -394,48 +382,48 @@ class ZygoteSpawner:
             self._reactor.forget(fd)
             os.close(fd)
 
-    def _tell_end(self, life: int, tell: Tell) -> None:
+    def _answer_end(self, life: int, answer: OnEnd) -> None:
         link, ended = self._ends[life]
-        link.say(Acknowledge(life))
+        link.send(Acknowledge(life))
         self._forget(life)
-        tell(ProcessEnd(signal=ended.signal, exit_code=ended.status, peak_rss_bytes=ended.peak_rss_bytes))
+        answer(ProcessEnd(signal=ended.signal, exit_code=ended.status, peak_rss_bytes=ended.peak_rss_bytes))
 
     def _cancel(self, life: int, link: ZygoteLink) -> None:
         """This life is over: it must not have a process, nor get one."""
         if life in self._stubs:
-            reaper.kill(self._stubs[life])  # it may not even have asked yet; or it is about to start the worker by itself
-        link.say(CancelFork(life))
+            process_table.kill(self._stubs[life])  # it may not even have connected yet; or it is about to become the worker
+        link.send(CancelFork(life))
 
-    def _await_end(self, life: int, link: ZygoteLink, pid: int, tell: Tell) -> None:
+    def _await_end(self, life: int, link: ZygoteLink, pid: int, answer: OnEnd) -> None:
         if link.is_open:
-            self._waiting[life] = _Asked(link, pid, tell)
+            self._waiting[life] = _EndRequest(link, pid, answer)
         else:
-            self._ask_parent_of(life, pid, tell)
+            self._query_host(life, pid, answer)
 
     def _was_not_forked(self, life: int) -> None:
-        """Or nobody knows: the process that could know has ended."""
-        asked = self._waiting.pop(life)
-        self._ask_parent_of(life, asked.pid, asked.tell)
+        """It was not forked, or the zygote that knew its end has ended."""
+        request = self._waiting.pop(life)
+        self._query_host(life, request.pid, request.answer)
 
-    def _ask_parent_of(self, life: int, pid: int, tell: Tell) -> None:
-        """``pid`` 0: there was no process that tmux could know of."""
+    def _query_host(self, life: int, pid: int, answer: OnEnd) -> None:
+        """``pid`` 0: there was no process that the host could know of."""
         by_exec = life in self._by_exec
         self._forget(life)
         if pid and not by_exec:
-            # The pane's process stood in for the worker, and says so when it does not know how that ended.
-            self._ask_pane(life, lambda end: tell(None if end is not None and end.exit_code == stub_module.LOST else end))
+            # The stub stood in for the worker, and has an exit status of its own when it does not know how that ended.
+            self._host_end_of(life, lambda end: answer(None if end is not None and end.exit_code == stub_module.LOST else end))
         elif pid:
-            self._ask_pane(life, tell)
+            self._host_end_of(life, answer)
         else:
-            tell(None)
+            answer(None)
 
     def _forget(self, life: int) -> None:
         self._forget_stub(life)
         self._forked.pop(life, None)
         self._ends.pop(life, None)
-        self._pane_pids.pop(life, None)
+        self._host_pids.pop(life, None)
         self._by_exec.discard(life)
 
 
-def _nobody_listens(_life: int, _pid: int) -> None:
+def _ignore(_life: int, _pid: int) -> None:
     """Before ``open``."""

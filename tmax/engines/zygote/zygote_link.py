@@ -1,8 +1,8 @@
-"""The engine's line to one zygote: orders out, reports in.
+"""The connection to one zygote: orders out, reports in.
 
 ::
 
-    start(listener) --> process     connect(path) --> ZygoteLink --Greet--> Ready, Forked, Ended ... --> on_said(link, message)
+    start(listener) --> process     connect(path) --> ZygoteLink --Greet--> Ready, Forked, Ended ... --> on_message(link, message)
                                                       end-of-file                                    --> on_lost(link)
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from tmax.engines import reaper
-from tmax.engines.control_mode import scrubbed
+from tmax.engines import process_table
+from tmax.engines.life_mark import without_marks
 from tmax.layout import Layout
 from tmax.reactor import Reactor
 from tmax_pipes.proc_stat import start_ticks
@@ -56,7 +56,7 @@ def start(
         (os.POSIX_SPAWN_OPEN, 1, layout.log, log, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    given = {**scrubbed(env), **env_for(1), LIFE_VARIABLE.decode(): PLACEHOLDER}
+    given = {**without_marks(env), **env_for(1), LIFE_VARIABLE.decode(): PLACEHOLDER}
     return os.posix_spawn(python, argv, given, file_actions=actions, setsid=True)
 
 
@@ -68,17 +68,17 @@ class ZygoteLink:
         reactor: Reactor,
         path: str,
         *,
-        on_said: Callable[[ZygoteLink, FromZygote], None],
+        on_message: Callable[[ZygoteLink, FromZygote], None],
         on_lost: Callable[[ZygoteLink], None],
     ) -> None:
-        """Connect and say ``RequestStatus``.  OSError when nobody listens."""
+        """Connect and send ``RequestStatus``.  OSError when no process listens."""
         self._reactor = reactor
-        self._on_said = on_said
+        self._on_message = on_message
         self._on_lost = on_lost
         self._unsent = bytearray()
         self._rest = b""
         self.ready: ZygoteReady | None = None
-        """What it said of itself; None: it still imports."""
+        """What it reported of itself; None: it still imports."""
         self.pid = 0
         """Of the zygote; 0: not known yet."""
         self._ticks = 0
@@ -90,14 +90,14 @@ class ZygoteLink:
             raise
         self._socket.setblocking(False)
         reactor.on_readable(self._socket.fileno(), self._on_readable)
-        self.say(RequestStatus())
+        self.send(RequestStatus())
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be spoken to."""
+        """Whether messages can be sent."""
         return self._socket.fileno() >= 0
 
-    def say(self, message: ToZygote) -> None:
+    def send(self, message: ToZygote) -> None:
         """Send an order, now or when there is room; to a zygote that has ended it is dropped."""
         if self.is_open:
             self._unsent += line_of(message)
@@ -121,20 +121,20 @@ class ZygoteLink:
             data = b""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._heard(line)
+            self._receive(line)
         if not data and self.is_open:
             self.close()
             self._on_lost(self)
 
-    def _heard(self, line: bytes) -> None:
+    def _receive(self, line: bytes) -> None:
         try:
             message = from_zygote(line)
         except msgspec.DecodeError:
-            return  # of another version; it is replaced as soon as it has said which, or said nothing
+            return  # of another version; it is replaced as soon as it has reported which, or has not answered
         if isinstance(message, ZygoteReady):
             self.ready = message
             self.pid, self._ticks = message.pid, start_ticks(message.pid)
-        self._on_said(self, message)
+        self._on_message(self, message)
 
     def wait_ready(self, timeout_s: float) -> ZygoteReady | None:
         """Wait for ``Ready``: only while nothing else has begun.  None when it does not come in time, or never will."""
@@ -146,17 +146,17 @@ class ZygoteLink:
 
     def end(self, timeout_s: float) -> None:
         """End the zygote, and wait until it has ended; by force after ``timeout_s``.  Its children live on."""
-        self.say(End())
-        fd = reaper.open_pidfd(self.pid, self._ticks)
+        self.send(End())
+        fd = process_table.open_pidfd(self.pid, self._ticks)
         self.close()
         if fd >= 0:
-            if not reaper.has_ended(fd, timeout_s):
-                reaper.kill(fd)
-                reaper.has_ended(fd, 1.0)
+            if not process_table.has_ended(fd, timeout_s):
+                process_table.kill(fd)
+                process_table.has_ended(fd, 1.0)
             os.close(fd)
 
     def close(self) -> None:
-        """Hang up; twice is harmless."""
+        """Close the connection; twice is harmless."""
         if self.is_open:
             self._reactor.forget(self._socket.fileno())
             self._socket.close()

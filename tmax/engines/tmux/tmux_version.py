@@ -9,7 +9,7 @@ from tmax.errors import TmuxError
 MINIMUM = (3, 2)
 """``new-session -e`` and ``pane_dead_status`` of 3.2 are what we cannot do without."""
 
-INSTALL_HINT = "install it, for example: sudo apt-get install tmux"
+INSTALL_HINT = "install it, for example: sudo apt-get install tmux; or start workers without it: tmax init --engine process"
 _NUMBER = re.compile(r"(\d+)\.(\d+)")
 _NEWEST = (999, 0)
 

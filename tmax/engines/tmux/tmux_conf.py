@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tmax.core.settings import TmuxSettings
-from tmax.engines.control_mode import quote
+from tmax.engines.tmux.control_mode import quote
 from tmax.layout import Layout
 
 _TERMINFO = ("/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo", "/usr/local/share/terminfo")

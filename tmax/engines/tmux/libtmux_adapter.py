@@ -1,4 +1,4 @@
-"""tmux at a person's pace: is it there, which version, what sessions, how to attach.  The only file that imports libtmux.
+"""tmux at the pace of people: is it there, which version, what sessions, how to attach.  The only file that imports libtmux.
 
 ::
 
@@ -7,7 +7,7 @@
                    --> in the swarm's tmux:     the client is switched
 
 libtmux has no time limit of its own, and a client of a stopped server waits for ever: it is called in a thread and waited
-for ``LIMIT_S``.  Nothing here is on the way of ``init``, or asked more often than a person asks (``control_mode.py`` is for that).
+for ``LIMIT_S``.  Nothing here is on the way of ``init``, or called more often than people type (``control_mode.py`` is for that).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tmax.engines import tmux_version
+from tmax.engines.tmux import tmux_version
 from tmax.errors import TmuxError
 from tmax.layout import Layout
 
@@ -69,24 +69,24 @@ def server_version(layout: Layout) -> str:
 
     It differs from ``version()`` after an upgrade under a running swarm: then clients may not get on with the server.
     """
-    lines = _ask(layout, "display-message", "-p", "#{version}")
+    lines = _query(layout, "display-message", "-p", "#{version}")
     return lines[0] if lines else ""
 
 
 def sessions(layout: Layout) -> list[str]:
     """Return the names of the sessions on the swarm's tmux server, sorted; none when it does not run.  Raises TmuxError when it hangs."""
-    return sorted(_ask(layout, "list-sessions", "-F", "#{session_name}"))
+    return sorted(_query(layout, "list-sessions", "-F", "#{session_name}"))
 
 
-def _ask(layout: Layout, *command: str) -> list[str]:
+def _query(layout: Layout, *command: str) -> list[str]:
     """Return the lines tmux answers; none when there is no server."""
 
-    def ask() -> list[str]:
+    def query() -> list[str]:
         import libtmux
 
         return list(libtmux.Server(socket_path=layout.tmux).cmd(*command).stdout)
 
-    return _within(ask) if os.path.exists(layout.tmux) else []
+    return _within(query) if os.path.exists(layout.tmux) else []
 
 
 def _within(call: Callable[[], T]) -> T:
@@ -97,7 +97,7 @@ def _within(call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.append(call())
-        except Exception as error:  # whatever libtmux raises is told to the caller, in its own thread
+        except Exception as error:  # whatever libtmux raises is raised in the caller's thread
             failures.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -1,0 +1,1 @@
+"""Workers as plain child processes: no terminal, no tmux."""

@@ -1,0 +1,1 @@
+"""Workers in tmux sessions: the default engine."""
