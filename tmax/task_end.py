@@ -31,7 +31,7 @@ _OWN = ("exit", "signal")
 class TaskEnd:
     """One end; all of it is derived, nothing is stored."""
 
-    __slots__ = ("exit_code", "is_own", "signal", "speaks", "state", "status", "words")
+    __slots__ = ("exit_code", "is_explained", "is_own", "signal", "state", "status", "words")
 
     def __init__(self, state: str, kind: str, exit_code: int | None, signal: int | None) -> None:
         failed = state == "failed"
@@ -44,8 +44,8 @@ class TaskEnd:
         """The signal that ended the program itself."""
         self.exit_code = _code_of(state, kind, exit_code, signal)
         """What a shell would see had it run the task."""
-        self.speaks = self.is_own or state == CANCELLED
-        """Whether whoever watched it knows already: the program has said why, or a person has asked for it."""
+        self.is_explained = self.is_own or state == CANCELLED
+        """Whether the user knows the reason already: the program printed it, or the user cancelled it."""
         self.words = _words_of(self, kind)
         """The end in a few words, for where no message was recorded."""
 
@@ -69,7 +69,7 @@ def end_of_failure(state: str, failure: object) -> TaskEnd:
     return TaskEnd(state, failure.kind, failure.exit_code, failure.signal)  # type: ignore[attr-defined]
 
 
-def told(state: str, why: str) -> str:
+def end_in_words(state: str, why: str) -> str:
     """Return an end in one line, with the message that was recorded: ``failed: exit 3``, ``cancelled from the pane``."""
     if why.startswith(state):
         return why

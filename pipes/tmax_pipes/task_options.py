@@ -104,7 +104,7 @@ class TaskOption:
         return ", ".join(self.choices) if self.type == "choice" else "up to 200 characters" if self.type == "name" else ""
 
     @property
-    def default_words(self) -> str:
+    def default_shown(self) -> str:
         """The default, in words, with the setting that goes before it; empty where nothing is the default."""
         shown = self.default_text
         if not shown and self.default not in ("", None, False):
@@ -117,7 +117,7 @@ class TaskOption:
     def help_text(self) -> str:
         """The help of its flag: what it does, which values it takes, its default."""
         values = f" ({self.range_text})" if self.range_text else ""
-        default = f" [default: {self.default_words}]" if self.default_words else ""
+        default = f" [default: {self.default_shown}]" if self.default_shown else ""
         return f"{self.help}{values}{default}."
 
 

@@ -61,14 +61,11 @@ BANNED = frozenset(
         "told",
         "wish",
         "wishes",
-        "words",
     ]
 )
 """Words of private metaphors: processes send, receive, report and request; packages are no houses."""
-NOT_YET = frozenset({"tmax/api", "tmax/cli", "tmax/control", "tmax/controller", "tmax/core", "tmax/engines", "tmax/task_end.py"})
+NOT_YET: frozenset[str] = frozenset()
 """Parts that still use banned words in identifiers.  Remove a part from here once it is free of them."""
-ALLOWED_FILES = frozenset({("swarm.py", "tmax/api/swarm.py", "tmax/cli/swarm.py")})
-"""Pairs of files that still share a name.  Remove a pair from here once one of them is renamed."""
 
 
 def modules() -> list[Path]:
@@ -89,8 +86,6 @@ def test_no_two_files_have_one_name() -> None:
     for path in modules():
         if not path.name.startswith("__") and not SAME_BY_DESIGN & set(path.parts):
             files[path.name].append(shown(path))
-    for name, *pair in ALLOWED_FILES:
-        assert files.pop(name) == pair, f"{name} is unique by now: remove it from ALLOWED_FILES"
     assert not shared(files), "files of one name: " + "; ".join(shared(files))
 
 

@@ -23,7 +23,7 @@ from tmax.controller.watchers import bulk_end
 from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
 from tmax.core.tables import ps_text
-from tmax.task_end import ENDS, end_of, told
+from tmax.task_end import ENDS, end_in_words, end_of
 from tmax_dashboard.rows import task_rows
 from tmax_pipes.jobs import KernelJob, PythonJob, ShellJob
 from tmax_pipes.messages import Failure
@@ -72,7 +72,7 @@ def test_no_combination_of_anything_gives_a_success_a_status_or_a_signal_that_is
         assert 0 <= end.exit_code <= 255 and end.words
         if state in {"dead", "interrupted", "cancelled"}:
             assert (end.is_own, end.status, end.signal) == (False, None, None)
-        assert end.speaks or state in {"failed", "dead", "interrupted"}
+        assert end.is_explained or state in {"failed", "dead", "interrupted"}
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -109,9 +109,9 @@ def test_five_interfaces_say_the_same(
     common = output.Common(swarm="default")
     assert run.finish(common, to_builtins(story), "") == code
     err = capfd.readouterr().err
-    assert bool(err) == (state != "done" and not end_of(state, kind, exit_code, signal).speaks)
+    assert bool(err) == (state != "done" and not end_of(state, kind, exit_code, signal).is_explained)
     assert outcome.show(common, story, "") == (0 if state == "done" else 1)
-    assert state == "done" or told(state, view.why) in capfd.readouterr().err
+    assert state == "done" or end_in_words(state, view.why) in capfd.readouterr().err
     # ps, dashboard
     assert state in ps_text([view], 3.0) and view.why in ps_text([view], 3.0)
     (row,) = task_rows(snapshot(view), 5)

@@ -267,7 +267,7 @@ def test_the_page_of_options_is_the_table() -> None:
     head = ["| option | command line | Python | values | default | tasks | meaning |", "|---|---|---|---|---|---|---|"]
     rows = [
         f"| `{one.name}` | {' '.join(f'`{flag}`' for flag in one.flags)} | {f'`{one.keyword}=`' if one.keyword else ''} "
-        f"| {one.range_text or 'on'} | {one.default_words or ('off' if one.type == 'flag' else 'none')} "
+        f"| {one.range_text or 'on'} | {one.default_shown or ('off' if one.type == 'flag' else 'none')} "
         f"| {'all' if one.kinds == KINDS else ', '.join(one.kinds)} | {one.help} |"
         for one in task_options.OPTIONS
     ]

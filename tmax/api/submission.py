@@ -244,7 +244,7 @@ def _line(option: TaskOption) -> str:
     if option.keyword_values is None:
         return f"``{option.keyword}``: {option.help_text}"
     meanings = ", ".join(f"{value}: {meaning}" for value, meaning in option.keyword_values.items())
-    return f"``{option.keyword}``: {option.help} ({meanings}) [default: {option.default_words}]."
+    return f"``{option.keyword}``: {option.help} ({meanings}) [default: {option.default_shown}]."
 
 
 _describe_options()

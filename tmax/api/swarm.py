@@ -136,13 +136,13 @@ class Swarm(SubmitMixin, _StandardExecutor):
 
     def status(self) -> Snapshot:
         """Return a picture of the swarm, now."""
-        return msgspec.convert(self._ask("status")["snapshot"], Snapshot)
+        return msgspec.convert(self._request("status")["snapshot"], Snapshot)
 
     def workers(self) -> tuple[WorkerView, ...]:
         """Return its workers, now."""
-        return msgspec.convert(self._ask("workers")["workers"], tuple[WorkerView, ...])
+        return msgspec.convert(self._request("workers")["workers"], tuple[WorkerView, ...])
 
-    def _ask(self, verb: str) -> dict[str, object]:
+    def _request(self, verb: str) -> dict[str, object]:
         try:
             with self._handle.open_client() as client:
                 return client.request(verb)

@@ -139,7 +139,7 @@ class TaskChannel(Cancellations):
         if into is not None:
             into.append(future)
         with self._lock:
-            self._make_room()
+            self._wait_for_capacity()
             under_way = len(self._unaccepted) > len(self._unsent)
             self._unaccepted[seq] = future
             self._unsent[seq] = task
@@ -157,7 +157,7 @@ class TaskChannel(Cancellations):
         future.set_exception(error)
         return future
 
-    def _make_room(self) -> None:
+    def _wait_for_capacity(self) -> None:
         while self._gone is None and (len(self._unaccepted) >= MAX_UNACCEPTED or self._unaccepted_bytes >= MAX_UNACCEPTED_BYTES):
             if threading.current_thread() is self._reader:
                 break  # a callback that submits: waiting here would be waiting for ourselves
@@ -372,11 +372,11 @@ class TaskChannel(Cancellations):
         with self._lock:
             self._flush()
             self._write()
-            if not self._changed.wait_for(self._all_told, NOTICE_S):
+            if not self._changed.wait_for(self._all_reported, NOTICE_S):
                 _write_stderr(f"note: waiting until {len(self._unaccepted)} tasks are accepted by swarm {self._swarm!r}; Ctrl-C leaves\n")
-                self._changed.wait_for(self._all_told)
+                self._changed.wait_for(self._all_reported)
 
-    def _all_told(self) -> bool:
+    def _all_reported(self) -> bool:
         """Whether nothing is owed to us, and nothing by us."""
         return self._gone is not None or (not (self._unaccepted or self._settling or self._out) and self._abandoned.empty())
 

@@ -7,7 +7,7 @@ from binascii import a2b_base64, b2a_base64
 from tmax.cli import output
 from tmax.cli.codec import encode
 from tmax.errors import ExitCode, StoreError, WaitTimedOut
-from tmax.task_end import DONE, ENDS, told
+from tmax.task_end import DONE, ENDS, end_in_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def report_failure(task: dict[str, Any], flag: str = "") -> None:
     """Write to stderr why a task did not succeed: the remote traceback, the error, how its workers died, a hint."""
     failure = task.get("failure") or {}
     lines = [failure["traceback"].rstrip("\n")] if failure.get("traceback") else []
-    lines.append(f"error: task {task['id']} {told(task['state'], task.get('why') or '')}")
+    lines.append(f"error: task {task['id']} {end_in_words(task['state'], task.get('why') or '')}")
     lines += [f"  worker {crash['worker']} died while it ran the task: {crash['cause']}" for crash in task.get("crashes") or ()]
     lines.append(f"hint: {failure.get('hint') or f'its output: tmax logs{flag} ' + str(task['id'])}")
     output.write_message("\n".join(lines))

@@ -31,7 +31,7 @@ def _flags_of(option: TaskOption) -> Option:
         read=reader(option),
         metavar=option.metavar,
         help=f"{option.help}{values}.",
-        default=option.default_words,
+        default=option.default_shown,
     )
 
 

@@ -26,7 +26,7 @@ LINES_PER_S = 20
 """More tasks than this in a second are shown as one line."""
 BUFFER_BYTES = 256 * 1024
 _LABEL_CHARS = 200
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Where there is no pane we write to a file: a full disk must cost output, not the worker."""
 
 
@@ -179,7 +179,7 @@ class Pane:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _NO_ROOM:
+                if error.errno in _DISK_FULL:
                     self._buffer.clear()
                     return
                 # EIO and the like: the pane was closed.  The task continues; the IO thread reports it to the state machine.

@@ -62,12 +62,20 @@ def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
         for option in options
         if (match := re.fullmatch(r"setting (\w+)\.(\w+) \((.*?)(?: s)?\)", option.default))
     }
-    assert len(shown) == 8
+    assert len(shown) == 9
     settings = Settings()
     for group, key, default in shown:
         value = getattr(getattr(settings, group), key)
         texts = {True: "on", False: "off"}
-        assert default == (",".join(value) if isinstance(value, tuple) else texts[value] if isinstance(value, bool) else f"{value:g}")
+        assert default == (
+            ",".join(value)
+            if isinstance(value, tuple)
+            else value
+            if isinstance(value, str)
+            else texts[value]
+            if isinstance(value, bool)
+            else f"{value:g}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tmax.cli import kernel
+from tmax.cli.verbs import kernel_verb
 from tmax_pipes.jobs import BACKENDS, DEVICES, DTYPES, Job, KernelJob, PythonJob, ShellJob
 from tmax_pipes.messages import Run, ToWorker
 from tmax_workers.kernels.backends import ITEM_BYTES
@@ -30,6 +30,6 @@ def test_a_run_keeps_the_name_of_its_flag_in_a_frame() -> None:
 
 
 def test_number_types_and_devices_are_the_same_everywhere() -> None:
-    assert kernel.DTYPES == DTYPES == tuple(ITEM_BYTES)
+    assert kernel_verb.DTYPES == DTYPES == tuple(ITEM_BYTES)
     assert DEVICES == ("auto", "cpu", "cuda", "mps")
     assert BACKENDS == ("auto", "numpy", "torch")

@@ -93,9 +93,9 @@ VERB = Verb(
     usage="TASK|WORKER",
     words=ONE_WORD,
     options=(Option("follow", "-f", "--follow", help="Print new output as it appears, until the task has ended."),),
-    help=f"""Print the output of a task, or of a worker: the content of its pane, or what its process printed.
+    help=f"""Print the output of a task or a worker.
 
-    The task may be running or ended.
+    Of a worker: the content of its pane, or what its process printed where it has none.  The task may be running or ended.
 
     {TASK_HELP}""",
     examples=(("tmax logs -f @", "follow the last task until it ends"), ("tmax logs w2", "the content of worker w2's pane")),

@@ -60,7 +60,7 @@ def finish(common: output.Common, task: dict[str, Any], blobs: str) -> int:
     end = end_of_failure(task["state"], task.get("failure"))
     if common.json or (end.ok and task["kind"] != "shell"):
         show(common, task, blobs)
-    elif not end.speaks:
+    elif not end.is_explained:
         report_failure(task, common.flag)
     return end.exit_code
 

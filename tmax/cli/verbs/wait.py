@@ -9,7 +9,7 @@ from tmax.cli.request import NO_TIMEOUT, ControllerEnded, request_or_read, reque
 from tmax.cli.task_ids import TASKS_HELP, task_ids
 from tmax.core.option_values import seconds
 from tmax.errors import ExitCode
-from tmax.task_end import DONE, told
+from tmax.task_end import DONE, end_in_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _report(common: output.Common, unsuccessful: list[dict[str, Any]], count: in
     if common.quiet:
         return
     output.write_message(
-        "\n".join(f"task {task['id']} {_brief(told(task['state'], task.get('why') or ''))}" for task in unsuccessful[:_NAMED])
+        "\n".join(f"task {task['id']} {_brief(end_in_words(task['state'], task.get('why') or ''))}" for task in unsuccessful[:_NAMED])
     )
     if len(unsuccessful) > _NAMED:
         more = len(unsuccessful) - _NAMED
