@@ -161,6 +161,7 @@ INIT = (
     Option("pool", "--pool", read=count),
     Option("preload", "--preload", read=str),
     Option("python", "--python", read=str),
+    Option("engine", "--engine", read=str),
     Option("attach", "--attach"),
 )
 
