@@ -43,7 +43,8 @@ def _see(pid: int) -> Seen | None:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return None
         state, *numbers = _stat_fields(pid)
-        if state in (b"Z", b"X"):
+        # A process whose main thread has ended is a zombie already, while another thread may still finish a system call.
+        if state == b"X" or (state == b"Z" and int(numbers[16]) <= 1):
             return None
         environment = read_file(f"/proc/{pid}/environ")
     except (OSError, ValueError):
