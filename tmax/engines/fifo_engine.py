@@ -338,7 +338,7 @@ class FifoEngine:
             life.pidfd = -1
 
     def _remove_files(self) -> None:
-        for life in {place.life for place in rendezvous.scan(self._layout.workers)} | self._lives.keys():
+        for life in rendezvous.traces(self._layout.workers) | self._lives.keys():  # also of strangers that were just killed
             rendezvous.forget(self._layout.workers, life)
         try:
             os.rmdir(self._layout.workers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tmax.engines.engine import WorkerFigures
 from tmax.engines.life_mark import KEPT, VARIABLE
-from tmax_pipes.proc_stat import ENDED_STATES, start_ticks, stat_fields
+from tmax_pipes.proc_stat import start_ticks, stat_fields
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -43,7 +43,8 @@ def _see(pid: int) -> Seen | None:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return None
         state, *numbers = stat_fields(pid)
-        if state in ENDED_STATES:
+        # A process whose main thread has ended is a zombie already, while another thread may still finish a system call.
+        if state == b"X" or (state == b"Z" and int(numbers[16]) <= 1):
             return None
         environment = read_file(f"/proc/{pid}/environ")
     except (OSError, ValueError):

@@ -149,6 +149,10 @@ def test_the_output_of_the_last_dead_workers_is_kept(make_rig: MakeRig) -> None:
     rig.let_go()
     rig.succeed([])
     assert sorted(os.listdir(rig.layout.worker_logs)) == ["3.log", "4.log", "5.log"]
+    rig.start(6)
+    kill9(rig.pid(6))
+    rig.ended(6)
+    assert sorted(os.listdir(rig.layout.worker_logs)) == ["4.log", "5.log", "6.log"]
     rig.engine.close(sessions=True)
     assert not Path(rig.layout.worker_logs).exists()
 

@@ -138,12 +138,11 @@ class ProcessHost:
 
     def end_of(self, life: int, answer: OnEnd) -> None:
         """As ``Host.end_of``; None for a process of an earlier controller."""
-        self._reap(life)  # its own watcher may come later in this turn
         child = self._children.get(life)
         if child is None or child.pidfd < 0:
             answer(child.end if child is not None else None)
         else:
-            child.on_end = answer  # a stub ends a moment after its worker
+            child.on_end = answer  # its own watcher comes later in this turn; a stub ends a moment after its worker
 
     def retire(self, life: int) -> None:
         """As ``Host.retire``."""
