@@ -68,7 +68,6 @@ def rich(number: int) -> Task:
         failures=3,
         crashes=(Crash(at=1.0, life=2, worker="w2", cause="killed by SIGSEGV", signal=11, peak_rss_bytes=1 << 40),),
         lease=Lease(life=3, worker="w3", sent_at=5.0, started_at=6.0, group=99),
-        not_before=7.0,
         cancelling=True,
         solo=True,
         ended_at=8.5,

@@ -50,7 +50,7 @@ def test_a_task_comes_back_as_it_was(store: TaskStore, task: Task) -> None:
 
 
 def test_every_field_of_a_task_is_written() -> None:
-    written = {field.name for field in (*fields_of(Spec), *fields_of(Moves))}
+    written = {field.name for field in (*fields_of(Spec), *fields_of(Moves))} - {"unused"}  # a field of version 1 that no task has
     assert {field.name for field in fields(Task)} - {"id"} == written
 
 

@@ -41,7 +41,7 @@ def tasks_of_yesterday() -> list[Task]:
         Task(id=4, job=PythonJob(call=Blob("ab" * 32, 70_000), label="big"), kind="python", submitted_at=1700000003.0, state=TaskState.DONE, attempt=1,
              ended_at=1700000301.0, outcome=Outcome(report=report, result=Blob("cd" * 32, 90_000), form="pickle"), ran_on="w1"),
         Task(id=5, job=PythonJob(call=b"[[1],{}]", label="m:f", target="m:f"), kind="python", submitted_at=1700000004.0, state=TaskState.WAITING,
-             not_before=1700000900.0, cancelling=True, failures=1, attempt=1),
+             cancelling=True, failures=1, attempt=1),
     ]  # fmt: skip
 
 

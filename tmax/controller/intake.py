@@ -1,4 +1,4 @@
-"""From what a client describes to a task we are willing to accept; whatever is wrong is said before anything is kept."""
+"""Validates the tasks that clients describe and turns them into ``NewTask``; an invalid one is refused before anything is stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_JOB_BYTES = 900 * 1024
 """A job must fit one frame (1 MiB); larger arguments travel as blobs."""
 
 MAX_COUNT = 2**31
-"""Of retries, deliveries, repeats and seeds."""
+"""Maximum of retries, deliveries, repeats and seeds."""
 
 _MAX_UMASK = 0o777
 _LIMIT_DIGITS = 3
@@ -45,7 +45,7 @@ def _environment(value: object) -> dict[bytes, bytes]:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job of any kind may say of where and how it runs."""
+    """Return the fields that a job of any kind has."""
     return {
         "umask": _umask(given.get("umask")),
         "limits": _limits(given.get("limits", {})),
@@ -106,7 +106,7 @@ def _shell(given: Mapping[str, Any]) -> ShellJob:
     if not isinstance(argv, list) or not argv:
         raise UsageError("no command given", hint="write it behind --: -- COMMAND [ARGUMENT ...]")
     if argv[0] == "":
-        raise UsageError("the command is empty", hint="its first word is the program; a variable that stands there is perhaps not set")
+        raise UsageError("the command is empty", hint="its first word is the program; if that is a shell variable, it may be empty")
     return ShellJob(
         argv=tuple(_raw(part, "an argument") for part in argv),
         cwd=_raw(given.get("cwd", ""), "cwd"),
@@ -143,7 +143,7 @@ def _python(given: Mapping[str, Any]) -> PythonJob:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a frame can carry it: no half of a surrogate pair, which stands for a stray byte of a file name."""
+    """Return whether a frame can carry it: a lone surrogate, which represents a byte of a file name that is not UTF-8, it cannot."""
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
@@ -178,7 +178,7 @@ def _whole(value: object, what: str, *, least: int, most: int = MAX_COUNT) -> in
 
 
 def _seconds(value: object, what: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # NaN is not either
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # false for NaN
         raise UsageError(f"{what} must be seconds, from 0 to {MAX_SECONDS:.0f}")
     return float(value)
 
@@ -199,7 +199,7 @@ def _checked(job: Job, name: object, priority: object, delivery: object) -> None
 
 
 def _size_bytes(job: Job) -> int:
-    """Return about how long the message that carries this job is."""
+    """Return about how many bytes the message that carries this job has."""
     if isinstance(job, KernelJob):
         return sum(len(key) + len(str(value)) for key, value in job.params.items())
     size_bytes = len(job.cwd)
@@ -212,22 +212,22 @@ def _size_bytes(job: Job) -> int:
 
 
 def _writable(job: Job, *texts: str) -> None:
-    """Refuse what no frame and no row can hold: half a surrogate in a text, an integer over 64 bits."""
+    """Refuse values that no frame and no row can hold: a lone surrogate in a text, an integer over 64 bits."""
     try:
         msgspec.msgpack.encode((job, texts))
     except (OverflowError, UnicodeEncodeError, ValueError) as error:
-        raise UsageError(f"a value cannot be kept: {error}", hint="names and numbers must be UTF-8 text and at most 64 bits") from error
+        raise UsageError(f"a value cannot be stored: {error}", hint="texts must be UTF-8, integers must fit 64 bits") from error
 
 
 def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
-    """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
+    """Return the task that a JSON submit describes.  Raises UsageError for an invalid description."""
     if not isinstance(given, dict) or not isinstance(given.get("kind"), str) or given["kind"] not in _KINDS:
         raise UsageError("a task needs a kind: shell, python or kernel")
     job = with_defaults(_KINDS[given["kind"]](given), defaults)
     name, priority = given.get("name", ""), given.get("priority", "normal")
     delivery = given.get("delivery")
     if delivery is None and isinstance(job, ShellJob) and "deliveries" in given:
-        delivery = "at-least-once"  # who says how many workers may die under it wants it run again
+        delivery = "at-least-once"  # --deliveries N asks for redelivery
     _checked(job, name, priority, delivery)
     _writable(job, name, request_id)
     return NewTask(
@@ -244,7 +244,7 @@ def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
 
 
 def with_defaults(job: Job, defaults: TaskSettings) -> Job:
-    """Return the job as the settings of its swarm want it: what they switch on holds for every task."""
+    """Return the job with the options that the swarm's settings switch on for every task."""
     if not (defaults.fresh or defaults.keep_background):
         return job
     fresh, keep = job.fresh or defaults.fresh, job.keep_background or defaults.keep_background
@@ -252,7 +252,7 @@ def with_defaults(job: Job, defaults: TaskSettings) -> Job:
 
 
 def new_task_of_bulk(client: str, task: BulkTask, defaults: TaskSettings) -> NewTask:
-    """Return the task that the Python API describes; types were checked by the decoder."""
+    """Return the task that the Python API describes; the decoder has checked the types.  Raises UsageError."""
     _checked(task.job, task.name, task.priority, task.delivery)
     return NewTask(
         job=with_defaults(task.job, defaults),

@@ -52,7 +52,8 @@ class Moves(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     failures: int
     crashes: tuple[Crash, ...]
     lease: Lease | None
-    not_before: float
+    unused: float = 0.0
+    """Keeps the positions of the fields after it: rows of version 1 hold a time here that was never read."""
     cancelling: bool
     solo: bool
     ended_at: float
@@ -160,7 +161,6 @@ def _updated(task: Task) -> Row:
         failures=task.failures,
         crashes=task.crashes,
         lease=lease,
-        not_before=task.not_before,
         cancelling=task.cancelling,
         solo=task.solo,
         ended_at=task.ended_at,
@@ -235,7 +235,6 @@ def task_of(row: Row) -> Task:
         failures=moves.failures,
         crashes=moves.crashes,
         lease=moves.lease,
-        not_before=moves.not_before,
         cancelling=moves.cancelling,
         solo=moves.solo,
         ended_at=moves.ended_at,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from tmax.control.server import Request
 from tmax.controller import fields
+from tmax.controller.deadlock_notices import DeadlockNotices
 from tmax.controller.identity import Identity
 from tmax.controller.monitor import Monitor
-from tmax.controller.obstacles import Obstacles
 from tmax.controller.readiness import Readiness
 from tmax.controller.runtime_repair import RuntimeRepair
 from tmax.controller.shutdown import Shutdown
@@ -27,7 +27,7 @@ READY_S = 120.0
 
 
 def hello(request: Request, *, identity: Identity, query: SwarmQuery, snapshots: SnapshotBuilder, repair: RuntimeRepair) -> None:
-    """Answer which controller this is."""
+    """Answer with the identity of the controller."""
     request.answer(
         swarm=identity.swarm,
         pid=identity.pid,
@@ -37,7 +37,7 @@ def hello(request: Request, *, identity: Identity, query: SwarmQuery, snapshots:
         ready=query.is_ready,
         notice=snapshots.notice(),
         python=sys.executable,
-        healed=repair.times,
+        healed=repair.repairs,
     )
 
 
@@ -80,7 +80,7 @@ def resume(request: Request, *, emit: Callable[[Event], None]) -> None:
 
 def own(request: Request, *, shutdown: Shutdown) -> None:
     """Take the swarm down when this connection ends."""
-    shutdown.add_owner(request.peer)
+    shutdown.add_owner(request.client)
     request.stream(owned=True)
 
 
@@ -89,11 +89,11 @@ def watch(request: Request, *, monitor: Monitor) -> None:
     monitor.add(request, always=bool(request.fields.get("always")))
 
 
-def down(request: Request, *, query: SwarmQuery, shutdown: Shutdown, obstacles: Obstacles) -> None:
-    """Take the swarm down; answer when it is."""
+def down(request: Request, *, query: SwarmQuery, shutdown: Shutdown, deadlock_notices: DeadlockNotices) -> None:
+    """Take the swarm down; answer when it is down."""
     shutdown.answer_when_down(request)
     counts = query.counts
     request.stream(phase="stopping", running=counts["sent"] + counts["running"], queued=counts["ready"] + counts["waiting"])
-    obstacles.report_again()
-    shutdown.leave(now=bool(request.fields.get("now")))
-    obstacles.after_turn()
+    deadlock_notices.report_again()
+    shutdown.begin(now=bool(request.fields.get("now")))
+    deadlock_notices.after_turn()
