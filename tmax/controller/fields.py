@@ -37,7 +37,7 @@ def limit(value: Any, *, default: int) -> int:
 
 
 def terminal(fields: Mapping[str, Any]) -> tuple[int, bool]:
-    """Return the width of the client's terminal in columns (0: unknown) and whether it wants colour."""
+    """Return the width of the client's terminal in columns (0: unknown) and whether it shows colours."""
     width = fields.get("width")
     return (width if isinstance(width, int) else 0), bool(fields.get("color"))
 

@@ -109,22 +109,22 @@ class SwarmQuery:
 
     @property
     def last_death(self) -> str:
-        """The kernel's words about the worker that died last."""
+        """The cause of the last death of a worker, as the kernel reported it."""
         return self._state.roster.last_cause
 
     @property
     def deaths(self) -> int:
-        """Deaths of workers that nobody requested, since this controller started."""
+        """Unexpected deaths of workers since this controller started."""
         return self._state.roster.deaths
 
     @property
     def workers_wanted(self) -> int:
-        """How many workers there should be, nested and pooled ones not counted."""
+        """How many workers there should be, without nested and pooled ones."""
         return self._state.roster.workers_wanted
 
     @property
     def may_deadlock(self) -> bool:
-        """Whether any task that has not ended was submitted by another one; False in nearly every swarm."""
+        """Whether any unfinished task was submitted by another task; usually False, and cheap to check."""
         return bool(self._state.ledger.task_tree.children)
 
     def deadlock(self) -> str:

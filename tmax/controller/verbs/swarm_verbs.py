@@ -48,7 +48,7 @@ def ready(request: Request, *, readiness: Readiness) -> None:
 
 
 def status(request: Request, *, snapshots: SnapshotBuilder) -> None:
-    """Answer with a snapshot, or with ``text`` as a person reads it."""
+    """Answer with a snapshot, or with ``text`` for a terminal."""
     snapshot = snapshots.build()
     if request.fields.get("text"):
         request.answer(text=tables.status_text(snapshot, *fields.terminal(request.fields)))
