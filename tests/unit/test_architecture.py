@@ -104,7 +104,7 @@ def rows() -> dict[str, str]:
     """The rows of the table: the change -> where it goes."""
     table = PAGE.split("## Where does my change go?\n", 1)[1]
     found = [line.strip("| ").split(" | ", 1) for line in table.splitlines() if line.startswith("| ") and not line.startswith("|--")]
-    return {change: places for change, places in found[1:]}
+    return {row[0]: row[1] for row in found[1:]}
 
 
 def row_of(part: str) -> str:
@@ -125,9 +125,8 @@ def test_a_change_is_made_in_the_files_that_its_row_names(part: str) -> None:
 @pytest.mark.parametrize("change", rows())
 def test_every_path_and_name_in_a_row_exists(change: str) -> None:
     """``name`` in brackets after a path is defined or used in that file; NAME and KIND stand for new files."""
-    for path, names in re.findall(r"`([\w./{},]+/[\w./]*)`(?: \(((?:`\w+`(?:, )?)+))?", rows()[change]):
-        if "NAME" in path or "KIND" in path:
-            path = path.rsplit("/", 1)[0]
+    for named, names in re.findall(r"`([\w./{},]+/[\w./]*)`(?: \(((?:`\w+`(?:, )?)+))?", rows()[change]):
+        path = named.rsplit("/", 1)[0] if "NAME" in named or "KIND" in named else named
         assert (ROOT / path).exists(), path
         for name in re.findall(r"`(\w+)`", names):
             assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8")), f"{path} has no {name}"
