@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.contract.stores import new, open_store, place
-from tests.unit.core.stage import PYTHON
+from tests.unit.core.scheduler_rig import PYTHON
 from tests.wait import wait_until
 from tmax.controller.housekeeping import STEP_TASKS, Housekeeping
 from tmax.controller.slices import Slicer

@@ -1,4 +1,4 @@
-"""The promise with one rule broken, which some seed must notice: a test that cannot fail would prove nothing."""
+"""Mutation tests of the simulation: with one rule broken, some seed must report a violation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.sim.stand_ins import Violation
+from tests.sim.fakes import Violation
 from tests.sim.world import World
 from tmax.controller.loop import Loop
 from tmax.core import nesting, placement, retry_policy, worker_lifecycle, worker_messages
@@ -23,11 +23,11 @@ from tmax_workers.task_admission import AcceptedTasks
 
 MUTANT_SEEDS = 400
 BROKEN = (Violation, IllegalMove, AssertionError, KeyError)
-"""How a broken rule may show: the oracle, an invariant, a move that is none, or a task that is not where it must be."""
+"""How a broken rule may show: the oracle, an invariant, a move that is not allowed, or a task that is missing."""
 
 
 def noticed(*, seeds: int = MUTANT_SEEDS) -> bool:
-    """Return whether any seed shows that something is wrong."""
+    """Return whether any seed fails."""
     for seed in range(seeds):
         try:
             World(seed).run()
@@ -69,7 +69,7 @@ def test_acting_on_a_commit_that_found_no_room_is_noticed(monkeypatch: pytest.Mo
     assert noticed()
 
 
-def test_sleeping_past_the_time_that_a_turn_asked_for_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sleeping_past_the_time_that_a_turn_set_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loop, "_set_wake", lambda self, wake_at: None)
     assert noticed()
 
@@ -84,7 +84,7 @@ def test_never_sending_again_after_hello_is_noticed(monkeypatch: pytest.MonkeyPa
     assert noticed()
 
 
-def test_a_worker_that_forgets_what_it_said_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_forgets_what_it_sent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WorkerLink, "to_resend", lambda self: [])
     assert noticed()
 
@@ -106,33 +106,33 @@ def test_running_again_what_may_run_once_is_noticed(monkeypatch: pytest.MonkeyPa
 
 
 def test_never_charging_the_culprit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poison task must not kill workers for ever: the oracle of a run that never comes to rest."""
+    """A poison task must not kill workers for ever: the simulation then never comes to rest."""
     shipped: Callable[..., retry_policy.Verdict] = retry_policy.after_death
 
-    def nobody(*args: object, culprit: bool, **rest: object) -> retry_policy.Verdict:
+    def charge_none(*args: object, culprit: bool, **rest: object) -> retry_policy.Verdict:
         return shipped(*args, culprit=False, **rest)
 
-    monkeypatch.setattr(worker_lifecycle, "after_death", nobody)
+    monkeypatch.setattr(worker_lifecycle, "after_death", charge_none)
     assert noticed()
 
 
 def test_running_code_of_two_programs_in_one_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Either end alone keeps the rule: the scheduler by its choice, the worker by giving back."""
+    """Each end alone keeps the rule: the scheduler by its choice of worker, the worker by returning the task."""
 
     def any_place(self: placement.FreeSlots, part: str, *, alone: bool) -> Life | None:
         return shipped(self, "", alone=alone)
 
     shipped = placement.FreeSlots.take
     monkeypatch.setattr(placement.FreeSlots, "take", any_place)
-    assert not noticed(seeds=20), "the worker gives back what it must not run"
+    assert not noticed(seeds=20), "the worker returns tasks that it must not run"
     monkeypatch.setattr(AcceptedTasks, "fits", lambda self, run: True)
     assert noticed()
     monkeypatch.setattr(placement.FreeSlots, "take", shipped)
-    assert not noticed(seeds=50), "the scheduler sends nothing that a worker must not run"
+    assert not noticed(seeds=50), "the scheduler sends no task that a worker must not run"
 
 
 def test_forgetting_leases_at_a_restart_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leased tasks put back into the queue at a restart would run twice at once: their workers live."""
+    """Leased tasks that return to the queue at a restart would run twice at once, as their workers are alive."""
 
     def forget(self: Scheduler, task: object, lease: object) -> None:
         self._state.ledger.move(task, TaskState.READY, lease=None)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def test_forgetting_leases_at_a_restart_is_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_child_that_waits_for_a_worker_of_the_number_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every worker may run a task that waits for a task it has submitted: without nested workers nothing goes on."""
+    """Every worker may run a task that waits for its child: without nested workers no task can proceed."""
     monkeypatch.setattr(nesting, "_size", lambda state, *, ready: None)
     assert noticed()
 

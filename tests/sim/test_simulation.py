@@ -1,4 +1,4 @@
-"""The promise under thousands of seeds, on the shipped code."""
+"""The guarantees under thousands of seeds, on the shipped code."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""A whole swarm without a process: the shipped loop, scheduler, worker states and links, in a world that breaks at random.
+"""A simulated swarm without processes: the shipped loop, scheduler, worker state machines and links, with random faults.
 
     clients --> [events] --> Loop: Scheduler --> commit (in memory) --> act --> lanes --> worker state --> lanes --> [events]
 
-One random step at a time: a message is delivered, a task ends, time passes, a commit is written, or something dies.  The controller
-may die between any two steps of a turn; a worker at any moment; a connection alone.
-What a dead connection carried is delivered up to a random point and lost from there, as FIFOs do.
+Each step is one random event: a message is delivered, a task ends, time passes, a commit is written, or a process or connection ends.
+The controller may die between any two steps of a turn; a worker or a connection at any moment.
+The messages on a dead connection are delivered up to a random point and lost from there, as with FIFOs.
 
-The oracle stands outside: ``executions`` is written by what "runs", ``accepted`` by the client.
+The oracle is independent of the swarm: the simulated programs write ``executions``, the client writes ``accepted``.
 
-Some tasks submit tasks while they run, and end only when these have ended (``children_of``): as many of them as there are workers may
-run at once, so a child that no worker takes is a world that never comes to rest.
+Some tasks submit tasks while they run, and end only when these have ended (``children_of``).  As many of them may run at once as
+there are workers, so the simulation never comes to rest if no worker takes a child.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from tests.sim.stand_ins import ControllerKilled, Faults, SimEngine, SimReactor, SimStore, Violation, check_recorded
+from tests.sim.fakes import ControllerKilled, Faults, SimEngine, SimReactor, SimStore, Violation, check_recorded
 from tmax.controller.loop import RETRY_FULL_S, Loop
 from tmax.core import events as ev
 from tmax.core.model import ENDS, NewTask, Task, TaskState
@@ -41,7 +41,7 @@ SETTINGS = Settings(
 
 @dataclass
 class Execution:
-    """One run of a task, as the outside sees it."""
+    """One run of a task, as the oracle records it."""
 
     task: int
     attempt: int
@@ -57,26 +57,26 @@ class Process:
     state: WorkerStateMachine
     connected: bool = False
     number: int = 0
-    """Of the connection."""
+    """Number of the connection."""
     can_send: bool = False
-    """The worker opens its results lane on reading Who."""
+    """The worker opens its results lane when it reads Who."""
     to_worker: dict[str, deque[Message]] = field(default_factory=lambda: {"tasks": deque(), "control": deque()})
     results: deque[Message] = field(default_factory=deque)
     spilled: list[Message] = field(default_factory=list)
-    """What it left in a file."""
+    """Results that it wrote to a file before it ended."""
     running: Execution | None = None
     cancelling: bool = False
     dead: bool = False
     first_hello: bool = True
     programs: set[str] = field(default_factory=set)
-    """Whose code has run in it."""
+    """The programs whose code has run in it."""
     began: int = 0
     is_used_up: bool = False
-    """A task that wanted a process of its own ran in it."""
+    """A fresh task ran in it."""
 
 
 class World:
-    """Everything, driven by one seeded generator."""
+    """The whole simulation, driven by one seeded random generator."""
 
     def __init__(self, seed: int, *, crashes: bool = True) -> None:
         self.seed = seed
@@ -93,7 +93,7 @@ class World:
         self.requests: dict[int, str] = {}
         self.token = 0
         self.deaths: dict[int, int] = defaultdict(int)
-        self.quiet = False
+        self.is_draining = False
         self.faults = Faults()
         self.boot()
 
@@ -101,8 +101,8 @@ class World:
 
     @property
     def hostile(self) -> bool:
-        """Whether anything may break at this moment."""
-        return self.crashes and not self.quiet
+        """Whether faults may happen now."""
+        return self.crashes and not self.is_draining
 
     @property
     def tasks(self) -> dict[int, Task]:
@@ -110,7 +110,7 @@ class World:
         return self.disk._reader.kept
 
     def boot(self) -> None:
-        """Start a controller from what is on disk; lives are adopted: they connect again, or are found dead."""
+        """Start a controller from the disk; it adopts the lives, which connect again or are found dead."""
         self.faults.plan(-1)
         loaded = self.disk.load()
         self.reactor = SimReactor(lambda: self.now)
@@ -146,7 +146,7 @@ class World:
         self.has_events = True
 
     def turn(self) -> None:
-        """Decide, commit, act; with a crash at a random one of the points between."""
+        """Run one turn of the loop, perhaps with a crash at a random step of it."""
         if self.hostile and not self.faults.is_planned and self.random.random() < 0.12:
             self.faults.plan(self.random.randrange(12))
         if self.store.full:
@@ -160,7 +160,7 @@ class World:
             self.crash_controller()
 
     def crash_controller(self) -> None:
-        """kill -9: nothing of its memory is left; connections end; answers not given are lost."""
+        """Kill the controller: its memory, its connections and its unsent replies are lost."""
         for process in self.processes.values():
             self.drop_connection(process, report=False)
         self.requests.clear()
@@ -169,7 +169,7 @@ class World:
     # -- workers -----------------------------------------------------------------------------------
 
     def start(self, life: int) -> None:
-        """A process comes to be."""
+        """Start a worker process."""
         hello = Hello(life=life, pid=life, ticks=1, protocol=PROTOCOL, python="3.11.0")
         self.processes[life] = Process(life=life, state=WorkerStateMachine(hello, now=self.now, orphan_ttl_s=1e9))
         self.emit(ev.LifeStarted(life=life, pid=life, ticks=1, session=f"s{life}"))
@@ -183,7 +183,7 @@ class World:
             process.to_worker["tasks" if isinstance(message, Run) else "control"].append(message)
 
     def connect(self, process: Process) -> None:
-        """The controller opens the FIFOs and asks who it is."""
+        """Open the FIFOs of a worker and send Who."""
         process.connected = True
         process.number += 1
         process.first_hello = True
@@ -196,20 +196,20 @@ class World:
         process.connected = process.can_send = False
         for lane in process.to_worker.values():
             for _ in range(self.random.randrange(len(lane) + 1)):
-                self.to_state(process, lane.popleft())
+                self.deliver(process, lane.popleft())
             lane.clear()
-        # What the worker says now has nowhere to go; what it had said may have arrived when the reader lives on.
+        # Messages that the worker sends from now on are lost; those sent before may arrive if the controller is alive.
         count = self.random.randrange(len(process.results) + 1) if report else 0
         for _ in range(min(count, len(process.results))):
             self.receive(process, process.results.popleft())
         process.results.clear()
         if not process.dead:
-            self.do(process, process.state.handle(wev.ConnectionDown(), self.now))
+            self.carry_out(process, process.state.handle(wev.ConnectionDown(), self.now))
         if report and not process.dead:
             self.emit(ev.LifeSilent(life=process.life))
 
     def kill(self, life: int, cause: str) -> None:
-        """A worker process ends; what it had written may still be read, then the kernel's word comes."""
+        """End a worker process: some of what it had written is still read, then the kernel reports its end."""
         process = self.processes.get(life)
         if process is None or process.dead:
             return
@@ -224,22 +224,22 @@ class World:
         self.emit(ev.LifeEnded(life=life, cause=cause, signal=9))
 
     def receive(self, process: Process, message: Message) -> None:
-        """The engine reads one message of a worker."""
+        """Pass one message of a worker to the controller, as the engine does."""
         if isinstance(message, Hello):
             self.emit(ev.LifeConnected(life=process.life, hello=message, reconnected=process.first_hello, connection=process.number))
             process.first_hello = False
         else:
             self.emit(ev.LifeMessage(life=process.life, message=message))  # type: ignore[arg-type]
 
-    def to_state(self, process: Process, message: object) -> None:
-        """The worker reads one message, or something happens in it."""
+    def deliver(self, process: Process, message: object) -> None:
+        """Pass one message or event to a worker's state machine."""
         if not process.dead:
             process.can_send |= isinstance(message, Who) and process.connected
-            self.do(process, process.state.handle(message, self.now))  # type: ignore[arg-type]
+            self.carry_out(process, process.state.handle(message, self.now))  # type: ignore[arg-type]
             process.state.check_invariants()
 
-    def do(self, process: Process, dos: list[wev.Instruction]) -> None:
-        """Carry out what a worker's state orders."""
+    def carry_out(self, process: Process, dos: list[wev.Instruction]) -> None:
+        """Carry out the actions of a worker's state machine."""
         for one in dos:
             if isinstance(one, wev.Send):
                 if process.can_send:
@@ -257,18 +257,18 @@ class World:
                 self.kill(process.life, "killed by SIGTERM" if one.signal else "exited")
 
     def interrupt(self, process: Process, order: wev.CancelTask) -> None:
-        """User code is asked to end: not because somebody wanted it only if it had not begun."""
+        """Interrupt user code; a violation when it has begun and was only withdrawn."""
         process.cancelling = True
         task = process.running.task if process.running else 0
         if order.why == "cancelled" and task in self.withdrawn - self.cancelled:
             raise Violation(f"seed {self.seed}: task {task} was withdrawn and had begun, and is ended")
 
     def keep(self, process: Process) -> None:
-        """Leave in a file what nobody has stored."""
+        """Keep the results that are not stored, as a worker writes them to a file."""
         process.spilled = [message for message in process.state.link.to_resend() if isinstance(message, (Done, Failed))]
 
     def begin(self, process: Process, run: Run) -> None:
-        """User code starts: here the outside sees it."""
+        """Start user code, and record the run for the oracle."""
         execution = Execution(task=run.task, attempt=run.attempt, life=process.life)
         process.running, process.cancelling = execution, False
         if not run.task:
@@ -282,18 +282,18 @@ class World:
             raise Violation(f"seed {self.seed}: task {run.task} may run once and ran twice: {self.executions[run.task]}")
 
     def check_code(self, process: Process, run: Run) -> None:
-        """No process runs code of two programs, or anything beside a task that wants it for itself."""
+        """Raise Violation if a process runs code of two programs, or another task beside a fresh one."""
         program = context_key(run.job)
         process.programs |= {program} - {""}
         if len(process.programs) > 1:
             raise Violation(f"seed {self.seed}: life {process.life} runs code of {len(process.programs)} programs")
         if process.is_used_up or (run.job.fresh and process.began):
-            raise Violation(f"seed {self.seed}: task {run.task} shares the process of a task that wants one of its own")
+            raise Violation(f"seed {self.seed}: task {run.task} shares the process of a fresh task")
         process.began += 1
         process.is_used_up = run.job.fresh
 
     def finish(self, process: Process, how: str = "") -> None:
-        """The running task ends."""
+        """End the running task, if it may end now."""
         execution = process.running
         if execution is None or process.dead:
             return
@@ -311,16 +311,16 @@ class World:
             outcome = Failed(execution.task, execution.attempt, report, self.failure())
         else:
             outcome = Done(execution.task, execution.attempt, report, form=self.random.choice(["none", "json"]))
-        self.to_state(process, wev.JobEnded(outcome))
+        self.deliver(process, wev.JobEnded(outcome))
 
     def failure(self) -> Failure:
-        """By a status, or by a signal, whose end is kept back a moment."""
+        """Return a failure by exit status, or by a signal, which the worker reports with a delay."""
         if self.random.random() < 0.5:
             return Failure(kind="exit", message="exit 1", exit_code=1)
         return Failure(kind="signal", message="killed by SIGTERM", signal=15)
 
     def children_of(self, name: str) -> list[str]:
-        """Return the requests that a task makes while it runs, and waits for; in one world of four, as they cost many steps."""
+        """Return the requests that a task makes while it runs and waits for; for one seed of four, as they cost many steps."""
         number = int(name or 0)
         if self.seed % 4 or not number:
             return []
@@ -329,16 +329,16 @@ class World:
         return [f"{100 * number + 1}"] if number < 10_000 and number % 100 == 1 else []
 
     def takes_long(self, name: str) -> bool:
-        """Some tasks run long enough for another worker to be started meanwhile."""
+        """Return whether a task keeps running, so that another worker may be started meanwhile."""
         return int(name or 0) % 6 == 1 and self.random.random() < 0.9
 
     def waits(self, name: str) -> bool:
-        """Whether a task of this name still waits for what it has submitted."""
+        """Return whether a task of this name still waits for its children."""
         accepted = self.accepted
         return any(child not in accepted or self.tasks[accepted[child]].state not in ENDS for child in self.children_of(name))
 
-    def nest(self, process: Process) -> None:
-        """A running task submits, or submits again what it got no answer for."""
+    def submit_children(self, process: Process) -> None:
+        """Have a running task submit a child, also again if there was no reply."""
         execution = process.running
         name = self.name_of(execution.task) if execution else ""
         missing = [child for child in self.children_of(name) if child not in self.accepted]
@@ -352,7 +352,7 @@ class World:
     # -- clients -----------------------------------------------------------------------------------
 
     def submit(self, name: str, parent: int = 0) -> None:
-        """A client submits, or submits again what it got no answer for; ``parent``: the task it is a part of."""
+        """Submit a request, also again if there was no reply; ``parent``: the running task that submits it."""
         number = int(name)
         is_fresh = number % 8 == 7
         program = (b"", b"program A", b"program B")[number % 3 if number % 4 else 0]
@@ -367,7 +367,7 @@ class World:
         self.emit(ev.Submitted(token=self.token, tasks=(task,), known=known))
 
     def answer(self, action: ev.Accepted) -> None:
-        """The client learns the id: from here the task is promised."""
+        """Deliver the task's id to the client: the task is guaranteed from now on."""
         self.faults.step()
         name = self.requests.pop(action.token, None)
         if name is None:
@@ -376,12 +376,12 @@ class World:
         if self.accepted.setdefault(name, number) != number:
             raise Violation(f"seed {self.seed}: request {name} is task {self.accepted[name]} and task {number}")
         if number not in self.tasks:
-            raise Violation(f"seed {self.seed}: task {number} was promised and is not on disk")
+            raise Violation(f"seed {self.seed}: task {number} was accepted and is not on disk")
 
-    # -- running it --------------------------------------------------------------------------------
+    # -- the run -----------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One thing happens."""
+        """Make one random step."""
         process = self.random.choice(list(self.processes.values())) if self.processes else None
         roll = self.random.random()
         if process is None or roll < 0.25:
@@ -393,30 +393,30 @@ class World:
         elif roll < 0.5:
             lanes = [lane for lane in process.to_worker.values() if lane]
             if lanes:
-                self.to_state(process, self.random.choice(lanes).popleft())
+                self.deliver(process, self.random.choice(lanes).popleft())
         elif roll < 0.7 and process.results:
             self.receive(process, process.results.popleft())
         elif roll < 0.85:
-            self.nest(process)
+            self.submit_children(process)
             self.finish(process)
         elif roll < 0.9:
             self.pass_time(self.random.choice([0.001, 0.05, 0.5]))
         elif self.hostile and roll > 0.99:
             self.kill(process.life, "killed by SIGKILL")
         elif self.hostile and roll > 0.98:
-            self.to_state(process, wev.Terminated())
+            self.deliver(process, wev.Terminated())
         elif self.hostile and roll > 0.96:
             self.drop_connection(process, report=True)
 
     def pass_time(self, seconds: float) -> None:
-        """Time goes on for everybody."""
+        """Advance the clock, for the workers too."""
         self.now += seconds
         for process in list(self.processes.values()):
             if not process.dead:
-                self.to_state(process, wev.TimeElapsed())
+                self.deliver(process, wev.TimeElapsed())
 
     def run(self, tasks: int = 12, steps: int = 900) -> None:
-        """Submit, break things, then let it come to rest; check every promise."""
+        """Submit tasks under faults, let all of them end without faults, and check every guarantee."""
         names = [str(number) for number in range(1, tasks + 1)]
         self.poison = {name for name in names if int(name) % 11 == 0}
         for _ in range(steps):
@@ -429,24 +429,24 @@ class World:
             if self.random.random() < 0.008 and self.accepted:
                 self.withdraw(self.random.choice(list(self.accepted.values())))
             self.step()
-        self.rest()
-        self.judge()
+        self.drain()
+        self.check_promises()
 
     def cancel(self, number: int) -> None:
-        """Somebody wants it ended."""
+        """Cancel a task."""
         self.cancelled.add(number)
         self.emit(ev.CancelRequested(token=0, tasks=(number,)))
 
     def withdraw(self, number: int) -> None:
-        """Somebody wants it ended if it has not begun."""
+        """Cancel a task unless it has begun."""
         self.withdrawn.add(number)
         self.emit(ev.CancelRequested(token=0, tasks=(number,), begun=False))
 
-    def rest(self) -> None:
-        """No more faults: everything accepted must come to its end."""
-        self.quiet = True
+    def drain(self) -> None:
+        """Run without faults until every accepted task has ended."""
+        self.is_draining = True
         self.faults.plan(-1)
-        for _ in range(12_000):  # one process is chosen at a time, and most of them are dead by now
+        for _ in range(12_000):  # many, as each step chooses one process and most of them are dead by now
             if self.has_events or self.reactor.is_due or self.random.random() < 0.2:
                 self.turn()
             self.step()
@@ -463,8 +463,8 @@ class World:
         """Return accepted tasks that have not ended on disk."""
         return [number for number in self.accepted.values() if self.tasks[number].state not in ENDS]
 
-    def judge(self) -> None:
-        """Check what can only be checked at the end."""
+    def check_promises(self) -> None:
+        """Check the guarantees that can be checked only at the end."""
         for name, number in self.accepted.items():
             task = self.tasks[number]
             runs = self.executions[number]
@@ -473,7 +473,7 @@ class World:
             if task.state is TaskState.DEAD and len(task.crashes) < task.options.deliveries:
                 raise Violation(f"seed {self.seed}: task {number} is dead after {len(task.crashes)} crashes")
             if task.state is TaskState.CANCELLED and number not in self.cancelled | self.withdrawn:
-                raise Violation(f"seed {self.seed}: task {number} ({name}) is cancelled and nobody asked for it")
+                raise Violation(f"seed {self.seed}: task {number} ({name}) is cancelled without a request")
             if len(runs) > 1 + task.failures + len(task.crashes) + self.lost_runs(runs):
                 raise Violation(f"seed {self.seed}: task {number} ran {len(runs)} times without a reason: {runs}")
 

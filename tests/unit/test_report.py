@@ -11,7 +11,7 @@ from examples import run_sample
 from examples.report import KINDS, Record, Run, figures_of, kernel_rows, not_accepted, record_of, report, same, table
 from examples.sample_job import KernelRun, kernel_check
 from tmax.api.outcomes import ExitStatus
-from tmax.controller.views import whole_story
+from tmax.controller.views import task_details
 from tmax.core.model import Outcome, Task, TaskState
 from tmax_pipes.jobs import KernelJob, ShellJob
 from tmax_pipes.messages import Failure, Report
@@ -181,7 +181,7 @@ def test_records_are_read_from_what_show_answers() -> None:
         ran_on="w2",
         outcome=Outcome(report=Report(started_at=51.0, duration_s=1.5, cpu_s=1.25, device="cpu"), result=b'{"checksum": 5.0}', form="json"),
     )
-    assert record_of(whole_story(task)) == Record(
+    assert record_of(task_details(task)) == Record(
         id=9,
         kind="kernel",
         label="matmul n=4",
@@ -196,7 +196,7 @@ def test_records_are_read_from_what_show_answers() -> None:
     )
     outcome = Outcome(failure=Failure(kind="exit", message="exited with 1", exit_code=1))
     failed = Task(id=10, job=ShellJob(argv=(b"false",)), kind="shell", submitted_at=50.0, state=TaskState.FAILED, outcome=outcome)
-    told = record_of(whole_story(failed))
+    told = record_of(task_details(failed))
     assert (told.state, told.why, told.cpu_s, told.figures) == ("failed", "exited with 1", 0.0, None)
 
 

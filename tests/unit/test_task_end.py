@@ -18,7 +18,7 @@ from tmax.api.outcomes import ExitStatus, ResultResolver
 from tmax.api.task_errors import ResultNotSendable, TaskDead, TaskFailed, TaskInterrupted, TaskTimeout, initializer_failed
 from tmax.cli import outcome, output
 from tmax.cli.verbs import ps, run
-from tmax.controller.views import task_view, whole_story
+from tmax.controller.views import task_details, task_view
 from tmax.controller.watchers import bulk_end
 from tmax.core.model import Outcome, Task, TaskState
 from tmax.core.snapshot import Latency, Snapshot
@@ -101,7 +101,7 @@ def test_five_interfaces_say_the_same(
         outcome=Outcome(failure=failure),
     )
     # JSON
-    view, story = task_view(task), whole_story(task)
+    view, story = task_view(task), task_details(task)
     assert (view.signal, story["exit_code"]) == (by, view.exit_code)
     assert view.exit_code == (status if job == "shell" or state != "done" else None)
     assert state == "done" or view.why

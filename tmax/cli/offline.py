@@ -15,10 +15,10 @@ from typing import Any
 from tmax.cli import output
 from tmax.cli.task_ids import several_selected
 from tmax.controller.fields import MAX_NUMBER
-from tmax.controller.listing import PAGE
+from tmax.controller.listing import PAGE_ROWS
 from tmax.controller.selectors import select
 from tmax.controller.verbs.task_numbers import no_task
-from tmax.controller.views import task_view, to_plain, whole_story
+from tmax.controller.views import task_details, task_view, to_plain
 from tmax.core.model import Task
 from tmax.core.snapshot import TaskView
 from tmax.core.tables import ps_text
@@ -81,8 +81,8 @@ def ps(common: output.Common, missing: NoSwarm, *, every: bool, states: Sequence
             views += _ended(reader, list(states) or None, limit - len(views) if limit else MAX_NUMBER)
     views = views[: limit or None]
     if common.json or common.quiet:
-        for at in range(0, len(views) or 1, PAGE):
-            yield {"tasks": to_plain(views[at : at + PAGE])}
+        for at in range(0, len(views) or 1, PAGE_ROWS):
+            yield {"tasks": to_plain(views[at : at + PAGE_ROWS])}
         return
     form = common.text_format()
     yield {"text": ps_text(views, time.time(), form["width"], form["color"])}
@@ -92,9 +92,9 @@ def _ended(reader: Reader, states: Sequence[str] | None, left: int) -> Iterator[
     """Yield at most ``left`` ended tasks, page by page: their results may be large."""
     before: int | None = None
     while left > 0:
-        page = reader.ended(min(PAGE, left), states, before)
+        page = reader.ended(min(PAGE_ROWS, left), states, before)
         yield from map(task_view, page)
-        if len(page) < PAGE:
+        if len(page) < PAGE_ROWS:
             return
         left -= len(page)
         before = page[-1].id
@@ -128,8 +128,8 @@ def ended(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> list
     plain: list[dict[str, Any]] = []
     with _store(common, missing) as reader:
         ids = _ids(reader, words)
-        for at in range(0, len(ids), PAGE):
-            tasks = _found(reader, ids[at : at + PAGE])
+        for at in range(0, len(ids), PAGE_ROWS):
+            tasks = _found(reader, ids[at : at + PAGE_ROWS])
             if not all(task.ended for task in tasks):
                 raise missing
             plain += to_plain([task_view(task) for task in tasks])
@@ -140,7 +140,7 @@ def show(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> dict[
     """Return the reply to ``show``."""
     with _store(common, missing) as reader:
         task = _single(reader, words[0])
-    return {"task": whole_story(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
+    return {"task": task_details(task, "" if task.ended else WHY), "blobs": common.layout.blobs}
 
 
 def logs(common: output.Common, missing: NoSwarm, words: Sequence[str]) -> dict[str, Any]:

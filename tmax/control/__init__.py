@@ -1,1 +1,1 @@
-"""The one socket between the controller and everybody who asks it something."""
+"""The control socket between the controller and its clients: protocol, server and client."""

@@ -4,7 +4,7 @@
 
     messages --> encode / encode_replies --> bytes on the socket --> Frames.feed --> bodies --> decode_request / decode_reply
 
-A connection that held one bad frame is over: where the next one begins is no longer known.
+A connection ends at its first malformed frame, as the start of the next one is not known.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _encode_reply(reply: BulkReply) -> bytes:
 
 
 def decode_request(body: bytes) -> BulkRequest:
-    """Return a client's request; raises UsageError when it is no request of this version."""
+    """Return the request in a body.  Raises UsageError when it is not a request of this version."""
     try:
         return _requests.decode(body)
     except _NOT_UNDERSTOOD as error:
@@ -57,7 +57,7 @@ def decode_request(body: bytes) -> BulkRequest:
 
 
 def decode_reply(body: bytes) -> BulkReply:
-    """Return a controller's reply; raises UsageError when it is no reply of this version."""
+    """Return the reply in a body.  Raises UsageError when it is not a reply of this version."""
     try:
         return _replies.decode(body)
     except _NOT_UNDERSTOOD as error:
@@ -69,7 +69,7 @@ def _not_understood(error: Exception) -> UsageError:
 
 
 class Frames:
-    """Cuts what arrives on one connection into bodies; what is not yet a whole frame waits for the next ``feed``."""
+    """Splits the bytes of one connection into bodies; an incomplete frame waits for the next ``feed``."""
 
     __slots__ = ("_rest",)
 
@@ -77,9 +77,9 @@ class Frames:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the bodies that are now whole.  Raises UsageError at a wrong mark or length: the connection must end.
+        """Return the bodies that are now complete.  Raises UsageError at a wrong mark or length: the connection must end.
 
-        The length is looked at before anything of that size is kept.
+        The length is checked before the body is buffered.
         """
         self._rest += data
         bodies: list[bytes] = []

@@ -1,11 +1,11 @@
-r"""A blocking client of the control socket, for JSON requests: the CLI's slow path, the Python API, the dashboard.
+r"""A blocking client of the control socket's JSON verbs: for the CLI's slow path, the Python API and the dashboard.
 
 ::
 
     connect --> {"verb": ...}\n --> {"ok": true, ...}\n        request
                                 --> {"ok": true, "more": true, ...}\n ... {"ok": true, ...}\n        stream
 
-The standard library only: it must load in a moment.  One client serves one thread.
+Imports only the standard library, so that it loads quickly.  A client is used by one thread.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _READ_BYTES = 64 * 1024
 def open_socket(layout: Layout, timeout_s: float = 5.0) -> socket.socket:
     """Return a connected, blocking socket to the swarm's controller.
 
-    Raises NoSwarm when no controller listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
-    answered in ``timeout_s`` (its queue of connections is full).
+    Raises NoSwarm when no controller listens, FolderError when other users may use the socket, WaitTimedOut when the
+    connection is not accepted in ``timeout_s`` (the queue of connections is full).
     """
     return socket.socket(fileno=dial(layout, timeout_s).detach())
 
@@ -40,7 +40,7 @@ def connect(layout: Layout, timeout_s: float = 5.0) -> Client:
 
 
 class Client:
-    """One connection; owns its socket.  ``answer_s``: the longest silence while an answer is awaited (None: no limit)."""
+    """One connection; owns its socket.  ``answer_s``: the longest wait for the next line of a reply (None: no limit)."""
 
     def __init__(self, sock: socket.socket, swarm: str) -> None:
         self.swarm = swarm
@@ -49,17 +49,17 @@ class Client:
         self._inbox = bytearray()
 
     def request(self, verb: str, /, **fields: object) -> dict[str, object]:
-        """Send a request and return the answer's fields.
+        """Send a request and return the fields of the reply.
 
-        Raises the error the controller answered with, NoSwarm when it ended instead, WaitTimedOut after ``answer_s``.
+        Raises the error that the controller replied with, NoSwarm when the controller ended, WaitTimedOut after ``answer_s``.
         """
         *_, answer = self.stream(verb, **fields)
         return answer
 
     def stream(self, verb: str, /, **fields: object) -> Iterator[dict[str, object]]:
-        """Send a request and yield each line of the answer: those with ``"more": True``, then the last one without it.
+        """Send a request and yield each line of the reply: those with ``"more": True``, then the last one without it.
 
-        Raises as ``request`` does.  Left before its end, the connection is closed: what still comes has no reader.
+        Raises as ``request`` does.  A generator that is closed early closes the connection, as the rest of the reply is not read.
         """
         self._send(json.dumps({"verb": verb, **fields}).encode("ascii") + b"\n")
         ended = False
@@ -80,7 +80,7 @@ class Client:
             self._sock.settimeout(self.answer_s)
             self._sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it may have answered before it closed (a line too long): read on
+            pass  # the controller may have replied before it closed (to a line that is too long)
         except TimeoutError as error:
             raise self._silent() from error
         except OSError as error:
@@ -123,7 +123,7 @@ class Client:
         return peer_credentials(self._sock).pid
 
     def close(self) -> None:
-        """End the connection; twice is harmless."""
+        """End the connection; a second call has no effect."""
         self._sock.close()
 
     def __enter__(self) -> Self:

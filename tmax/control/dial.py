@@ -1,9 +1,9 @@
-"""Connect to the control socket, and refuse one that is not ours alone.
+"""Connects to the control socket, and refuses one that other users own or may use.
 
-    lstat: a socket, ours, closed to others? --> connect --> peer: ours? --> a connected, blocking socket
+    lstat: a socket of our user, closed to others? --> connect --> peer of our user? --> a connected, blocking socket
 
-One file for commands and for programs that live longer: who may be believed must not be decided in two places.
-``_socket`` instead of ``socket``, and no ``struct``: a command waits for every import.
+Commands and long-lived programs both use this module, so that the check is written once.
+It imports ``_socket`` instead of ``socket``, and no ``struct``, as every import delays a command.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tmax.layout import SUN_PATH_BYTES, Layout
 def dial(layout: Layout, limit_s: float) -> _socket.socket:
     """Return a connected, blocking socket to the swarm's controller, without a limit of its own.
 
-    Raises NoSwarm when no controller listens, FolderError when the socket is not ours alone, WaitTimedOut when it is not
-    answered in ``limit_s`` (its queue of connections is full).
+    Raises NoSwarm when no controller listens, FolderError when other users may use the socket, WaitTimedOut when the
+    connection is not accepted in ``limit_s`` (the queue of connections is full).
     """
     _check_ours(layout)
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        # Not settimeout: on a full queue connect would then fail at once instead of waiting.
+        # Not settimeout: connect would then fail at once on a full queue instead of waiting.
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(limit_s))
         sock.connect(layout.control)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(0))
@@ -43,7 +43,7 @@ def dial(layout: Layout, limit_s: float) -> _socket.socket:
             f"swarm {layout.swarm!r} does not take connections", hint="its controller may be stopped or overloaded: see tmax doctor"
         ) from error
     except BaseException:
-        # Whatever stopped us, also Ctrl-C: nothing else knows of this descriptor.
+        # Any exception, KeyboardInterrupt too: no other code holds this descriptor.
         sock.close()
         raise
     return sock

@@ -1,14 +1,14 @@
-"""The controller's end of the control socket; lives on the controller's reactor and never blocks.
+"""The server of the control socket; runs on the controller's reactor and never blocks.
 
 ::
 
-    connect --> same user? --> Peer: first byte decides
-                                 JSON lines  --> Ask  --> Handler.on_request --> answer / stream / fail --+
-                                 bulk frames ---------> Handler.on_bulk     --> Peer.send_bulk -----------+--> unsent --> socket
-    end-of-file ------------------------------------->  Handler.on_closed      (exactly once for each peer)
+    connect --> same user? --> ClientConnection: the first byte decides
+                                 JSON lines  --> Request --> Handler.on_request --> answer / stream / fail --------+
+                                 bulk frames ------------->  Handler.on_bulk    --> ClientConnection.send_bulk ----+--> unsent --> socket
+    end-of-file ------------------------------------------>  Handler.on_closed      (exactly once for each client)
 
-Every way in which a connection can end goes through its end-of-file: ``_drop`` shuts the socket down and the loop then reads
-the end.  So no handler ever loses a peer in the middle of its own call.  A peer can do nothing that raises out of the loop.
+Every connection ends through its end-of-file: ``_drop`` shuts the socket down, and the reactor then reads the end-of-file.  So a
+client never disappears during a handler's call.  No input from a client raises an exception out of the loop.
 """
 
 from __future__ import annotations
@@ -34,78 +34,78 @@ from tmax_pipes.listening import listen_at
 from tmax_pipes.peer_credentials import peer_credentials
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
-"""A peer that has not read so much is dropped; a client of ours connects again and asks for what it missed."""
+"""A client with more unread bytes is disconnected; tmax's own client connects again and requests what it missed."""
 
 _READ_BYTES = 256 * 1024
 _BACKLOG = 512
 _REMOVED_TRIES = 5
-"""The folder may be removed as often while a socket is made in it."""
+"""How often the folder may be removed while a socket is made in it."""
 _log = logging.getLogger("tmax.control")
 
 
 class Handler(Protocol):
-    """Who answers.  May raise TmaxError, which is then the answer; called on the reactor's thread."""
+    """Handles requests, on the reactor's thread.  May raise TmaxError, which is then the reply."""
 
-    def on_request(self, ask: Request) -> None:
-        """Somebody asks a JSON verb."""
+    def on_request(self, request: Request) -> None:
+        """Handle one JSON request."""
 
-    def on_bulk(self, peer: ClientConnection, request: BulkRequest) -> None:
-        """A client of the Python API says something."""
+    def on_bulk(self, client: ClientConnection, request: BulkRequest) -> None:
+        """Handle one bulk frame of a client of the Python API."""
 
-    def on_closed(self, peer: ClientConnection) -> None:
-        """This peer's connection is over; said once for each peer."""
+    def on_closed(self, client: ClientConnection) -> None:
+        """Handle the end of a connection; called once for each."""
 
 
 class Request:
     """One JSON request.  It is answered once: by ``answer`` or ``fail``, after any number of ``stream``.
 
-    Until then further requests of the same connection wait, as answers carry no name of their question.
-    After the peer went away every answer is dropped silently.
+    Until then, further requests of the same connection wait, as replies do not name their request.
+    After the client has disconnected, replies are dropped silently.
     """
 
-    __slots__ = ("_open", "fields", "peer", "verb")
+    __slots__ = ("_open", "client", "fields", "verb")
 
-    def __init__(self, peer: ClientConnection, verb: str, fields: dict[str, object]) -> None:
-        self.peer = peer
+    def __init__(self, client: ClientConnection, verb: str, fields: dict[str, object]) -> None:
+        self.client = client
         self.verb = verb
         self.fields = fields
         self._open = True
 
     def answer(self, **fields: object) -> None:
         """Answer, and end this request.  Values may be msgspec Structs and dataclasses; bytes become base64."""
-        self._say(_as_line({"ok": True, **fields}), last=True)
+        self._write_line(_as_line({"ok": True, **fields}), last=True)
 
     def answer_line(self, line: bytes) -> None:
         """Answer with a JSON object that is encoded already, and end this request."""
-        self._say(line, last=True)
+        self._write_line(line, last=True)
 
     def stream_line(self, line: bytes) -> None:
-        """Say one line of several, encoded already; it has ``"more": true``."""
-        self._say(line, last=False)
+        """Send one line of several, encoded already; it has ``"more": true``."""
+        self._write_line(line, last=False)
 
     def stream(self, **fields: object) -> None:
-        """Say one line of several; ``answer`` or ``fail`` ends them."""
-        self._say(_as_line({"ok": True, "more": True, **fields}), last=False)
+        """Send one line of several; ``answer`` or ``fail`` ends them."""
+        self._write_line(_as_line({"ok": True, "more": True, **fields}), last=False)
 
     def fail(self, error: TmaxError) -> None:
         """Answer with an error, and end this request."""
-        self._say(_as_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}}), last=True)
+        self._write_line(_as_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}}), last=True)
 
     def fail_if_open(self, error: TmaxError) -> None:
-        """As ``fail``; nothing when this request has ended already."""
+        """As ``fail``; no effect when this request has ended already."""
         if self._open:
             self.fail(error)
 
-    def _say(self, line: bytes, *, last: bool) -> None:
+    def _write_line(self, line: bytes, *, last: bool) -> None:
         assert self._open, f"{self.verb} was answered already"
         self._open = not last
-        self.peer.say_line(line)
+        self.client.send_line(line)
         if last:
-            self.peer.end_ask(self)
+            self.client.end_request(self)
 
 
 class ClientConnection:
-    """One connection.  ``number`` is never used twice by one server; ``pid`` is the peer's as the kernel saw it connect."""
+    """One connection.  ``number`` is unique within a server; ``pid``: the client's process when it connected, from the kernel."""
 
     def __init__(self, server: Server, sock: socket.socket, pid: int, number: int) -> None:
         self.pid = pid
@@ -118,7 +118,7 @@ class ClientConnection:
         self._frames: Frames | None = None
         self._inbox = bytearray()
         self._scanned = 0
-        self._ask: Request | None = None
+        self._request: Request | None = None
         self._taking = False
         self._closing = False
         self._unsent = bytearray()
@@ -127,7 +127,7 @@ class ClientConnection:
 
     @property
     def unsent_bytes(self) -> int:
-        """What was said and has not gone out: a stream may skip a picture while its reader is behind."""
+        """Bytes that were queued and not sent yet; a stream may wait or skip while its client is slow."""
         return len(self._unsent)
 
     # -- in ----------------------------------------------------------------------------------------
@@ -138,22 +138,22 @@ class ClientConnection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""  # reset: the peer ended without reading our last words
+            data = b""  # reset: the client ended without reading the last replies
         if not data:
             self._server.forget(self)
         elif self.alive and not self._closing:
-            self._hear(data)
+            self._receive(data)
 
-    def _hear(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         if self._frames is None and not self._inbox and data[0] == BULK_MARK:
             self._frames = Frames()
         if self._frames is not None:
-            self._hear_frames(self._frames, data)
+            self._receive_frames(self._frames, data)
         else:
             self._inbox += data
             self._take_lines()
 
-    def _hear_frames(self, frames: Frames, data: bytes) -> None:
+    def _receive_frames(self, frames: Frames, data: bytes) -> None:
         try:
             for body in frames.feed(data):
                 self._server.handler.on_bulk(self, decode_request(body))
@@ -162,16 +162,16 @@ class ClientConnection:
         except TmaxError as error:
             self._refuse(error)
         except Exception:
-            # A defect of ours met by one peer's words must not take the swarm down with it.
-            _log.exception("bulk request of peer %d (pid %d)", self.number, self.pid)
+            # A defect that one client's request triggers must not end the controller.
+            _log.exception("bulk request of client %d (pid %d)", self.number, self.pid)
             self._refuse(TmaxError("internal error; the controller's log has it"))
 
     def _take_lines(self) -> None:
         if self._taking:
-            return  # answered at once: the loop below goes on by itself
+            return  # called from within the loop below, by a request that was answered at once
         self._taking = True
         try:
-            while self.alive and not self._closing and self._ask is None:
+            while self.alive and not self._closing and self._request is None:
                 line = self._next_line()
                 if line is None:
                     break
@@ -198,31 +198,31 @@ class ClientConnection:
         except UsageError as error:
             Request(self, "", {}).fail(error)
             return
-        ask = self._ask = Request(self, verb, fields)
+        request = self._request = Request(self, verb, fields)
         try:
-            self._server.handler.on_request(ask)
+            self._server.handler.on_request(request)
         except TmaxError as error:
-            ask.fail_if_open(error)
+            request.fail_if_open(error)
         except Exception:
-            # As in _hear_frames; the person gets an answer, the log the traceback.
-            _log.exception("request %r of peer %d (pid %d)", verb, self.number, self.pid)
-            ask.fail_if_open(TmaxError("internal error; the controller's log has it"))
+            # As in _receive_frames: the client gets an error, the log the traceback.
+            _log.exception("request %r of client %d (pid %d)", verb, self.number, self.pid)
+            request.fail_if_open(TmaxError("internal error; the controller's log has it"))
 
-    def end_ask(self, ask: Request) -> None:
-        """Go on with the next request of this connection (called by Ask)."""
-        if self._ask is ask:
-            self._ask = None
+    def end_request(self, request: Request) -> None:
+        """Continue with the next request of this connection (called by Request)."""
+        if self._request is request:
+            self._request = None
             if self._inbox and not self._taking:
                 self._reactor.call_soon(self._take_lines)
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def say_line(self, line: bytes) -> None:
-        """Send one JSON line (called by Ask)."""
+    def send_line(self, line: bytes) -> None:
+        """Send one JSON line (called by Request)."""
         self._send(line + b"\n")
 
     def when_sent(self, call: Callable[[], None]) -> None:
-        """Call, once, when nothing that was said waits to go out any more, or when this connection has ended."""
+        """Call, once, when all queued bytes have been sent, or when this connection has ended."""
         if self._unsent and self.alive:
             self._when_sent.append(call)
         else:
@@ -234,12 +234,12 @@ class ClientConnection:
             call()
 
     def send_bulk(self, replies: Sequence[BulkReply]) -> None:
-        """Send these replies, in order; after the peer went away: nothing."""
+        """Send these replies, in order; no effect after the connection has ended."""
         if self.alive:
             self._send(encode_replies(replies))
 
     def close(self) -> None:
-        """End this connection once all that was said has been read; twice is harmless."""
+        """End this connection once all queued bytes have been sent; a second call has no effect."""
         self._closing = True
         if not self._unsent:
             self._drop()
@@ -248,15 +248,15 @@ class ClientConnection:
         if self._frames is not None:
             self._send(encode(BulkRefused((), error.code, error.message, error.hint)))
         else:
-            self.say_line(_as_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}}))
+            self.send_line(_as_line({"error": {"code": error.code, "message": error.message, "hint": error.hint}}))
         self.close()
 
     def _send(self, data: bytes) -> None:
         if not self.alive:
             return
         if len(self._unsent) > MAX_UNSENT_BYTES:
-            # Looked at before adding, so that one large answer can always be given.
-            _log.warning("peer %d (pid %d) does not read; dropped with %d bytes unsent", self.number, self.pid, len(self._unsent))
+            # Checked before adding, so that one large reply can always be sent.
+            _log.warning("client %d (pid %d) does not read; dropped with %d bytes unsent", self.number, self.pid, len(self._unsent))
             self._drop()
         elif self._unsent:
             self._unsent += data
@@ -277,13 +277,13 @@ class ClientConnection:
             self._nothing_unsent()
 
     def _write(self, data: bytes | memoryview) -> int | None:
-        """Return how much went out; None: nobody reads any more."""
+        """Return how many bytes were sent; None: the client does not read any more."""
         try:
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
-            # EPIPE or reset: nobody reads.  A peer that only closed its reading side would never show an end-of-file by itself.
+            # EPIPE or reset.  A client that closed only its reading side never causes an end-of-file by itself.
             self._drop()
             return None
 
@@ -292,10 +292,10 @@ class ClientConnection:
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # the other end was quicker; its end-of-file is there to be read
+            pass  # the client has closed it already; its end-of-file is read next
 
     def release(self) -> None:
-        """Give the descriptor back (called by Server, last)."""
+        """Close the descriptor (called by Server, last)."""
         self.alive = False
         self._reactor.forget(self._fd)
         self._sock.close()
@@ -305,9 +305,9 @@ class ClientConnection:
 
 
 class Server:
-    """Listens at ``path`` and owns its peers.
+    """Listens at ``path`` and owns the connections.
 
-    Binds in a private folder (FolderError says what is wrong with it), removes a stale socket first: the caller holds the
+    Binds in a private folder (raises FolderError otherwise) and removes a stale socket first: the caller holds the
     controller's lock, so no other controller of this swarm can be listening there.
     """
 
@@ -316,7 +316,7 @@ class Server:
         self.handler = handler
         self._path = path
         self._numbers = itertools.count(1)
-        self._peers: dict[int, ClientConnection] = {}
+        self._clients: dict[int, ClientConnection] = {}
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._sock, self._inode = _listening(path)
@@ -326,15 +326,15 @@ class Server:
         reactor.on_readable(self._sock.fileno(), self._on_connect)
 
     def reopen(self) -> bool:
-        """Listen at ``path`` again when the socket there is not ours any more; return whether it was so.
+        """Listen at ``path`` again if the socket there is no longer this server's; return whether that was so.
 
-        Connections that are open stay, and those that wait at the old socket are taken.  Raises as making a Server does.
+        Open connections stay, and those that wait at the old socket are accepted.  Raises as making a Server does.
         """
         try:
             if os.lstat(self._path).st_ino == self._inode:
                 return False
         except OSError:
-            pass  # it was removed, or its folder was
+            pass  # the socket or its folder was removed
         sock, self._inode = _listening(self._path)
         old, self._sock = self._sock, sock
         self.reactor.forget(old.fileno())
@@ -353,11 +353,11 @@ class Server:
                 if error.errno not in {errno.EMFILE, errno.ENFILE}:
                     _log.warning("accept: %s", error)
                     return
-                self._turn_away()
+                self._reject()
                 return
-            self._welcome(sock)
+            self._accept(sock)
 
-    def _welcome(self, sock: socket.socket) -> None:
+    def _accept(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         pid, uid, _ = peer_credentials(sock)
         if uid != os.geteuid():
@@ -365,50 +365,50 @@ class Server:
             sock.close()
             return
         number = next(self._numbers)
-        self._peers[number] = ClientConnection(self, sock, pid, number)
+        self._clients[number] = ClientConnection(self, sock, pid, number)
 
-    def _turn_away(self) -> None:
-        """No descriptor is left: with the spare one take a connection and end it, or the loop would spin on it."""
-        _log.warning("no descriptors left: a connection was turned away")
+    def _reject(self) -> None:
+        """Accept and close one connection with the spare descriptor: while it waits, the socket stays readable and the loop would spin."""
+        _log.warning("no descriptors left: a connection was refused")
         os.close(self._spare)
         try:
             self._sock.accept()[0].close()
         except OSError:
-            pass  # it went away by itself
+            pass  # the client has disconnected
         try:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            self._spare = os.dup(self._sock.fileno())  # some thread took the one just freed; any descriptor will do
+            self._spare = os.dup(self._sock.fileno())  # another thread took the one just freed; any descriptor serves as a spare
 
-    def forget(self, peer: ClientConnection) -> None:
-        """Let go of a peer whose connection is over (called by Peer)."""
-        del self._peers[peer.number]
-        peer.release()
+    def forget(self, client: ClientConnection) -> None:
+        """Remove a connection that has ended (called by ClientConnection)."""
+        del self._clients[client.number]
+        client.release()
         try:
-            self.handler.on_closed(peer)
+            self.handler.on_closed(client)
         except Exception:
-            # As in Peer: one peer's end must not be the swarm's.
-            _log.exception("end of peer %d (pid %d)", peer.number, peer.pid)
+            # As in ClientConnection: a defect must not end the controller.
+            _log.exception("end of client %d (pid %d)", client.number, client.pid)
 
     def close(self) -> None:
-        """Stop listening and end every connection; ``on_closed`` is not called.  Twice is harmless."""
+        """Stop listening and end every connection; ``on_closed`` is not called.  A second call has no effect."""
         if self._sock.fileno() < 0:
             return
         self.reactor.forget(self._sock.fileno())
         self._sock.close()
         os.close(self._spare)
-        for peer in self._peers.values():
-            peer.release()
-        self._peers.clear()
+        for client in self._clients.values():
+            client.release()
+        self._clients.clear()
         try:
             if os.lstat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
         except FileNotFoundError:
-            pass  # the folder was cleared away before us
+            pass  # the folder has been removed already
 
 
 def _as_line(fields: dict[str, object]) -> bytes:
-    """Encode an answer.  ASCII only, so that lone surrogates of a person's shell come through."""
+    """Encode a reply.  ASCII only, so that lone surrogates from the user's shell are preserved."""
     return json.dumps(fields, default=msgspec.to_builtins).encode("ascii")
 
 
@@ -416,7 +416,7 @@ def _understood(line: bytes) -> tuple[str, dict[str, object]]:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        # json, not msgspec: an argument of a person's shell may hold a lone surrogate, which msgspec refuses.
+        # json, not msgspec: an argument from the user's shell may hold a lone surrogate, which msgspec refuses.
         raise UsageError(f"request is not JSON: {error}") from error
     verb = fields.pop("verb", None) if isinstance(fields, dict) else None
     if not isinstance(verb, str) or not verb:
@@ -433,7 +433,7 @@ def _listening(path: str) -> tuple[socket.socket, int]:
         try:
             return _bound(path)
         except FileNotFoundError:
-            pass  # its folder was removed again, just now
+            pass  # the folder was removed again meanwhile
         except OSError as error:
             raise FolderError(path, f"cannot be listened at: {error.strerror}") from error
     raise FolderError(path, "cannot be listened at: its folder is removed again and again")

@@ -1,1 +1,1 @@
-"""The controller: one process a swarm; the loop, the answers, and the picture it draws for viewers."""
+"""The controller process, one for each swarm: its loop, its start, and the replies to clients."""

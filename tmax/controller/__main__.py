@@ -1,4 +1,4 @@
-"""``python -P -m tmax.controller``: started by ``tmax.launch``, never by hand.
+"""The controller's entry point, ``python -P -m tmax.controller``; ``tmax.launch`` starts it.
 
 lock the state folder -> open the store -> open the engine -> listen -> report to the starter -> loop
 """
@@ -27,7 +27,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _report(fd: int, answer: dict[str, object]) -> None:
-    """Report to the starter how it went, once; a starter that is gone is no reason to stop."""
+    """Report the result of the start to the starting process, once; the controller continues when that process is gone."""
     if fd < 0:
         return
     try:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(options.ready_fd, {"error": {"code": error.code, "message": error.message, "hint": error.hint}})
         print(f"error: {error.message}", file=sys.stderr)
         return int(error.exit_code)
-    except Exception as error:  # the starter waits for an answer: an unknown fault must reach it, and the log gets all of it
+    except Exception as error:  # the starting process waits for a report: it gets one line, and the log the traceback
         _report(options.ready_fd, {"error": {"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": "see controller.log"}})
         traceback.print_exc()
         return 1

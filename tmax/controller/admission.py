@@ -1,4 +1,4 @@
-"""Taking tasks in: whether they may be accepted now, and their way to the commit that accepts them."""
+"""Admission of tasks: whether they may be accepted now, and the commit that accepts them."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ class Admission:
         self._layout = layout
 
     def check_open(self, tasks: Sequence[NewTask]) -> None:
-        """Raise TmaxError when these cannot be accepted now; going down, only what running tasks need to end is."""
+        """Raise TmaxError when these cannot be accepted now; while the swarm goes down, only children of running tasks can."""
         if self._store.removed:
             error = removed(self._layout)
             raise StoreError(f"{error.message}; nothing new is accepted", hint=error.hint)
         if self._store.full:
             error = full(self._layout)
             raise StorageFull(f"{error.message}; nothing new is accepted", hint=error.hint)
-        if self._query.is_leaving and not all(self._query.can_follow(task.job.parent) for task in tasks):
+        if self._query.is_leaving and not all(self._query.accepts_child_of(task.job.parent) for task in tasks):
             raise TmaxError("the swarm is going down; nothing new is accepted", hint="tmax init, then submit again")
 
     def accept(self, tasks: Sequence[NewTask], accepted: Callable[[tuple[int, ...]], None]) -> None:
-        """Have tasks accepted that were never submitted before; ``accepted`` gets their numbers after the commit."""
+        """Accept tasks that were never submitted before; ``accepted`` gets their numbers after the commit."""
         self._emit(Submitted(token=self._answers.expect_accepted(accepted), tasks=tuple(tasks)))
 
     def accept_once(
         self, tasks: Sequence[NewTask], accepted: Callable[[tuple[int, ...]], None], refused: Callable[[TmaxError], None]
     ) -> None:
-        """As ``accept``; those that may have been submitted before are looked up first, by their request ids."""
+        """As ``accept``, for tasks that may have been submitted before: these are looked up first, by their request ids."""
         named = [task.request_id for task in tasks if task.request_id]
         if not named:
             self.accept(tasks, accepted)
@@ -61,7 +61,7 @@ class Admission:
 
         def go(known: dict[str, int]) -> None:
             try:
-                self.check_open(tasks)  # once more: their submitter may have ended while they were looked up
+                self.check_open(tasks)  # again: the swarm, the disk or their parent may have changed during the lookup
             except TmaxError as error:
                 refused(error)
                 return

@@ -1,4 +1,4 @@
-"""Connects the parts of a controller: each is given exactly what it uses."""
+"""Connects the parts of a controller: each part receives only the objects that it uses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from functools import partial
 from tmax.control.protocol import BulkCancel, BulkRequest, BulkSubmit, BulkWatch
 from tmax.control.server import Server
 from tmax.controller.admission import Admission
+from tmax.controller.deadlock_notices import DeadlockNotices
 from tmax.controller.dispatch import BulkHandler, Dispatcher, VerbHandler
 from tmax.controller.housekeeping import Housekeeping
 from tmax.controller.identity import Identity
 from tmax.controller.loop import Loop
 from tmax.controller.monitor import Monitor
-from tmax.controller.obstacles import Obstacles
 from tmax.controller.pending_answers import PendingAnswers
 from tmax.controller.readiness import Readiness
 from tmax.controller.runtime_repair import RuntimeRepair
@@ -43,7 +43,7 @@ LOG = logging.getLogger("tmax.controller")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a start uses of a controller that is connected."""
+    """The parts of a connected controller that ``startup.py`` uses."""
 
     loop: Loop
     readiness: Readiness
@@ -52,7 +52,7 @@ class Parts:
     housekeeping: Housekeeping
     repair: RuntimeRepair
     listen: Callable[[], None]
-    """Makes the control socket; clients are served from then on."""
+    """Opens the control socket; clients are served from then on."""
 
 
 def assemble(
@@ -66,7 +66,7 @@ def assemble(
     identity: Identity,
     release: Callable[[], None],
 ) -> Parts:
-    """Connect everything.  ``release``: gives the controller's lock back."""
+    """Connect all parts.  ``release``: releases the controller's lock."""
     query = scheduler.query
     loop = Loop(scheduler, engine=engine, store=store, reactor=reactor, wall_clock=time.time)
     slicer = Slicer(reactor)
@@ -87,18 +87,18 @@ def assemble(
     )
     shutdown = Shutdown(loop, query, engine=engine, store=store, reactor=reactor, layout=layout, release=release)
     monitor = Monitor(snapshots, reactor, loop.when_committed, terminals=engine.terminals, layout=layout, settings=settings.dashboard)
-    obstacles = Obstacles(query, reactor, partial(_report_obstacle, watchers, shutdown))
+    deadlock_notices = DeadlockNotices(query, reactor, partial(_report_deadlock, watchers, shutdown))
     repair = RuntimeRepair(reactor, layout)
     repair.add(engine.reopen)
     shutdown.before_close(repair.close)
     cancelling = Cancelling(query, queries=queries, answers=answers, emit=loop.emit, when_committed=loop.when_committed)
     admission = Admission(query, store=store, queries=queries, answers=answers, emit=loop.emit, layout=layout)
     _connect_actions(loop, answers, snapshots, waiters, watchers, readiness, monitor, shutdown)
-    loop.after_turn(obstacles.after_turn)
+    loop.after_turn(deadlock_notices.after_turn)
     loop.after_turn(readiness.after_turn)
     watching = Watching(query, waiters, watchers, queries, slicer, when_committed=loop.when_committed, clock=reactor.now)
     acting: dict[str, VerbHandler] = {
-        **_swarm_verbs(loop, query, settings, identity, snapshots, repair, readiness, watchers, shutdown, obstacles, monitor),
+        **_swarm_verbs(loop, query, settings, identity, snapshots, repair, readiness, watchers, shutdown, deadlock_notices, monitor),
         "submit": partial(submit_verbs.submit, admission=admission, defaults=settings.tasks),
         "cancel": partial(cancel_verbs.cancel, cancelling=cancelling, slicer=slicer),
         "announce": partial(worker_verbs.announce, engine=engine),
@@ -145,7 +145,7 @@ def _swarm_verbs(
     readiness: Readiness,
     watchers: Watchers,
     shutdown: Shutdown,
-    obstacles: Obstacles,
+    deadlock_notices: DeadlockNotices,
     monitor: Monitor,
 ) -> dict[str, VerbHandler]:
     return {
@@ -157,7 +157,7 @@ def _swarm_verbs(
         "own": partial(swarm_verbs.own, shutdown=shutdown),
         "hold": partial(swarm_verbs.hold, watchers=watchers, emit=loop.emit),
         "resume": partial(swarm_verbs.resume, emit=loop.emit),
-        "down": partial(swarm_verbs.down, query=query, shutdown=shutdown, obstacles=obstacles),
+        "down": partial(swarm_verbs.down, query=query, shutdown=shutdown, deadlock_notices=deadlock_notices),
     }
 
 
@@ -213,14 +213,14 @@ def _connect_actions(
     loop.handle(SwarmEmpty, lambda _: shutdown.on_empty())
 
 
-def _report_obstacle(watchers: Watchers, shutdown: Shutdown, text: str, held: Sequence[int]) -> None:
-    """Notify the programs that wait for these tasks, and whoever takes the swarm down."""
+def _report_deadlock(watchers: Watchers, shutdown: Shutdown, text: str, held: Sequence[int]) -> None:
+    """Notify the programs that wait for these tasks, and the clients that take the swarm down."""
     watchers.notify(text, held)
     shutdown.report(text)
 
 
 def _listen(layout: Layout, reactor: Reactor, dispatcher: Dispatcher, loop: Loop, repair: RuntimeRepair) -> None:
     server = Server(layout.control, reactor, dispatcher)
-    # The control socket is made again last: a client that finds it finds the rest too.
+    # Added last, so that the control socket is made again after all other files: a client that finds it finds the rest too.
     repair.add(lambda: ["control.sock"] if server.reopen() else [])
     loop.on_exit(server.close)

@@ -1,8 +1,8 @@
-r"""An answer of any length: several lines for a request with ``"pieces": true``, one line for others.
+r"""A reply of any length: several lines for a request with ``"pieces": true``, one line for others.
 
     {"ok": true, "more": true, "tasks": [...]}\n ... {"ok": true, "tasks": [...]}\n
 
-Chunks are sent as they are made, and no more are made while their reader is behind.
+Chunks are sent as they are made; while the client has too much unread, no more are made (backpressure).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import msgspec
 from tmax.control.server import Request
 from tmax.controller.slices import Steps
 
-PIECE_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 BEHIND_BYTES = 1024 * 1024
-"""What a reader may leave unread before it is waited for."""
+"""Unread bytes above which the reply waits for the client."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class ChunkedReply:
-    """The list (of encoded values) or the text of the field ``key`` in the answer to ``request``."""
+    """A reply to ``request`` whose field ``key`` is a long list (of encoded values) or a long text."""
 
     def __init__(self, request: Request, key: str) -> None:
         self._request = request
         self._key = key
-        self._many = request.fields.get("pieces") is True
+        self._is_chunked = request.fields.get("pieces") is True
         self._values: list[msgspec.Raw] = []
         self._texts: list[str] = []
         self._size = 0
@@ -43,15 +43,15 @@ class ChunkedReply:
         self._size += len(text)
 
     def flow(self) -> Steps[None]:
-        """Send what there is if it is enough, and wait for a reader that is behind; then yield once."""
-        if self._many and self._size >= PIECE_BYTES:
+        """Send a chunk when it is large enough, and wait for a client that has too much unread; then yield once."""
+        if self._is_chunked and self._size >= CHUNK_BYTES:
             self._request.stream_line(self._line(more=True))
-            if self._request.peer.unsent_bytes > BEHIND_BYTES:
-                yield self._request.peer.when_sent
+            if self._request.client.unsent_bytes > BEHIND_BYTES:
+                yield self._request.client.when_sent
         yield None
 
     def end(self, **fields: object) -> None:
-        """Send the rest, and the answer's other fields; this ends the request."""
+        """Send the rest and the reply's other fields; this ends the request."""
         self._request.answer_line(self._line(**fields))
 
     def _line(self, **fields: Any) -> bytes:

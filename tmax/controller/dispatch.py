@@ -1,4 +1,4 @@
-"""From requests of the control socket to the functions that handle them (``control/protocol.py`` lists the verbs)."""
+"""Passes requests from the control socket to the functions that handle them (``tmax/control/protocol.py`` lists the verbs)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tmax.control.server import ClientConnection, Request
 from tmax.errors import TmaxError, UsageError
 
 VerbHandler: TypeAlias = Callable[[Request], None]
-"""May raise TmaxError, which is then the answer."""
+"""May raise TmaxError, which is then the reply."""
 BulkHandler: TypeAlias = Callable[[ClientConnection, Any], None]
-"""Takes bulk frames of one kind."""
+"""Handles bulk frames of one kind."""
 
 
 class Dispatcher:
-    """Fills ``tmax.control.server.Handler``."""
+    """Implements ``tmax.control.server.Handler``."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class Dispatcher:
         closed: Sequence[Callable[[ClientConnection], None]],
         when_committed: Callable[[Callable[[], None]], None],
     ) -> None:
-        """``reading``: verbs that are answered only when everything decided is on disk; ``acting``: the others.
+        """``reading``: verbs that are answered only when every decision so far is on disk; ``acting``: the others.
 
-        ``closed``: called with a connection that has ended.
+        ``closed``: called with each connection that has ended.
         """
         self._reading = reading
         self._acting = acting
@@ -38,7 +38,7 @@ class Dispatcher:
         self._when_committed = when_committed
 
     def on_request(self, request: Request) -> None:
-        """Answer one JSON verb."""
+        """Handle one JSON request."""
         reading = self._reading.get(request.verb)
         acting = self._acting.get(request.verb)
         if reading is not None:
@@ -52,14 +52,14 @@ class Dispatcher:
                 )
             )
 
-    def on_bulk(self, peer: ClientConnection, request: BulkRequest) -> None:
-        """Take one bulk frame of the Python API."""
-        self._bulk[type(request)](peer, request)
+    def on_bulk(self, client: ClientConnection, request: BulkRequest) -> None:
+        """Handle one bulk frame of the Python API."""
+        self._bulk[type(request)](client, request)
 
-    def on_closed(self, peer: ClientConnection) -> None:
-        """A connection ended."""
+    def on_closed(self, client: ClientConnection) -> None:
+        """Report the end of a connection to the parts that keep state for it."""
         for closed in self._closed:
-            closed(peer)
+            closed(client)
 
 
 def _guarded(handler: VerbHandler, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Ended tasks above the number kept are removed, with their logs and the bodies that no task names any more."""
+"""Removes ended tasks above the number to keep, with their logs and the stored bodies that no task references any more."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tmax_pipes.jobs import shared_digests
 LOG = logging.getLogger("tmax.controller")
 
 TRIM_S = 600.0
-"""Between two runs."""
+"""Seconds between two runs."""
 
 STEP_TASKS = 100
-"""Tasks that are looked at in one step."""
+"""Tasks that one step of the search for references reads."""
 
 
 class Housekeeping:
@@ -36,11 +36,11 @@ class Housekeeping:
         self._keep_ended = keep_ended
 
     def start(self) -> None:
-        """Run for the first time after TRIM_S, and so on."""
+        """Schedule the first run, after TRIM_S."""
         self._reactor.after(TRIM_S, self.trim)
 
     def trim(self) -> None:
-        """Run once; the next run is planned."""
+        """Run once, and schedule the next run."""
         self._store.trim(self._keep_ended, lambda removed: self._reactor.call_soon(lambda: self._remove_files(removed)))
         self._reactor.after(TRIM_S, self.trim)
 
@@ -53,24 +53,24 @@ class Housekeeping:
                 try:
                     os.unlink(f"{self._layout.logs}/{task}.{kind}")
                 except FileNotFoundError:
-                    pass  # it printed little or nothing
-        self._slicer.run(self._find_unnamed(), lambda error: LOG.error("bodies that no task names could not be looked for: %s", error))
+                    pass  # a task with little or no output has no file
+        self._slicer.run(self._find_unreferenced(), lambda error: LOG.error("the search for unreferenced bodies failed: %s", error))
 
-    def _find_unnamed(self) -> Steps[None]:
-        """Find bodies that no task names.  One that a task shares with others, submitted meanwhile, is young and spared as well."""
+    def _find_unreferenced(self) -> Steps[None]:
+        """Find bodies that no task references.  A shared body of a task submitted meanwhile is young, and kept for that."""
         try:
             bodies = [name for name in os.listdir(self._layout.blobs) if not name.startswith(".")]
         except FileNotFoundError:
-            return  # the state folder was removed; running tasks are finished all the same
+            return  # the state folder was removed; running tasks still finish
         shared: set[str] = set()
-        for place, task in enumerate(list(self._query.tasks.values()) if bodies else ()):
+        for index, task in enumerate(list(self._query.tasks.values()) if bodies else ()):
             shared.update(shared_digests(task.job))
-            if place % STEP_TASKS == 0:
+            if index % STEP_TASKS == 0:
                 yield None
         if bodies:
-            self._store.read(lambda reader: reader.unreferenced(bodies), lambda unnamed: self._sweep(bodies, unnamed, shared))
+            self._store.read(lambda reader: reader.unreferenced(bodies), lambda found: self._sweep(bodies, found, shared))
 
-    def _sweep(self, bodies: list[str], unnamed: list[str] | StoreError, shared: set[str]) -> None:
-        """Remove old bodies that no task names (on the store's thread, which may block); young ones are spared, their task may be on its way."""
-        if not isinstance(unnamed, StoreError) and unnamed:
-            blobs.sweep(self._layout.blobs, set(bodies).difference(unnamed) | shared)
+    def _sweep(self, bodies: list[str], unreferenced: list[str] | StoreError, shared: set[str]) -> None:
+        """Remove old unreferenced bodies; runs on the store's thread, which may block.  Young ones stay: their task may not be accepted yet."""
+        if not isinstance(unreferenced, StoreError) and unreferenced:
+            blobs.sweep(self._layout.blobs, set(bodies).difference(unreferenced) | shared)

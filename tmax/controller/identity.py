@@ -1,4 +1,4 @@
-"""Which controller this is."""
+"""The identity of a controller process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Facts about this process that do not change."""
+    """Constant facts about this process."""
 
     swarm: str
     pid: int

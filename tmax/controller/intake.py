@@ -1,4 +1,4 @@
-"""From what a client describes to a task we are willing to accept; whatever is wrong is said before anything is kept."""
+"""Validates the tasks that clients describe and turns them into ``NewTask``; an invalid one is refused before anything is stored."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _shell(given: Mapping[str, Any]) -> ShellJob:
     if not isinstance(argv, list) or not argv:
         raise UsageError("no command given", hint="write it behind --: -- COMMAND [ARGUMENT ...]")
     if argv[0] == "":
-        raise UsageError("the command is empty", hint="its first word is the program; a variable that stands there is perhaps not set")
+        raise UsageError("the command is empty", hint="its first word is the program; if that is a shell variable, it may be empty")
     return ShellJob(
         argv=tuple(_raw(part, "an argument") for part in argv),
         cwd=_raw(given.get("cwd", ""), "cwd"),
@@ -153,7 +153,7 @@ def _python(given: Mapping[str, Any]) -> PythonJob:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a frame can carry it: no half of a surrogate pair, which stands for a stray byte of a file name."""
+    """Return whether a frame can carry it: a lone surrogate, which represents a byte of a file name that is not UTF-8, it cannot."""
     return not has_surrogate(value)
 
 
@@ -196,7 +196,7 @@ def _check_job(job: Job) -> None:
 
 
 def _size_bytes(job: Job) -> int:
-    """Return about how long the message that carries this job is."""
+    """Return about how many bytes the message that carries this job has."""
     if isinstance(job, KernelJob):
         return sum(len(key) + len(str(value)) for key, value in job.params.items())
     size_bytes = len(job.cwd)
@@ -211,15 +211,15 @@ def _size_bytes(job: Job) -> int:
 
 
 def _check_writable(job: Job, options: GivenOptions, request_id: str) -> None:
-    """Refuse what no frame and no row can hold: half a surrogate in a text, an integer over 64 bits."""
+    """Refuse what no frame and no row can hold: a lone surrogate in a text, an integer over 64 bits."""
     try:
         msgspec.msgpack.encode((job, options, request_id))
     except (OverflowError, UnicodeEncodeError, ValueError) as error:
-        raise UsageError(f"a value cannot be kept: {error}", hint="names and numbers must be UTF-8 text and at most 64 bits") from error
+        raise UsageError(f"a value cannot be stored: {error}", hint="texts must be UTF-8, integers must fit 64 bits") from error
 
 
 def new_task(given: object, defaults: TaskSettings, request_id: str) -> NewTask:
-    """Return the task that a JSON submit describes; raise UsageError for anything that is wrong with it."""
+    """Return the task that a JSON submit describes.  Raises UsageError for an invalid description."""
     if not isinstance(given, dict) or not isinstance(given.get("kind"), str) or given["kind"] not in _KINDS:
         raise UsageError("a task needs a kind: shell, python or kernel")
     kind = given["kind"]

@@ -1,10 +1,10 @@
-"""``ps``: running tasks, then waiting ones, then ended ones, however many there are.
+"""The verb ``ps``: lists running tasks, then waiting ones, then ended ones, however many there are.
 
     the scheduler's tasks --\
                              +--> slices: a table's rows, or JSON --> chunks of the reply
     the store, page by page-/
 
-It takes its time while the swarm works, so a task may end between two rows: each is shown once, as it was when it was reached.
+The listing takes many slices, so a task may end between two rows: each task is shown once, as it was when it was reached.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tmax.core.snapshot import SCHEMA_VERSION
 from tmax.errors import UsageError
 from tmax.storage.task_store import Reader
 
-PAGE = 200
-"""Rows that are read from the store at once: commits wait for them."""
+PAGE_ROWS = 200
+"""Rows that are read from the store at once; commits wait for the read."""
 
-USUAL = 50
-"""Rows for who does not say how many."""
+DEFAULT_LIMIT = 50
+"""Rows where the request names no limit."""
 
 
 class Listing:
-    """One ``ps``.  Raises UsageError for fields that are not understood."""
+    """The reply to one ``ps``.  Raises UsageError for invalid fields."""
 
     def __init__(self, request: Request, query: SwarmQuery, queries: StoreQueries, *, now: float) -> None:
         """``now``: UTC epoch seconds, for the ages that a table shows."""
@@ -42,14 +42,14 @@ class Listing:
         self._query = query
         self._queries = queries
         self._states = _states(request)
-        self._left = fields.limit(request.fields.get("limit"), usual=USUAL)
+        self._left = fields.limit(request.fields.get("limit"), default=DEFAULT_LIMIT)
         self._seen: set[int] = set()
         self._table = tables.ps_table(*fields.terminal(request.fields)) if request.fields.get("text") else None
         self._now = now
         self._reply = ChunkedReply(request, "tasks" if self._table is None else "text")
 
     def steps(self) -> Steps[None]:
-        """Make the answer and send it."""
+        """Make the reply and send it."""
         yield from self._live()
         if self._request.fields.get("all") or self._states is not None:
             yield from self._ended()
@@ -76,7 +76,7 @@ class Listing:
     def _ended(self) -> Steps[None]:
         before: int | None = None
         while self._left:
-            count = min(PAGE, self._left)
+            count = min(PAGE_ROWS, self._left)
             page = yield from self._queries.steps(partial(_page, count, self._states, before))
             for task in page:
                 self._take(task, "")
@@ -86,7 +86,7 @@ class Listing:
             before = page[-1].id
 
     def _take(self, task: Task, why: str) -> bool:
-        """Show a task, once, if it is wanted."""
+        """Add a task to the reply, if it is requested and not in it yet; return whether it was added."""
         if not self._left or task.id in self._seen or (self._states is not None and task.state not in self._states):
             return False
         self._seen.add(task.id)
@@ -104,11 +104,11 @@ def _page(count: int, states: set[str] | None, before: int | None, reader: Reade
 
 
 def _states(request: Request) -> set[str] | None:
-    """Return the states that are wanted; None: all."""
+    """Return the requested states; None: all.  Raises UsageError for a state that does not exist."""
     given = request.fields.get("state")
     names = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else []
     wanted = {str(name) for name in names if name}
     if not wanted.issubset(TaskState):
         unknown = ", ".join(sorted(wanted.difference(TaskState)))
-        raise UsageError(f"no task is ever {tables.cell(unknown, tables.CELL_COLUMNS)}", hint=f"states: {' '.join(TaskState)}")
+        raise UsageError(f"unknown task state: {tables.cell(unknown, tables.CELL_COLUMNS)}", hint=f"states: {' '.join(TaskState)}")
     return wanted or None

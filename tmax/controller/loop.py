@@ -1,13 +1,13 @@
-r"""The one loop: collect events, decide, commit, act.
+r"""The controller's loop: collect events, decide, commit, act.
 
     engine ---\                       /--> store: commit
     socket ----+--> events --> turn --+
-    timers ---/                       \--> then, and only then: actions --> engine, replies
+    timers ---/                       \--> after the commit: actions --> engine, replies
 
 At most one commit is in flight; events that arrive meanwhile belong to the next turn.
-Engine, store, reactor and clock are arguments: the simulation (``tests/sim``) drives this loop with others.
-A failed commit (other than on a full disk) ends the loop: nothing that was not committed has left the process, and the next
-controller starts from the rows.
+Engine, store, reactor and clock are arguments: the simulation (``tests/sim``) drives this loop with its own.
+A failed commit (other than on a full disk) ends the loop: uncommitted decisions have not left the process, and the next
+controller starts from the rows of the store.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from tmax.storage.task_store import CommitResult, TaskStore
 LOG = logging.getLogger("tmax.controller")
 
 RETRY_FULL_S = 1.0
-"""Between attempts to commit on a full disk; nothing is answered meanwhile."""
+"""Seconds between attempts to commit on a full disk; requests wait meanwhile."""
 
 
 class LoopTimer(Protocol):
-    """A call that is due later."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
 
 
 class LoopReactor(Protocol):
-    """What the loop waits with."""
+    """The part of a reactor that the loop uses."""
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -51,7 +51,7 @@ class LoopReactor(Protocol):
         """Call on the loop's thread; from any thread."""
 
     def run_once(self, limit_s: float | None = None) -> None:
-        """Wait for something, at most ``limit_s``, and call what is due."""
+        """Wait for an event, at most ``limit_s`` seconds (None: no limit), and call what is due."""
 
 
 class Loop:
@@ -74,7 +74,7 @@ class Loop:
         self._on_exit: list[Callable[[], None]] = []
         self._wake: LoopTimer | None = None
         self.exit_code: int | None = None
-        """None: the loop is to go on."""
+        """None: the loop continues."""
         self._handlers: dict[type[Any], Callable[[Any], object]] = {
             StartLife: lambda _: None,  # carried out as one batch
             NameLife: lambda action: engine.name(action.life, action.worker),
@@ -85,7 +85,7 @@ class Loop:
     # -- wiring, before the first turn -------------------------------------------------------------
 
     def handle(self, kind: type[Action], handler: Callable[[Any], object]) -> None:
-        """Have ``handler`` carry out actions of this kind."""
+        """Register ``handler`` for actions of this kind."""
         self._handlers[kind] = handler
 
     def after_turn(self, call: Callable[[], None]) -> None:
@@ -93,28 +93,28 @@ class Loop:
         self._after_turn.append(call)
 
     def on_exit(self, call: Callable[[], None]) -> None:
-        """Call once when the loop is to end, in the order given."""
+        """Call once when the loop ends; calls run in the order of their registration."""
         self._on_exit.append(call)
 
     # -- events and exit ---------------------------------------------------------------------------
 
     def emit(self, event: Event) -> None:
-        """Take in an event; it is part of the next turn."""
+        """Add an event to the next turn."""
         self._events.append(event)
 
     def when_committed(self, call: Callable[[], None]) -> None:
-        """Call when everything decided so far is on disk: a reader must not see what may still be lost."""
+        """Call when every decision so far is on disk: a client must not read a state that a crash may still undo."""
         if self._is_committing:
             self._when_committed.append(call)
         else:
             call()
 
     def suspend(self) -> None:
-        """Begin no more turns; timers and sockets are still served until ``finish``."""
+        """Start no more turns; timers and sockets are still served until ``finish``."""
         self._is_suspended = True
 
     def finish(self, code: int) -> None:
-        """End the loop with this exit code; the first call counts."""
+        """End the loop with this exit code; later calls have no effect."""
         if self.exit_code is None:
             self.exit_code = code
             self.suspend()
@@ -124,13 +124,13 @@ class Loop:
     # -- turns -------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Turn until ``finish``; return the exit code."""
+        """Run until ``finish``; return the exit code."""
         while self.exit_code is None:
             self.run_once()
         return self.exit_code
 
     def run_once(self) -> None:
-        """Wait for events unless some are due, then make one turn of them."""
+        """Wait for events unless some are due, then handle them in one turn."""
         self._reactor.run_once(0.0 if self._may_turn() else None)
         if self._may_turn():
             self._turn()
@@ -157,11 +157,11 @@ class Loop:
 
     def _committed(self, turn: Turn, result: CommitResult) -> None:
         if isinstance(result.error, StorageFull):
-            LOG.error("%s: nothing is answered until there is room", result.error)
+            LOG.error("%s: requests wait until there is space", result.error)
             self._reactor.after(RETRY_FULL_S, lambda: self._commit(turn))
             return
         if result.error is not None:
-            LOG.critical("the store failed (%s); this controller ends, its workers live on", result.error)
+            LOG.critical("the store failed (%s); this controller ends, its workers keep running", result.error)
             self.finish(int(result.error.exit_code))
             return
         self._scheduler.committed(result.seconds)

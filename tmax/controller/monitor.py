@@ -1,4 +1,4 @@
-"""The monitor session (dashboard and log windows), and the snapshots pushed to those who watch."""
+"""The monitor session (dashboard and log windows), and the snapshots pushed to clients of ``watch``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmax.reactor import Reactor, Timer
 
 
 class Monitor:
-    """Pushes a snapshot a second to each ``watch`` while the monitor session has a viewer; otherwise nothing wakes."""
+    """Pushes a snapshot every ``dashboard.refresh_s`` to each ``watch`` while the monitor session has a viewer; no timer runs otherwise."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Monitor:
         layout: Layout,
         settings: DashboardSettings,
     ) -> None:
-        """``terminals``: None where workers have none; then there is no monitor session."""
+        """``terminals``: None where the engine has none; then there is no monitor session."""
         self._snapshots = snapshots
         self._reactor = reactor
         self._when_committed = when_committed
@@ -40,7 +40,7 @@ class Monitor:
             terminals.on_viewers(self._viewers_changed)
 
     def open(self) -> None:
-        """Make the monitor session; after the workers are ready, as they compete for the cores."""
+        """Make the monitor session; called after the workers are ready, as its processes would compete with them for the cores."""
         if self._terminals is None or not self._settings.enabled:
             return
         layout = self._layout
@@ -55,15 +55,15 @@ class Monitor:
         self._viewers_changed()
 
     def on_closed(self, client: ClientConnection) -> None:
-        """A connection ended."""
-        self._watches = {request: always for request, always in self._watches.items() if request.peer is not client}
+        """Stop pushing to a connection that ended."""
+        self._watches = {request: always for request, always in self._watches.items() if request.client is not client}
 
     def _wanted(self) -> list[Request]:
         has_viewer = self._terminals is not None and self._terminals.viewers() > 0
         return [request for request, always in self._watches.items() if always or has_viewer]
 
     def _viewers_changed(self) -> None:
-        """A viewer came or went: push at once where one is there, and go on while it is so."""
+        """Begin to push when there is a viewer; ``_push`` ends by itself when there is none."""
         if self._timer is None and self._wanted():
             self._push()
 

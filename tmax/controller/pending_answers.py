@@ -1,4 +1,4 @@
-"""Answers to submissions and cancellations that wait for their commit, by token."""
+"""Replies to submissions and cancellations that wait for their commit, by token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tmax.core.events import Accepted, CancelAnswered
 
 
 class PendingAnswers:
-    """Each token is used once: the event carries it in, the action brings it back after the commit."""
+    """Callbacks by token.  A token is used once: the event carries it to the scheduler, the action returns it after the commit."""
 
     def __init__(self) -> None:
         self._tokens = itertools.count(1)
@@ -23,15 +23,15 @@ class PendingAnswers:
         return token
 
     def on_accepted(self, action: Accepted) -> None:
-        """The tasks are committed."""
+        """Pass on the numbers of committed tasks."""
         self._accepted.pop(action.token)(action.ids)
 
     def expect_cancelled(self, call: Callable[[tuple[tuple[int, str], ...]], None]) -> int:
-        """Return a token; ``call`` gets what became of each task."""
+        """Return a token; ``call`` gets the result for each task."""
         token = next(self._tokens)
         self._cancelled[token] = call
         return token
 
     def on_cancel_answered(self, action: CancelAnswered) -> None:
-        """The cancellation is committed."""
+        """Pass on the results of a committed cancellation."""
         self._cancelled.pop(action.token)(action.results)

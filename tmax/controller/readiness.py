@@ -1,4 +1,4 @@
-"""Who waits until the workers are ready, and the phases of the start that they are shown."""
+"""The verb ``ready``: clients that wait for the workers, and the phases of the start that are reported to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tmax.reactor import Reactor
 
 
 class Readiness:
-    """Reports phases as they end; answers when all workers are ready, or none can be started."""
+    """Reports phases as they end; answers when all workers are ready, or when no more are started."""
 
     def __init__(self, query: SwarmQuery, reactor: Reactor, emit: Callable[[Event], None], *, started_at: float, log: str) -> None:
         """``started_at``: monotonic seconds when the process began; ``log``: path of the controller's log, for a hint."""
@@ -25,7 +25,7 @@ class Readiness:
         self._waiting: list[Request] = []
 
     def phase(self, name: str) -> None:
-        """Note that a phase of the start has ended, and report it."""
+        """Record and report the end of a phase of the start."""
         ms = self.since_start_ms()
         self._phases.append((name, ms))
         for request in self._waiting:
@@ -53,14 +53,14 @@ class Readiness:
             request.fail(WaitTimedOut("the workers are not ready yet", hint="tmax status; tmax logs w1"))
 
     def on_ready(self) -> None:
-        """All workers are ready."""
+        """Answer the waiting clients: all workers are ready."""
         self.phase("workers ready")
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             request.answer(workers=self._query.workers_wanted)
 
     def after_turn(self) -> None:
-        """When no more workers are started, send the reason to whoever waits."""
+        """Fail the waiting requests when no more workers are started."""
         if self._waiting and self._query.has_given_up:
             waiting, self._waiting = self._waiting, []
             for request in waiting:
@@ -69,5 +69,5 @@ class Readiness:
                 )
 
     def on_closed(self, client: ClientConnection) -> None:
-        """A connection ended."""
-        self._waiting = [request for request in self._waiting if request.peer is not client]
+        """Forget the requests of a connection that ended."""
+        self._waiting = [request for request in self._waiting if request.client is not client]

@@ -1,13 +1,13 @@
-"""Makes again what is removed from the runtime folder of a running swarm: by a logout, a cleaner of old files, a person.
+"""Restores files that are removed from the runtime folder of a running swarm: by a logout, a cleaner of old files, a user.
 
 ::
 
     inotify: the runtime folder and those above it --> QUIET_S without another event --> check
-    check: is it a folder of ours alone? --yes--> each owner makes again what is missing of its own (``reopen``)
-                                          no ---> logged once, checked again every RETRY_S
+    check: does the folder belong to our user only? --yes--> each owner restores its missing files (``reopen``)
+                                                     no ---> logged once, checked again every RETRY_S
 
-Open connections do not need their names and stay; workers make their own FIFOs again when they need new ones.
-Against removal for its age: the folder is locked (flock), which systemd-tmpfiles respects, and touched, for other cleaners.
+Open connections do not need their file names and stay; workers make their own FIFOs again when they need new ones.
+Cleaners of old files are kept off in two ways: the folder is locked (flock), which systemd-tmpfiles respects, and touched.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("tmax.controller")
 
 QUIET_S = 0.03
-"""A removal takes a while: what is made again in the middle of it would be removed as well."""
+"""A removal takes a while: a file that is restored in the middle of it would be removed as well."""
 LONGEST_S = 1.0
 """The longest wait for the end of a series of events."""
 RETRY_S = 5.0
-"""Between checks while it cannot be made again, or when the kernel has no inotify for us."""
+"""Seconds between checks while the folder cannot be restored, or where inotify is not available."""
 TOUCH_S = 6 * 3600.0
-"""Cleaners of old files begin at a day."""
+"""Seconds between touches.  Cleaners of old files begin at an age of one day."""
 
 
 class RuntimeRepair:
@@ -49,23 +49,23 @@ class RuntimeRepair:
         self._watch: FolderWatch | None = None
         self._timer: Timer | None = None
         self._since_s: float | None = None
-        """When the first event came that no check has followed yet."""
+        """When the first event arrived that no check has followed yet; None: none."""
         self._lock_fd = -1
         self._last_error = ""
         self._closed = False
-        self.times = 0
-        """How often something was made again."""
+        self.repairs = 0
+        """How often files were restored."""
 
     def add(self, reopen: Callable[[], list[str]]) -> None:
-        """Add an owner: ``reopen`` makes again what it misses in the folder, which exists, and returns the names of what it made."""
+        """Add an owner: ``reopen`` restores its missing files in the folder, which exists, and returns their names."""
         self._owners.append(reopen)
 
     def open_soon(self) -> None:
-        """Open in the loop's first turn: the start does not wait for it."""
+        """Call ``open`` in the loop's first turn, so that the start does not wait for it."""
         self._reactor.call_soon(self.open)
 
     def open(self) -> None:
-        """Begin; what was removed before is made again now.  Called after the start, which must not wait for the import of ctypes."""
+        """Begin to watch, and restore what was removed before.  Called after the start, which must not wait for the import of ctypes."""
         if self._closed:
             return
         from tmax_pipes.inotify import IN_DELETE, IN_MOVED_FROM, FolderWatch, Inotify
@@ -82,7 +82,7 @@ class RuntimeRepair:
             self._check_when_quiet()
 
     def _changes(self) -> bool:
-        """Read the kernel's events; return whether something of ours is being changed at this moment."""
+        """Read the kernel's events; return whether one of them concerns our folder."""
         if self._inotify is None or self._watch is None or not self._watch.concerns(self._inotify.read()):
             return False
         self._since_s = self._since_s or self._reactor.now()
@@ -98,7 +98,7 @@ class RuntimeRepair:
         self._timer = self._reactor.at(when_s, self.check)
 
     def check(self) -> None:
-        """Make again what is missing."""
+        """Restore missing files."""
         if self._closed:
             return
         self._timer = None
@@ -119,11 +119,11 @@ class RuntimeRepair:
             return
         self._last_error = ""
         if remade:
-            self.times += 1
+            self.repairs += 1
             LOG.warning("removed from the runtime folder %s, and made again: %s", self._runtime, ", ".join(remade))
             if self._watch is not None:
-                self._watch.arm()  # the new folder is watched from now on
-            self._check_at(now + QUIET_S)  # and checked once more, for what was removed before that
+                self._watch.arm()  # watches the new folder
+            self._check_at(now + QUIET_S)  # again, for files that were removed before the new folder was watched
 
     def _report(self, why: str) -> None:
         if why != self._last_error:
@@ -137,13 +137,13 @@ class RuntimeRepair:
             private_folder(folder)
         for reopen in self._owners:
             remade += reopen()
-        self._hold()
+        self._lock_folder()
         return remade
 
     # -- age ---------------------------------------------------------------------------------------
 
-    def _hold(self) -> None:
-        """Lock the folder that is there now; only cleaners of old files take this lock."""
+    def _lock_folder(self) -> None:
+        """Lock the folder that exists now; besides tmax, only cleaners of old files take this lock."""
         if self._lock_fd >= 0 and os.path.samestat(os.fstat(self._lock_fd), os.lstat(self._runtime)):
             return
         self._unlock()
@@ -151,7 +151,7 @@ class RuntimeRepair:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            pass  # a cleaner holds it right now, or its file system has no locks: it is touched all the same
+            pass  # a cleaner holds the lock, or the file system has none; touching the files still protects them
 
     def _unlock(self) -> None:
         if self._lock_fd >= 0:
@@ -167,11 +167,11 @@ class RuntimeRepair:
                 try:
                     os.utime(path, follow_symlinks=False)
                 except OSError:
-                    pass  # gone meanwhile
+                    pass  # removed meanwhile
         self._reactor.after(TOUCH_S, self._touch)
 
     def close(self) -> None:
-        """Stop watching; twice is harmless."""
+        """Stop watching; a second call has no effect."""
         self._closed = True
         self._unlock()
         if self._inotify is not None and self._inotify.fd >= 0:

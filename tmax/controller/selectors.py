@@ -1,4 +1,4 @@
-"""From what people type to task ids: ``7``, ``3-9``, ``@`` (the last), ``@~2`` (two before it), a name."""
+"""Resolves task selectors to task numbers: ``7``, ``3-9``, ``@`` (the last), ``@~2`` (two before it), a name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tmax.storage.task_store import Reader
 
 MAX_RANGE = 100_000
 MAX_DIGITS = 18
-"""Of a number that a task may have."""
+"""Digits of the largest task number."""
 _RANGE = re.compile(r"(\d{1,12})-(\d{1,12})", re.ASCII)
 _LAST = re.compile(r"@(?:~(\d{1,9}))?", re.ASCII)
 
 
 def select(words: Sequence[str], last: int, reader: Reader) -> list[int] | TmaxError:
-    """Return the ids these words mean, in order and without repeats, or the error to answer with.  ``last``: the newest id.
+    """Return the task numbers that these words select, in order and without repeats, or the error.  ``last``: the newest number.
 
-    A name means the newest task of this name that has not ended, else the newest of all.
+    A name selects the newest task of this name that has not ended, else the newest of this name.
     """
     found: dict[int, None] = {}
     try:
@@ -49,7 +49,7 @@ def _ids(word: str, last: int, reader: Reader) -> list[int]:
     if from_last:
         number = last - int(from_last[1] or 0)
         if number < 1:
-            raise NotFound(f"no task {word}: {last} tasks were submitted so far", hint=TASKS_HINT)
+            raise NotFound(f"no task {word}: {last} tasks have been submitted so far", hint=TASKS_HINT)
         return [number]
     named = reader.named(word)
     if not named:

@@ -2,8 +2,8 @@
 
 ::
 
-    tmax down --> Leaving --> ... SwarmEmpty --> everything is closed and removed --> the answer --> exit
-    TERM      --> what workers have sent is recorded --> Stopping --> exit; the workers live on for the next controller
+    tmax down --> Leaving --> ... SwarmEmpty --> engine and store are closed, files removed --> the reply --> exit
+    SIGTERM   --> messages from workers are recorded --> Stopping --> exit; the workers keep running for the next controller
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tmax_pipes.durable_files import atomic_write
 LOG = logging.getLogger("tmax.controller")
 
 ANSWER_S = 0.05
-"""How long the last answers of a swarm that is down may take to leave."""
+"""How long the process waits for its last replies to be sent."""
 
 STOP_LIMIT_S = 2.0
-"""How long the last turn may take once this process was asked to end; the workers keep what it does not record."""
+"""How long the last turn may take after SIGTERM; workers keep the results that it does not record."""
 
 OWNER_S = 30.0
 """How long a temporary swarm waits for its owner."""
@@ -49,7 +49,7 @@ class Shutdown:
         layout: Layout,
         release: Callable[[], None],
     ) -> None:
-        """``release``: gives the lock back, last."""
+        """``release``: releases the controller's lock; called last."""
         self._loop = loop
         self._query = query
         self._engine = engine
@@ -63,7 +63,7 @@ class Shutdown:
         self._is_down = False
         self._is_closed = False
         if self._is_temporary:
-            reactor.after(OWNER_S, self._leave_if_unowned)
+            reactor.after(OWNER_S, self._end_if_unowned)
         loop.on_exit(self._close)
         loop.on_exit(self._log_exit)
 
@@ -77,8 +77,8 @@ class Shutdown:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    def leave(self, *, now: bool) -> None:
-        """Begin to take the swarm down; twice is harmless, and ``now`` after a polite one ends running tasks."""
+    def begin(self, *, now: bool) -> None:
+        """Begin to take the swarm down.  A second call has no effect, except with ``now`` after one without: it ends running tasks."""
         if not self._query.is_leaving or (now and not self._query.is_leaving_now):
             self._loop.emit(Leaving(now=now))
 
@@ -96,14 +96,14 @@ class Shutdown:
             request.stream(phase=text)
 
     def on_closed(self, client: ClientConnection) -> None:
-        """A connection ended; an owner's takes the swarm with it."""
-        self._waiting = [request for request in self._waiting if request.peer is not client]
+        """Forget a connection that ended; when it owned the swarm, take the swarm down."""
+        self._waiting = [request for request in self._waiting if request.client is not client]
         if client in self._owners:
             self._owners.discard(client)
-            self.leave(now=True)
+            self.begin(now=True)
 
     def stop(self) -> None:
-        """TERM: record what the workers have sent, and end.  The store may not answer: then end without that."""
+        """Handle SIGTERM: record the messages from workers, and end; end after STOP_LIMIT_S even if the store has not answered."""
         self._reactor.after(STOP_LIMIT_S, lambda: self._loop.finish(0))
         self._engine.receive_all()
         self._loop.emit(Stopping())
@@ -111,7 +111,7 @@ class Shutdown:
     # -- the end -----------------------------------------------------------------------------------
 
     def on_empty(self) -> None:
-        """No worker is left: release all that a next controller will take, and only then answer."""
+        """No worker is left: release all that the next controller needs, and then answer."""
         self._is_down = True
         self._loop.suspend()
         self._close()
@@ -121,10 +121,10 @@ class Shutdown:
         self._waiting.clear()
         self._reactor.after(ANSWER_S, lambda: self._loop.finish(0))
 
-    def _leave_if_unowned(self) -> None:
-        """A temporary swarm whose client died before it owned it must not stay."""
+    def _end_if_unowned(self) -> None:
+        """Take down a temporary swarm whose client died before it became the owner."""
         if not self._owners:
-            self.leave(now=True)
+            self.begin(now=True)
 
     def _close(self) -> None:
         if self._is_closed:
@@ -149,9 +149,9 @@ class Shutdown:
         try:
             atomic_write(f"{self._layout.state}/down", b"")
         except OSError as error:
-            # A full disk, perhaps, or a state folder that was removed.  Everything is to end all the same.
+            # The disk may be full, or the state folder removed; the swarm still goes down.
             LOG.error("the swarm goes down, and its next submit will start it again: its mark cannot be written (%s)", error)
 
     def _log_exit(self) -> None:
-        how = "swarm down" if self._is_down else f"exit {self._loop.exit_code}, workers live on"
+        how = "swarm down" if self._is_down else f"exit {self._loop.exit_code}, workers keep running"
         LOG.info("controller ended (%s)", how)

@@ -1,10 +1,10 @@
-"""Long work on the loop's thread, done in slices so that nobody waits for it.
+"""Cooperative scheduling of long work on the loop's thread, in slices, so that other clients do not wait for it.
 
-    run(steps) --> slice: next(steps) until SLICE_S is over --> the loop turns once --> next slice ... --> StopIteration
-                     a step that yields a Wait: others have their slices until it calls back
+    run(steps) --> slice: next(steps) until SLICE_S is over --> one turn of the loop --> next slice ... --> StopIteration
+                     a step that yields a Wait: other work has its slices until it calls back
 
-Work is a generator.  It yields None where it may be interrupted, and a ``Wait`` where it needs something first: a read of the store,
-a commit, a reader that is behind.  Between two yields nothing else happens, so what is looked at there fits together.
+Work is a generator.  It yields None where it may be interrupted, and a ``Wait`` where it must wait: for a read of the store,
+a commit, or a slow client.  Between two yields no other code runs, so the state that it reads there is consistent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tmax.reactor import Reactor
 T = TypeVar("T")
 
 SLICE_S = 0.002
-"""The longest stretch of one slice, as far as its steps are short."""
+"""Length of one slice; a slice is longer only by its last step."""
 
 Wait: TypeAlias = Callable[[Callable[[], None]], object]
-"""Takes what is to be called, on the loop's thread, when the work may go on; also at once."""
+"""Takes the callback to call, on the loop's thread, when the work may continue; it may call it at once."""
 Steps: TypeAlias = Generator[Wait | None, None, T]
 
 _log = logging.getLogger("tmax.controller")
@@ -39,7 +39,7 @@ class _Job:
 
 
 class Slicer:
-    """Gives each work a slice in turn, one slice for each turn of the loop however many there are."""
+    """Runs pieces of work round robin, one slice in each turn of the loop."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
@@ -47,10 +47,10 @@ class Slicer:
         self._awake = False
 
     def run(self, steps: Steps[None], failed: Callable[[TmaxError], None], wanted: Callable[[], bool] = lambda: True) -> None:
-        """Begin at once and go on in slices; ``failed`` gets the error that ends it; it is dropped when ``wanted`` says no."""
-        self._go_on(_Job(steps, failed, wanted))
+        """Begin at once and continue in slices.  ``failed`` gets the error that ends the work; it is dropped when ``wanted`` returns False."""
+        self._resume(_Job(steps, failed, wanted))
 
-    def _go_on(self, job: _Job) -> None:
+    def _resume(self, job: _Job) -> None:
         self._jobs.append(job)
         if not self._awake:
             self._awake = True
@@ -71,7 +71,7 @@ class Slicer:
             while job.wanted():
                 wait = next(job.steps)
                 if wait is not None:
-                    wait(lambda: self._go_on(job))
+                    wait(lambda: self._resume(job))
                     return
                 if self._reactor.now() >= end_s:
                     self._jobs.append(job)
@@ -82,6 +82,6 @@ class Slicer:
         except TmaxError as error:
             job.failed(error)
         except Exception:
-            # A defect of ours in one answer must not end the swarm; who asked gets an answer, the log the traceback.
+            # A defect in one reply must not end the controller: the client gets an error, the log the traceback.
             _log.exception("work in slices")
             job.failed(TmaxError("internal error; the controller's log has it"))

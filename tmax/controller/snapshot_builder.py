@@ -1,6 +1,6 @@
-"""Builds snapshots: what the scheduler knows, the figures of workers, the last tasks.
+"""Builds snapshots from the scheduler's state, the figures of the workers' processes, and the last tasks.
 
-Only when a client requests one: between two snapshots no process is looked at.
+A snapshot is built only when a client requests one; no process is measured in between.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ RECENT = 50
 """Tasks in a snapshot."""
 
 ENDED_SHOWN = 15
-"""Of those, how many may be ended ones however many wait."""
+"""Rows of a snapshot that are reserved for ended tasks."""
 
 
 CPU_SPAN_S = 0.2
-"""A shorter time than this between two readings of processor time means nothing."""
+"""Shortest time between two readings of processor time that gives a usable percentage."""
 
 
 class SnapshotBuilder:
-    """Makes a Snapshot of this moment."""
+    """Builds a Snapshot of the current state."""
 
     def __init__(
         self,
@@ -59,20 +59,20 @@ class SnapshotBuilder:
         self._clock = clock
         self._wall_clock = wall_clock
         self._cpu: dict[int, tuple[float | None, float]] = {}
-        """life -> (when, processor seconds until then)."""
+        """Life -> (time of the last reading, processor seconds until then)."""
         self._last: deque[TaskView] = deque(maxlen=RECENT)
 
     def on_ended(self, action: TasksEnded) -> None:
-        """Keep a line about the tasks that ended last."""
+        """Keep the views of the tasks that ended last."""
         for task in action.tasks[-RECENT:]:
             self._last.append(task_view(task))
 
     def begin_with(self, ended: list[Task]) -> None:
-        """Show what ended before this controller began; newest first."""
+        """Add tasks that ended before this controller began; newest first."""
         self._last.extendleft(task_view(task) for task in ended[: RECENT - len(self._last)])
 
     def build(self) -> Snapshot:
-        """Return the snapshot; it takes about 30 microseconds a worker and 10 a task shown."""
+        """Return the snapshot; takes about 30 microseconds for each worker and 10 for each task shown."""
         query, identity = self._query, self._identity
         now = self._clock()
         per_second = query.ended_per_second(now)
@@ -101,7 +101,7 @@ class SnapshotBuilder:
         )
 
     def notice(self) -> str:
-        """Return the one line a person should know, or nothing."""
+        """Return one line about the most urgent problem, or an empty text."""
         query = self._query
         if self._store.removed:
             return f"{removed(self._layout).message}: nothing new is accepted, running tasks are finished"
@@ -125,13 +125,13 @@ class SnapshotBuilder:
             try:
                 total += os.stat(path).st_size
             except OSError:
-                continue  # no log file right after a checkpoint
+                continue  # right after a checkpoint there is no write-ahead log
         return total
 
     # -- workers -----------------------------------------------------------------------------------
 
     def workers(self) -> tuple[WorkerView, ...]:
-        """Return the workers by number, pooled ones after them."""
+        """Return the workers sorted by number, pooled ones last."""
         workers = sorted(self._query.workers(), key=lambda worker: (worker.pooled, worker.number, worker.id))
         figures = self._engine.figures([worker.id for worker in workers])
         self._cpu = {life: used for life, used in self._cpu.items() if life in figures}
@@ -161,18 +161,18 @@ class SnapshotBuilder:
         )
 
     def _cpu_percent(self, life: int, used_s: float) -> float | None:
-        """Return the share of one core since the snapshot before; None for the first one, or where that was less than CPU_SPAN_S ago."""
+        """Return the percent of one core since the last reading; None for the first reading, or less than CPU_SPAN_S after the last."""
         now = self._clock()
         before_s, before_used_s = self._cpu.get(life, (None, 0.0))
         if before_s is not None and now - before_s < CPU_SPAN_S:
-            return None  # two clients at once
+            return None  # two clients requested snapshots at once
         self._cpu[life] = (now, used_s)
         return None if before_s is None else max(0.0, 100 * (used_s - before_used_s) / (now - before_s))
 
     def _state_of(self, worker: WorkerFacts) -> str:
         quiet_s = self._clock() - worker.last_message_at
         if worker.state is WorkerState.BUSY and quiet_s > self._settings.worker.silence_s:
-            return "suspect"  # a word for people only: missing heartbeats never end a worker
+            return "suspect"  # shown only: missing heartbeats never end a worker
         return worker.state.value
 
     # -- tasks -------------------------------------------------------------------------------------

@@ -29,12 +29,12 @@ from tmax_pipes.durable_files import atomic_write
 LOG = logging.getLogger("tmax.controller")
 
 FILES_LEAST = 64
-"""Open files below which no controller is started: it would fail at the next one instead of with a message."""
+"""Lowest limit on open files with which a controller starts: below it, it would fail later and without a clear message."""
 FILE_BYTES_LEAST = 64 * 1024 * 1024
-"""Longest file below which none is started: the store, its log and its ballast need some room."""
+"""Lowest limit on the size of a file with which a controller starts: the store, its log and its ballast need this space."""
 
 LOCK_PATIENCE_S = 3.0
-"""How long a starting controller waits for its lock: verbs that read the store of a swarm that is down take it, one after the other."""
+"""How long a starting controller waits for its lock: commands that read the store of a swarm that is down hold it for a moment."""
 
 
 def boot_id() -> str:
@@ -51,7 +51,7 @@ def check_limits() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < FILES_LEAST:
         raise TmaxError(f"only {limit} open files are allowed here", hint=f"ulimit -n {FILES_LEAST} or more, then tmax init")
-    # A limit on the size of files is for the programs of whoever set it (they have it from their task), not for the store and the logs.
+    # The user's limit on the size of files is meant for programs (tasks inherit it from their submitter), not for the store and the logs.
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most != resource.RLIM_INFINITY and most < FILE_BYTES_LEAST:
         raise TmaxError(
@@ -61,7 +61,7 @@ def check_limits() -> None:
 
 
 def start(layout: Layout, started_at: float) -> Parts:
-    """Take the lock, read the store, open the engine, adopt living workers, and listen.  Raises TmaxError.
+    """Take the lock, read the store, open the engine, adopt live workers, and listen.  Raises TmaxError.
 
     ``started_at``: monotonic seconds when this process began, for the phases that ``init`` prints.
     """
@@ -74,7 +74,7 @@ def start(layout: Layout, started_at: float) -> Parts:
     workers = settings.swarm.workers or usable_cores()
     reactor = Reactor()
     engine = engine_for(layout, settings, reactor, workers=workers)
-    engine.prepare()  # it imports while the store is opened
+    engine.prepare()  # the engine's processes import while the store is opened
     try:
         store = Store.open(layout, settings.store)
         loaded = store.load()
@@ -103,14 +103,14 @@ def start(layout: Layout, started_at: float) -> Parts:
 
 
 def run(parts: Parts) -> int:
-    """Serve until the swarm is down or this process is to end; return the exit code."""
+    """Serve until the swarm is down or this process must end; return the exit code."""
     parts.housekeeping.start()
     parts.repair.open_soon()
     return parts.loop.run()
 
 
 def _scheduler(loaded: LoadedState, settings: Settings, epoch: int, *, workers: int, rebooted: bool, now: float) -> Scheduler:
-    """Return a scheduler with what the store holds.  After a reboot a queue that is not empty is held."""
+    """Return a scheduler with the loaded state.  After a reboot a queue that is not empty is held."""
     held = loaded.meta.get("held") == "1" or (rebooted and bool(loaded.tasks))
     return Scheduler(
         settings,
@@ -136,12 +136,12 @@ def _show_recent(parts: Parts, store: Store, reactor: Reactor) -> None:
 
 
 def _record_runtime_folder(layout: Layout) -> None:
-    """Note in the state folder where the runtime folder is: a login without XDG_RUNTIME_DIR would make another one."""
+    """Record in the state folder where the runtime folder is: a login without XDG_RUNTIME_DIR would make another one."""
     record = os.fsencode(layout.runtime) + b"\n"
     try:
         with open(layout.place, "rb") as file:
             if file.read() == record:
-                return  # nothing to write: on a full disk too a swarm can be adopted, and taken down
+                return  # no write, so that a swarm can be adopted and taken down on a full disk too
     except OSError:
-        pass  # a first start, or no record of ours
+        pass  # the first start of this swarm
     atomic_write(layout.place, record)

@@ -1,4 +1,4 @@
-"""Queries to the store, which answers on a thread of its own; results come back on the loop's thread."""
+"""Queries to the store, which runs them on its own thread; results are delivered on the loop's thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class StoreQueries:
-    """Runs queries behind all commits that were requested before them."""
+    """Runs queries after all commits that were requested before them."""
 
     def __init__(self, store: TaskStore, reactor: Reactor) -> None:
         self._store = store
         self._reactor = reactor
 
     def read(self, query: Callable[[Reader], T], done: Callable[[T], None], failed: Callable[[TmaxError], None]) -> None:
-        """Run a query; call ``done`` with its answer, or ``failed``."""
+        """Run a query; call ``done`` with its result, or ``failed`` with the error."""
 
         def finished(answer: T | StoreError) -> None:
             if isinstance(answer, StoreError):
@@ -34,13 +34,13 @@ class StoreQueries:
         self._store.read(query, finished)
 
     def steps(self, query: Callable[[Reader], T]) -> Steps[T]:
-        """Run a query within work that is done in slices, and return its answer.  Raises StoreError."""
+        """Run a query as a step of sliced work, and return its result.  Raises StoreError."""
         answers: list[T | StoreError] = []
 
-        def wait(go_on: Callable[[], None]) -> None:
+        def wait(resume: Callable[[], None]) -> None:
             def finished(answer: T | StoreError) -> None:
                 answers.append(answer)
-                self._reactor.call_soon(go_on)
+                self._reactor.call_soon(resume)
 
             self._store.read(query, finished)
 

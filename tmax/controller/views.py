@@ -1,4 +1,4 @@
-"""Tasks as people see them: one line, or the whole story.  Values only."""
+"""Tasks as they are shown to users: one row, or all details.  Pure functions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tmax_pipes import task_options
 from tmax_pipes.jobs import Blob, Job, ShellJob, label_of
 
 TEXT_LIMIT = 4096
-"""Characters of a label or a reason in a view; one that is longer ends with an ellipsis.  The job itself is kept whole."""
+"""Characters of a label or a reason in a view; a longer one is cut and ends with an ellipsis.  The job itself is stored whole."""
 
 
 def to_plain(value: object) -> Any:
-    """Return what the JSON encoder takes: structs and dataclasses become dicts, bytes base64 text."""
+    """Return ``value`` for the JSON encoder: structs and dataclasses become dicts, bytes base64 text."""
     return msgspec.to_builtins(value)
 
 
 def brief(text: str) -> str:
-    """Return ``text``, cut to TEXT_LIMIT characters and then marked."""
+    """Return ``text``, cut to TEXT_LIMIT characters with an ellipsis."""
     return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 1]}…"
 
 
 def brief_label(job: Job) -> str:
-    """Return the label of a job, cut: nobody decodes a megabyte of arguments for one line."""
+    """Return the label of a job, cut to TEXT_LIMIT; only as many bytes of its arguments are decoded as that needs."""
     if not isinstance(job, ShellJob) or sum(map(len, job.argv)) <= TEXT_LIMIT:
         return brief(label_of(job))
     parts: list[str] = []
@@ -43,7 +43,7 @@ def brief_label(job: Job) -> str:
 
 
 def task_view(task: Task, why: str = "") -> TaskView:
-    """Return one line about a task; ``why`` explains one that waits, a failure explains itself."""
+    """Return the row of a task; ``why``: the reason why it has not started."""
     outcome = task.outcome
     failure = outcome.failure if outcome and task.ended else None
     report = outcome.report if outcome else None
@@ -80,24 +80,24 @@ def options_of(task: Task) -> dict[str, Any]:
     return {**found, "delivery": task.delivery}
 
 
-def whole_story(task: Task, why: str = "") -> dict[str, Any]:
-    """Return everything about a task: the line, its options, crashes, report, failure and result."""
-    story: dict[str, Any] = to_plain(task_view(task, why))
-    del story["options"]  # here each has a field of its own, with its default where it was not given
-    story |= options_of(task)
-    story["failures"] = task.failures
-    story["crashes"] = to_plain(task.crashes)
+def task_details(task: Task, why: str = "") -> dict[str, Any]:
+    """Return everything about a task: its row, its options, crashes, report, failure and result."""
+    details: dict[str, Any] = to_plain(task_view(task, why))
+    del details["options"]  # here each has a field of its own, with its default where it was not given
+    details |= options_of(task)
+    details["failures"] = task.failures
+    details["crashes"] = to_plain(task.crashes)
     outcome = task.outcome
     if outcome is None:
-        return story
-    story["report"] = to_plain(outcome.report)
-    story["form"] = outcome.form
+        return details
+    details["report"] = to_plain(outcome.report)
+    details["form"] = outcome.form
     if outcome.failure is not None:
-        story["failure"] = to_plain(outcome.failure)
+        details["failure"] = to_plain(outcome.failure)
     if isinstance(outcome.result, Blob):
-        story["blob"] = to_plain(outcome.result)
+        details["blob"] = to_plain(outcome.result)
     elif outcome.form == "json":
-        story["result"] = json.loads(outcome.result)
+        details["result"] = json.loads(outcome.result)
     elif outcome.form == "pickle":
-        story["pickle"] = base64.b64encode(outcome.result).decode()
-    return story
+        details["pickle"] = base64.b64encode(outcome.result).decode()
+    return details

@@ -1,4 +1,4 @@
-"""The verb ``wait``: who waits for which tasks."""
+"""The verb ``wait``: which requests wait for which tasks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tmax.core.model import Task, TaskState
 from tmax.errors import TmaxError, WaitTimedOut
 from tmax.reactor import Reactor, Timer
 
-MANY = 100
-"""Tasks above which a waiter is not noted beside each of them."""
-NAMED = 10
-"""Numbers that a message names."""
+INDEXED_AT_MOST = 100
+"""Tasks above which a waiter is not indexed by each of them."""
+NAMED_AT_MOST = 10
+"""Task numbers that a message lists."""
 
 
 class Waiter:
@@ -29,7 +29,7 @@ class Waiter:
         self.request = request
         self.ids = ids
         self.open: set[int] = set()
-        """Those of its tasks that have not ended, as far as they were looked up."""
+        """Its tasks that have not ended, of those looked up so far."""
         self.end_s = end_s
         self.timer: Timer | None = None
         self.answered = False
@@ -40,20 +40,20 @@ class Waiter:
     @property
     def wanted(self) -> bool:
         """Whether its client still waits for the answer."""
-        return not self.answered and self.request.peer.alive
+        return not self.answered and self.request.client.alive
 
     def note_end(self, number: int, view: bytes, *, succeeded: bool) -> bool:
-        """Note how a task ended; return whether the answer is due.  ``view``: its line, as JSON (a task may hold a large result)."""
+        """Record how a task ended; return whether the reply is due.  ``view``: its row as JSON (the task itself may hold a large result)."""
         self.open.discard(number)
         self._views[number] = view
         return (self._complete and not self.open) or (self._fail_fast and not succeeded)
 
     def complete(self) -> None:
-        """All its tasks were looked up.  Its time limit counts from now: before, nobody knew whether they had ended."""
+        """Record that all its tasks were looked up.  The time limit applies from now: before, they may have ended already."""
         self._complete = True
 
     def steps(self) -> Steps[None]:
-        """Send the list."""
+        """Send the list of its ended tasks."""
         reply = ChunkedReply(self.request, "tasks")
         for number in self.ids:
             view = self._views.get(number)
@@ -64,8 +64,8 @@ class Waiter:
 
     def timed_out(self) -> WaitTimedOut:
         """Return the error for a time limit that has passed."""
-        first = heapq.nsmallest(NAMED, self.open)
-        named = ", ".join(map(str, first)) + (", ..." if len(self.open) > NAMED else "")
+        first = heapq.nsmallest(NAMED_AT_MOST, self.open)
+        named = ", ".join(map(str, first)) + (", ..." if len(self.open) > NAMED_AT_MOST else "")
         return WaitTimedOut(
             f"wait timed out: {len(self.open)} of {len(self.ids)} tasks have not ended: {named}", hint="they are still running; wait again"
         )
@@ -79,13 +79,13 @@ class Waiters:
         self._reactor = reactor
         self._by_task: dict[int, set[Waiter]] = {}
         self._many: set[Waiter] = set()
-        """Waiters for very many tasks; after each turn they look whether some of theirs ended."""
+        """Waiters for very many tasks; each is compared with the tasks that end in a turn."""
         self._by_client: dict[ClientConnection, Waiter] = {}
 
     def add(self, waiter: Waiter) -> None:
-        """Take in a waiter; ``expect`` names its tasks."""
-        self._by_client[waiter.request.peer] = waiter
-        if len(waiter.ids) > MANY:
+        """Add a waiter; ``expect`` adds its tasks."""
+        self._by_client[waiter.request.client] = waiter
+        if len(waiter.ids) > INDEXED_AT_MOST:
             self._many.add(waiter)
 
     def expect(self, waiter: Waiter, numbers: Sequence[int]) -> None:
@@ -96,7 +96,7 @@ class Waiters:
                 self._by_task.setdefault(number, set()).add(waiter)
 
     def note_end(self, waiter: Waiter, number: int, view: bytes, *, succeeded: bool) -> None:
-        """Note how one of its tasks ended, and answer when that is due."""
+        """Record how one of its tasks ended, and answer when the reply is due."""
         if waiter.note_end(number, view, succeeded=succeeded):
             self._answer(waiter)
 
@@ -109,13 +109,13 @@ class Waiters:
             waiter.timer = self._reactor.at(waiter.end_s, lambda: self.refuse(waiter, waiter.timed_out()))
 
     def refuse(self, waiter: Waiter, error: TmaxError) -> None:
-        """Send an error, once."""
+        """Answer with an error, unless it has been answered."""
         if not waiter.answered:
             self._forget(waiter)
             waiter.request.fail(error)
 
     def on_ended(self, tasks: Sequence[Task]) -> None:
-        """These tasks ended and are committed."""
+        """Report tasks that ended and are committed."""
         for task in tasks:
             for waiter in self._by_task.pop(task.id, ()):
                 self._note_task(waiter, task)
@@ -126,7 +126,7 @@ class Waiters:
                     self._note_task(waiter, ended[number])
 
     def on_closed(self, client: ClientConnection) -> None:
-        """A connection ended: it gets no answer."""
+        """Forget the waiter of a connection that ended."""
         waiter = self._by_client.get(client)
         if waiter is not None:
             self._forget(waiter)
@@ -137,14 +137,14 @@ class Waiters:
     def _answer(self, waiter: Waiter) -> None:
         if not waiter.answered:
             self._forget(waiter)
-            self._slicer.run(waiter.steps(), waiter.request.fail_if_open, _alive(waiter.request.peer))
+            self._slicer.run(waiter.steps(), waiter.request.fail_if_open, _alive(waiter.request.client))
 
     def _forget(self, waiter: Waiter) -> None:
         waiter.answered = True
         if waiter.timer is not None:
             waiter.timer.cancel()
-        if self._by_client.get(waiter.request.peer) is waiter:
-            del self._by_client[waiter.request.peer]
+        if self._by_client.get(waiter.request.client) is waiter:
+            del self._by_client[waiter.request.client]
         if waiter in self._many:
             self._many.discard(waiter)
             return

@@ -1,4 +1,4 @@
-"""Connections of the Python API: which tasks each of them watches, and what it is notified of."""
+"""Connections of the Python API: which tasks each of them watches, and which notices it receives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tmax.controller.slices import Slicer, Steps
 from tmax.core.model import Task
 
 STEP_ENTRIES = 100
-"""Entries between two looks at the time."""
+"""Entries that are removed in one step."""
 
 
 def bulk_end(task: Task) -> BulkEnd:
@@ -48,7 +48,7 @@ class Watchers:
             self._by_task.setdefault(number, set()).add(client)
 
     def on_ended(self, tasks: Sequence[Task]) -> None:
-        """Tasks ended and are committed: one message for each connection that watches some of them."""
+        """Report tasks that ended and are committed: one message for each connection that watches some of them."""
         ends: dict[ClientConnection, list[BulkEnd]] = {}
         for task in tasks:
             clients = self._by_task.pop(task.id, None)
@@ -60,13 +60,13 @@ class Watchers:
             client.send_bulk([BulkEnded(ends=tuple(its_ends))])
 
     def notify_of_hold(self, client: ClientConnection) -> None:
-        """Tell a connection whose tasks were accepted, once, that the queue is held."""
+        """Notify a connection, once, that its accepted tasks wait because the queue is held."""
         if client not in self._notified_of_hold:
             self._notified_of_hold.add(client)
             client.send_bulk([BulkNotice("the queue is held, tasks wait until it is resumed: tmax resume")])
 
     def on_held(self) -> None:
-        """The queue is held, perhaps again: clients that submit from now on are notified."""
+        """Notify clients that submit from now on: the queue is held, perhaps again."""
         self._notified_of_hold.clear()
 
     def notify(self, text: str, numbers: Iterable[int]) -> None:
@@ -75,19 +75,19 @@ class Watchers:
             client.send_bulk([BulkNotice(text)])
 
     def on_closed(self, client: ClientConnection) -> None:
-        """A connection ended."""
+        """Forget a connection that ended."""
         self._notified_of_hold.discard(client)
         if client in self._watching:
             self._watching.discard(client)
             self._slicer.run(self._unwatch(client), lambda _: None)
 
     def _unwatch(self, client: ClientConnection) -> Steps[None]:
-        """Remove a connection from all that it watched, which may be very much."""
-        for place, number in enumerate(list(self._by_task)):
+        """Remove a connection from all tasks that it watched, which may be very many."""
+        for index, number in enumerate(list(self._by_task)):
             clients = self._by_task.get(number)
             if clients is not None:
                 clients.discard(client)
                 if not clients:
                     del self._by_task[number]
-            if place % STEP_ENTRIES == 0:
+            if index % STEP_ENTRIES == 0:
                 yield None

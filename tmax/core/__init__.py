@@ -1,1 +1,1 @@
-"""The pure rooms: they take events and the time, and return values; they touch nothing."""
+"""The scheduling rules.  Pure: they take events and the time, and return values; no clock, file, process or thread is used."""

@@ -1,6 +1,6 @@
-"""Everything that can happen (in) and everything that can be ordered (out).
+"""The scheduler's input (events) and output (actions, and changes to commit).
 
-``Scheduler.handle(events, now) -> Turn``: the turn's changes are committed first, its actions carried out after.
+``Scheduler.handle(events, now, wall) -> Turn``: the loop commits the turn's changes first and then carries out its actions.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tmax_pipes.messages import FromWorker, Hello, ToWorker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A client wants tasks run.  ``known``: its request ids that the store already holds, with their task."""
+    """A client submits tasks.  ``known``: those of its request ids that the store already holds, with their tasks."""
 
     token: int
-    """Names the waiting client for ``Accepted`` and ``Refused``."""
+    """Identifies the waiting client in ``Accepted``."""
     tasks: tuple[NewTask, ...]
     known: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
-    """A person or client wants these tasks ended; ``begun=False``: only those that have not begun."""
+    """A client cancels these tasks; ``begun=False``: only those that have not begun."""
 
     token: int
     tasks: tuple[int, ...]
@@ -38,26 +38,26 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldSet:
-    """Stop (True) or go on (False) handing out tasks."""
+    """Hold (True) or resume (False) the queue.  A held queue starts no tasks."""
 
     held: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    """The swarm is going down: nothing new is handed out.  ``now``: running tasks are ended, else they are finished."""
+    """The swarm is going down and starts no more queued tasks.  ``now``: running tasks are ended; else they finish."""
 
     now: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """This controller was asked to end by a signal: the last turn.  Its workers live on, or end in the same shutdown."""
+    """This controller received SIGTERM: this is its last turn.  Its workers keep running, or end in the same shutdown of the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeStarted:
-    """The engine has a process for this life (its session exists); it has not greeted yet."""
+    """The engine has started the process of this life (its session exists); the process has not sent Hello yet."""
 
     life: int
     pid: int
@@ -67,18 +67,21 @@ class LifeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeConnected:
-    """A worker said Hello on a fresh connection, or again after being renamed."""
+    """A worker sent Hello on a new connection, or again after it was renamed."""
 
     life: int
     hello: Hello
     reconnected: bool = False
-    """True when the connection is new: what was in flight may be lost and is reconciled."""
+    """True when the connection is new: messages in flight may be lost, so both ends compare what they hold."""
     connection: int = 0
-    """Number of the connection; what is said because of this greeting names it."""
+    """Number of the connection; messages sent because of this Hello carry it."""
 
 
 class LifeMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker said something (anything but Hello).  Two a task: made in a fifth of the time of a frozen dataclass."""
+    """A worker sent a message other than Hello.
+
+    A msgspec Struct, as there are two for each task: it is made in a fifth of the time of a frozen dataclass.
+    """
 
     life: int
     message: FromWorker
@@ -86,35 +89,35 @@ class LifeMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeSilent:
-    """A connection ended.  The process may well be alive."""
+    """The connection to a worker ended.  Its process may still be alive."""
 
     life: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifePaneless:
-    """Its session is gone (tmux was killed); the process lives on."""
+    """The worker's session is gone (tmux was killed); its process is still alive."""
 
     life: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeEnded:
-    """The kernel says this life is over, and every process it left behind is confirmed dead."""
+    """The kernel reported the end of this process, and every process that it left behind is confirmed dead."""
 
     life: int
     cause: str
-    """For people: ``killed by SIGKILL``, ``exited with 0``, ``did not start in 60 s``..."""
+    """Text for messages: ``killed by SIGKILL``, ``exited with 0``, ``did not start in 60 s``..."""
     signal: int | None = None
     exit_code: int | None = None
     peak_rss_bytes: int = 0
     whole: bool = False
-    """The whole swarm ended with it (a reboot, a shutdown, a kill of everything): no task is to blame."""
+    """All workers ended with it (a reboot, a shutdown, a kill of everything): no task is charged for the death."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Time has passed; nothing else happened."""
+    """A timer fired; nothing else happened."""
 
 
 Event: TypeAlias = (
@@ -137,7 +140,7 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Tell the client that its tasks are committed, under these ids (in the order given)."""
+    """Report to the client that its tasks are committed, with their ids in the order submitted."""
 
     token: int
     ids: tuple[int, ...]
@@ -145,7 +148,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAnswered:
-    """Tell the client what became of each task it wanted ended: ``cancelled``, ``ending``, an end state, or ``unknown``."""
+    """Report to the client the result for each task it cancelled: ``cancelled``, ``ending``, ``running`` or ``unknown``."""
 
     token: int
     results: tuple[tuple[int, str], ...]
@@ -161,7 +164,7 @@ class StartLife:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameLife:
-    """A pooled worker was taken: rename its session."""
+    """Rename the session of this life: a pooled worker was taken into the swarm, or a worker lost its name to its successor."""
 
     life: int
     worker: str
@@ -174,13 +177,13 @@ class SendMessages:
     life: int
     messages: tuple[ToWorker, ...]
     connection: int = 0
-    """The connection this was decided for.  On any other it must be dropped: a greeting that is not handled yet will have it
-    said again, and a task that is said twice may run twice."""
+    """The connection these were decided for.  The engine drops them on any other: the Hello of that one, which is not handled yet,
+    has them sent again, and a task that is sent twice may run twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillLife:
-    """End this life's process and all it started, now; ``LifeEnded`` follows."""
+    """End this life's process and every process it started, now; ``LifeEnded`` follows."""
 
     life: int
     why: str
@@ -188,7 +191,7 @@ class KillLife:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksEnded:
-    """These tasks have ended and are committed: tell whoever waits for them."""
+    """These tasks have ended and are committed: report it to the clients that wait for them."""
 
     tasks: tuple[Task, ...]
 
@@ -200,7 +203,7 @@ class SwarmReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmEmpty:
-    """Going down is complete: no life is left."""
+    """The swarm is down: no worker process is left."""
 
 
 Action: TypeAlias = Accepted | CancelAnswered | StartLife | NameLife | SendMessages | KillLife | TasksEnded | SwarmReady | SwarmEmpty
@@ -210,7 +213,7 @@ Action: TypeAlias = Accepted | CancelAnswered | StartLife | NameLife | SendMessa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What one turn must write, in one transaction.  Each task and each life stands here once, in its final form of the turn."""
+    """What one turn must write, in one transaction.  Each task and each life is listed once, as it is at the end of the turn."""
 
     new_tasks: tuple[Task, ...] = ()
     tasks: tuple[Task, ...] = ()
@@ -224,9 +227,9 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What to commit, then what to do, and when to call again if nothing happens before."""
+    """What to commit, which actions to carry out after that, and when to call ``handle`` again without an event."""
 
     changes: Changes
     actions: tuple[Action, ...]
     wake_at: float | None = None
-    """On the clock of ``now``; None: only an event can matter."""
+    """On the clock of ``now``; None: no timer is due."""

@@ -1,7 +1,7 @@
 """Every task that has not ended, and what this turn must write about them.
 
-A task moves only here, along one table of allowed moves; a move that is not in the table is our bug, and the
-error tells the task's story.  Frozen values: a move replaces the task, so a turn's changes are values too.
+A task changes its state only here, along the table MOVES.  A move that is not in the table is a defect of tmax; the error lists the
+task's last moves.  Tasks are frozen: a move replaces the task, so a turn's changes are values too.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ MOVES: dict[TaskState, frozenset[TaskState]] = {
     S.RUNNING: frozenset({S.READY, S.WAITING, S.DONE, S.FAILED, S.DEAD, S.CANCELLED, S.INTERRUPTED}),
     **{end: frozenset() for end in ENDS},
 }
-"""From each state, where a task may go.  A worker may report an end before its ``Started`` was read: hence SENT to the ends."""
+"""State -> the states that may follow it.  From SENT to the ends, as a worker may report an end before its ``Started`` was read."""
 
 
 RECENT_REQUESTS = 10_000
-"""Request ids of ended tasks remembered here; older ones are looked up in the store."""
+"""How many request ids of ended tasks are kept in memory; older ones are looked up in the store."""
 
 
 class IllegalMove(AssertionError):
-    """A task was to go where it may not: our bug.  Carries the task and its last moves."""
+    """A task was to move to a state that MOVES does not allow: a defect of tmax.  Fields: ``task_id``, ``to``."""
 
-    def __init__(self, task: Task, to: TaskState, story: Iterable[str]) -> None:
+    def __init__(self, task: Task, to: TaskState, history: Iterable[str]) -> None:
         self.task_id = task.id
         self.to = to
-        super().__init__(f"task {task.id}: {task.state} -> {to} is not a move; its story: {', '.join(story)}")
+        super().__init__(f"task {task.id}: the move {task.state} -> {to} is not allowed; its last moves: {', '.join(history)}")
 
 
 class Ledger:
@@ -46,7 +46,7 @@ class Ledger:
 
     def __init__(self, tasks: Iterable[Task] = (), ended: dict[str, int] | None = None, next_task: int = 1) -> None:
         self.tasks: dict[int, Task] = {task.id: task for task in tasks}
-        self.family = TaskTree(self.tasks.values())
+        self.task_tree = TaskTree(self.tasks.values())
         self.next_task = next_task
         self.requests: dict[str, int] = {task.request_id: task.id for task in self.tasks.values() if task.request_id}
         self.counts: Counter[str] = Counter({state.value: 0 for state in TaskState})
@@ -58,22 +58,22 @@ class Ledger:
         self._ended: list[Task] = []
         self._lives: dict[int, LifeRecord] = {}
         self._meta: dict[str, str] = {}
-        self._story: deque[tuple[int, TaskState, TaskState]] = deque(maxlen=2000)
+        self._recent_moves: deque[tuple[int, TaskState, TaskState]] = deque(maxlen=2000)
 
     def add(self, task: Task) -> None:
         """Take in a new task; its id is ``next_task``."""
         self.tasks[task.id] = self._new[task.id] = task
-        self.family.add(task)
+        self.task_tree.add(task)
         self.next_task = task.id + 1
         self.counts[task.state] += 1
         if task.request_id:
             self.requests[task.request_id] = task.id
 
     def move(self, task: Task, to: TaskState, *, keep: bool = True, **changes: Any) -> Task:
-        """Return the task in its new state.  With ``keep=False`` the move is not written (it can be learnt again from the worker)."""
+        """Return the task in its new state.  With ``keep=False`` the move is not written, as the worker can report it again."""
         if to not in MOVES[task.state]:
-            raise IllegalMove(task, to, (f"{was}->{then}" for number, was, then in self._story if number == task.id))
-        self._story.append((task.id, task.state, to))
+            raise IllegalMove(task, to, (f"{was}->{then}" for number, was, then in self._recent_moves if number == task.id))
+        self._recent_moves.append((task.id, task.state, to))
         self.counts[task.state] -= 1
         self.counts[to] += 1
         return self._put(replace(task, state=to, **changes), keep=keep)
@@ -90,9 +90,9 @@ class Ledger:
         if task.state in ENDS:
             del self.tasks[task.id]
             self._ended.append(task)
-            self.family.ended(task)
+            self.task_tree.ended(task)
             if task.request_id:
-                # Kept a while: a second submit may have asked the store just before this task was written there.
+                # Kept for a while: a second submit may have read the store just before this task was written there.
                 self._recent.append(task.request_id)
                 if len(self._recent) > RECENT_REQUESTS:
                     self.requests.pop(self._recent.popleft(), None)
@@ -126,7 +126,7 @@ class Ledger:
         for task in self.tasks.values():
             leased = task.state in (S.SENT, S.RUNNING)
             assert (task.lease is not None) == leased, f"task {task.id} is {task.state} with lease {task.lease}"
-            assert not task.ended, f"task {task.id} ended and is still held"
+            assert not task.ended, f"task {task.id} has ended and is still in the ledger"
         for state in TaskState:
             if state not in ENDS:
                 assert self.counts[state.value] == live[state.value], (

@@ -13,19 +13,19 @@ from tmax_pipes.messages import Failure, Report
 from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 
 PRIORITIES: dict[str, int] = {"low": 100, "normal": 200, "high": 300, "critical": 400}
-"""Base score of each level of the option ``priority``: one point is worth ``tasks.age_step_s`` of waiting."""
+"""Base score of each level; ``tasks.age_step_s`` is the waiting time that weighs as much as one point."""
 
 Delivery: TypeAlias = Literal["at-least-once", "at-most-once"]
 
 DELIVERY_OF_KIND: dict[str, Delivery] = {"kernel": "at-least-once", "python": "at-least-once", "shell": "at-most-once"}
-"""What is promised for a kind whose submitter chose nothing (docs/reliability.md)."""
+"""Delivery guarantee of each kind unless the submitter chooses another one (``docs/reliability.md``)."""
 
 
 class TaskState(StrEnum):
-    """Where a task is.  ``sent`` and ``running`` carry a lease; the last five are ends."""
+    """The state of a task.  Tasks that are ``sent`` or ``running`` have a lease; the last five states are ends."""
 
     WAITING = "waiting"
-    """Not yet: a retry's pause runs."""
+    """The pause before a retry."""
     READY = "ready"
     SENT = "sent"
     RUNNING = "running"
@@ -40,7 +40,7 @@ ENDS = frozenset(map(TaskState, task_end.ENDS))
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a submitter hands over."""
+    """A task as its submitter describes it."""
 
     job: Job
     options: TaskOptions = DEFAULT_OPTIONS
@@ -49,18 +49,18 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has a task: exactly one life of one worker."""
+    """The assignment of a task to exactly one process (life) of one worker."""
 
     life: int
     worker: str
     sent_at: float
     started_at: float = 0.0
     group: int = 0
-    """Process group of the child that runs it; 0: none known."""
+    """Process group of the child process that runs the task; 0: none known."""
 
 
 class Crash(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker died under this task: when, which life, and what the kernel said about it."""
+    """The death of a worker that ran this task: when, which life, and the cause that the kernel reported."""
 
     at: float
     life: int
@@ -72,7 +72,7 @@ class Crash(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a task ended: the worker's own report, or the controller's reason."""
+    """How a task ended: the worker's report, or the controller's reason."""
 
     report: Report = msgspec.field(default_factory=Report)
     result: Body = b""
@@ -81,7 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A job somebody wants, with its whole story.  Frozen: each move makes a new value, which is what the store writes."""
+    """A submitted job with its state and history.  Frozen: each change makes a new value, which the store writes."""
 
     id: int
     job: Job
@@ -89,16 +89,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     options: TaskOptions = DEFAULT_OPTIONS
     request_id: str = ""
     submitted_at: float
-    """UTC epoch seconds, for people and for order across restarts."""
+    """UTC epoch seconds: shown to users, and the queue's order, which survives restarts."""
     state: TaskState = TaskState.READY
     attempt: int = 0
-    """Rises at each lease, counting from 1; fences late results."""
+    """Number of the lease, counting from 1; a result that names an older one is ignored (fencing)."""
     failures: int = 0
     crashes: tuple[Crash, ...] = ()
     lease: Lease | None = None
     cancelling: bool = False
     solo: bool = False
-    """Its worker died once: it is sent alone, so that only the culprit is charged next time."""
+    """A worker that held it has died: it is sent alone, so that the next death charges only the task that caused it."""
     ended_at: float = 0.0
     outcome: Outcome | None = None
     ran_on: str = ""
@@ -111,30 +111,29 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """True in one of the five ends."""
+        """Whether its state is one of the five ends."""
         return self.state in ENDS
 
 
 class WorkerState(StrEnum):
-    """Where a life is."""
+    """The state of a worker process.  The values are shown to users."""
 
     STARTING = "starting"
     PROVING = "proving"
-    """Preloaded and greeted; its no-op has not come back yet."""
+    """It has preloaded and sent Hello; the result of its readiness probe has not arrived yet."""
     IDLE = "idle"
     BUSY = "busy"
     SILENT = "silent"
-    """Its connection ended and it has not greeted again; only the kernel may say that it is dead."""
+    """Its connection ended and it has not sent Hello again; only the kernel's report makes it dead."""
     DRAINING = "draining"
-    DEAD = "dead"
 
 
 class LifeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker process, as kept in the store so that a new controller finds it again."""
+    """One worker process as the store keeps it, so that the next controller can adopt it."""
 
     life: int
     worker: str
-    """Its name in the swarm: ``w1``..., or ``pool-LIFE`` while it waits."""
+    """Its name in the swarm: ``w1``..., or ``pool-LIFE`` while it is in the pool."""
     pid: int = 0
     ticks: int = 0
     session: str = ""
@@ -144,6 +143,6 @@ class LifeRecord(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     tasks_done: int = 0
     context: str = ""
-    """Whose code it runs, or is to run first; empty: none yet (``tmax_pipes.jobs.context_key``)."""
+    """The context whose code it runs, or is to run first; empty: none yet (``tmax_pipes.jobs.context_key``)."""
     used: bool = False
     """A task was sent to it."""

@@ -1,4 +1,4 @@
-"""Which names a task may have: only those that every verb reads as a name and as nothing else."""
+"""Checks task names: every verb must read the word as a name and as nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_CHARACTERS = 200
 
 
 def check_task_name(name: str) -> str:
-    """Return ``name`` when a person can type it to mean this task; raise UsageError otherwise."""
+    """Return ``name`` when it is a valid task name; raise UsageError otherwise."""
     why = _wrong(name)
     if why:
         shown = name if len(name) <= MAX_CHARACTERS else f"{name[:40]}..."
@@ -34,7 +34,7 @@ def _is_control(character: str) -> bool:
 
 
 def _other_meaning(name: str) -> str:
-    """Return what verbs would take this word for; empty when they take it for a name."""
+    """Return what else verbs would read this word as; empty when they read it as a name."""
     if name.startswith("-"):
         return "it would be read as an option"
     if name.startswith("@"):

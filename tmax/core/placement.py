@@ -1,7 +1,7 @@
-"""Where a ready task goes, how far ahead work is sent, and when it is asked back.
+"""Chooses the worker for a ready task, how many tasks are sent ahead, and when they are recalled.
 
-Work is sent ahead only as far as it is short: about WINDOW_S seconds of it, learnt from what the worker did
-lately, so that a pipe's round trip is hidden for tiny tasks and a long task never has others stuck behind it.
+About WINDOW_S seconds of work are sent ahead to a worker, measured by its last tasks: this hides a pipe's round trip for tiny tasks,
+and no task is queued behind a long one.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from tmax.core.queue import FRESH
 from tmax.core.roster import Life
 
 WINDOW_S = 0.05
-"""Work sent ahead to one worker, in seconds of it."""
+"""Work sent ahead to one worker, in seconds."""
 
 STUCK_S = 0.02
-"""A worker not heard of for so long has a longer task in front than its window assumed."""
+"""A worker that has sent nothing for so long runs a longer task than its window assumed."""
 
 MEAN_WEIGHT = 0.2
-"""Weight of the newest duration in the moving average: the last dozen tasks decide."""
+"""Weight of the newest duration in the moving average: about the last twelve tasks count."""
 
 
-def learn(life: Life, duration_s: float) -> None:
-    """Take the duration of one task into the worker's moving average."""
+def record_duration(life: Life, duration_s: float) -> None:
+    """Add the duration of one task to the worker's moving average."""
     life.mean_s = duration_s if life.mean_s is None else life.mean_s + MEAN_WEIGHT * (duration_s - life.mean_s)
 
 
 def window(life: Life, prefetch: int) -> int:
-    """Return how many tasks this worker may hold: 1 until it is known that its tasks are short."""
+    """Return how many tasks this worker may hold: 1 until the first duration is known."""
     if life.mean_s is None:
         return 1
     return max(1, min(prefetch, int(WINDOW_S / max(life.mean_s, 1e-6))))
 
 
-Seat: TypeAlias = tuple[int, int, int, Life]
-"""(tasks held, number of its slot, id, the worker): the least loaded is first."""
+SlotEntry: TypeAlias = tuple[int, int, int, Life]
+"""(tasks held, number of its slot, life, the worker): the least loaded is first."""
 
 
 class FreeSlots:
-    """The free places of this turn, by the context of their workers, least loaded worker first."""
+    """The tasks that workers can still take in this turn, by the context of the workers, least loaded worker first."""
 
     def __init__(self, lives: Iterable[Life], prefetch: int, solo: frozenset[int], now: float) -> None:
-        """``solo``: lives that run a task alone and take nothing beside it."""
-        self._heaps: dict[str, list[Seat]] = {}
+        """``solo``: lives that run a task alone and take no other one."""
+        self._heaps: dict[str, list[SlotEntry]] = {}
         self._prefetch = prefetch
         for life in lives:
-            # What was asked back from behind a long task must not be sent there again: it waits, so that a worker is made for it.
+            # A task recalled from behind a long one must not be sent there again; it waits, so that a worker is replaced for it.
             is_stuck = life.held and now - life.progress_at >= STUCK_S
             if life.takes_work and life.id not in solo and not life.kept_for and not is_stuck and len(life.held) < window(life, prefetch):
                 self._heaps.setdefault(life.context, []).append((len(life.held), life.number, life.id, life))
@@ -56,9 +56,9 @@ class FreeSlots:
             heapq.heapify(heap)
 
     def take(self, part: str, *, alone: bool) -> Life | None:
-        """Return the worker for one task of this part and count it there; None when no place is left for it.
+        """Return the worker for one task of this part and count the task there; None when no worker can take it.
 
-        ``alone``: only an empty worker will do.
+        ``alone``: only a worker without tasks.
         """
         if part.startswith(FRESH):
             return self._take_unused(part)
@@ -67,13 +67,13 @@ class FreeSlots:
             return None
         load, number, life_id, life = heapq.heappop(heap)
         if not alone and load + 1 < window(life, self._prefetch):
-            # Its context may just have been given to it.
+            # A worker without a context takes the context of this part.
             own = part or life.context
             heapq.heappush(self._heaps.setdefault(own, []), (load + 1, number, life_id, life))
         return life
 
-    def _heap_for(self, part: str) -> list[Seat] | None:
-        """Return the heap whose first place suits best: any for a part that any worker runs, else its own or one without a context."""
+    def _heap_for(self, part: str) -> list[SlotEntry] | None:
+        """Return the heap with the least loaded worker: any heap for a part that any worker runs, else this part's or that without context."""
         for kept in self._heaps.values():
             while kept and kept[0][3].kept_for:
                 heapq.heappop(kept)
@@ -86,38 +86,38 @@ class FreeSlots:
         return own or blank or None
 
     def _take_unused(self, part: str) -> Life | None:
-        """Return a worker that has run nothing, and let nothing else go to it."""
+        """Return a worker that has run no task, and offer it for no other task."""
         for heap in (self._heaps.get(part), self._heaps.get("")):
-            seat = min((seat for seat in heap or () if not seat[3].record.used), default=None, key=lambda seat: seat[:3])
-            if heap is not None and seat is not None:
-                heap.remove(seat)
+            entry = min((entry for entry in heap or () if not entry[3].record.used), default=None, key=lambda entry: entry[:3])
+            if heap is not None and entry is not None:
+                heap.remove(entry)
                 heapq.heapify(heap)
-                return seat[3]
+                return entry[3]
         return None
 
 
 def to_recall(lives: Iterable[Life], now: float) -> Iterator[tuple[Life, list[int]]]:
-    """Yield workers that hold tasks behind one that takes long, with those to ask back, while others have nothing to do.
+    """Yield workers that hold tasks behind a long one, each with the tasks to recall, while another worker is idle.
 
-    Half of what is behind is asked back, the last sent first: it would have run last.
+    The second half of the waiting tasks is recalled: they would have run last.
     """
-    everyone = list(lives)
-    if not any(life.takes_work and not life.held for life in everyone):
+    workers = list(lives)
+    if not any(life.takes_work and not life.held for life in workers):
         return
-    for life in everyone:
+    for life in workers:
         behind = [task for task in life.held if task != life.running and task not in life.recalled]
         if not life.running and behind:
-            behind = behind[1:]  # the first one has probably begun
+            behind = behind[1:]  # the first one has probably started
         if behind and life.state is WorkerState.BUSY and now - life.last_message_at >= STUCK_S:
             yield life, behind[len(behind) // 2 :]
 
 
 def recall_wake(lives: Iterable[Life]) -> float | None:
-    """Return when ``to_recall`` may have something to say that it has not now, or None."""
-    everyone = list(lives)
-    if not any(life.takes_work and not life.held for life in everyone):
+    """Return the next time at which ``to_recall`` may yield a worker that it does not yield now, or None."""
+    workers = list(lives)
+    if not any(life.takes_work and not life.held for life in workers):
         return None
     return min(
-        (life.last_message_at + STUCK_S for life in everyone if len(life.held) > 1 and len(life.recalled) < len(life.held) - 1),
+        (life.last_message_at + STUCK_S for life in workers if len(life.held) > 1 and len(life.recalled) < len(life.held) - 1),
         default=None,
     )

@@ -1,7 +1,7 @@
-"""What the scheduler knows, for reading only.
+"""Read-only access to the scheduler's state.
 
-The controller answers clients from here.  Nobody outside ``tmax.core`` holds the scheduler's state, and what is handed out
-(frozen tasks, workers behind a read-only protocol, read-only mappings) cannot be used to change it.
+The controller answers clients from here.  No code outside ``tmax.core`` holds the state itself, and what this module returns
+(frozen tasks, workers as a read-only protocol, read-only mappings) cannot be used to change it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tmax.core.waiting_reasons import why_waiting
 
 
 class WorkerFacts(Protocol):
-    """One worker process (a life), as others may see it."""
+    """One worker process (a life), read-only."""
 
     @property
     def id(self) -> int:
@@ -28,27 +28,27 @@ class WorkerFacts(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the worker: ``w1``..., or ``pool-LIFE``."""
+        """Name of the worker: ``w1``..., or ``pool-LIFE``."""
 
     @property
     def number(self) -> int:
-        """The slot's number, for order."""
+        """Number of its slot, for sorting."""
 
     @property
     def pooled(self) -> bool:
-        """Whether it waits in the pool."""
+        """Whether it is in the pool."""
 
     @property
     def record(self) -> LifeRecord:
-        """What the store keeps of it."""
+        """Its record in the store."""
 
     @property
     def state(self) -> WorkerState:
-        """Where it is."""
+        """Its state."""
 
     @property
     def running(self) -> int:
-        """The task that started last and has not ended; 0: none known."""
+        """The task that it runs; 0: none known."""
 
     @property
     def held(self) -> Mapping[int, int]:
@@ -60,7 +60,7 @@ class WorkerFacts(Protocol):
 
     @property
     def last_message_at(self) -> float:
-        """Monotonic seconds."""
+        """When it sent its last message, in monotonic seconds."""
 
     @property
     def tasks_failed(self) -> int:
@@ -68,7 +68,7 @@ class WorkerFacts(Protocol):
 
 
 class SwarmQuery:
-    """Questions about tasks and workers.  Answers hold until the scheduler's next turn."""
+    """Queries about tasks and workers.  Results are valid until the scheduler's next turn."""
 
     def __init__(self, state: SchedulerState) -> None:
         self._state = state
@@ -104,32 +104,32 @@ class SwarmQuery:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether workers died so often before they were ready that no more are started."""
+        """Whether so many workers died before they were ready that no more are started."""
         return self._state.roster.gave_up
 
     @property
     def last_death(self) -> str:
-        """The kernel's words about the worker that died last."""
+        """The cause of the last death of a worker, as the kernel reported it."""
         return self._state.roster.last_cause
 
     @property
     def deaths(self) -> int:
-        """Deaths of workers that nobody requested, since this controller started."""
+        """Unexpected deaths of workers since this controller started."""
         return self._state.roster.deaths
 
     @property
     def workers_wanted(self) -> int:
-        """How many workers there should be, nested and pooled ones not counted."""
+        """How many workers there should be, without nested and pooled ones."""
         return self._state.roster.workers_wanted
 
     @property
     def may_deadlock(self) -> bool:
-        """Whether any task that has not ended was submitted by another one; False in nearly every swarm."""
-        return bool(self._state.ledger.family.children)
+        """Whether any unfinished task was submitted by another task; usually False, and cheap to check."""
+        return bool(self._state.ledger.task_tree.children)
 
     def deadlock(self) -> str:
         """Return in one line why running tasks and the tasks that they submitted wait for each other for good; empty when they do not."""
-        return nesting.obstacle(self._state)
+        return nesting.deadlock(self._state)
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -148,9 +148,9 @@ class SwarmQuery:
         """The highest task number so far; 0: none."""
         return self._state.ledger.next_task - 1
 
-    def can_follow(self, parent: int) -> bool:
+    def accepts_child_of(self, parent: int) -> bool:
         """Return whether a task that task ``parent`` submits now would still run while the swarm is going down."""
-        return nesting.can_follow(self._state, parent)
+        return nesting.accepts_child_of(self._state, parent)
 
     def why_waiting(self, task: Task, ahead: int | None = None) -> str:
         """Return in one line why this task has not started; empty when it has.  ``ahead``: tasks before it; None: they are counted."""
@@ -164,7 +164,7 @@ class SwarmQuery:
     def unstarted(self) -> Iterator[tuple[Task, str]]:
         """Yield the tasks that have not started, the next one first, each with the reason.
 
-        The iteration may be left for turns and resumed: each task is given as it is when it is reached, and left out once it has ended.
+        The iteration may continue over several turns: each task is yielded as it is when it is reached, and not at all once it has ended.
         """
         state, tasks = self._state, self._tasks
         sent = [number for life in self.workers() for number in life.held if tasks[number].state is TaskState.SENT]
@@ -211,6 +211,6 @@ class SwarmQuery:
 
 
 def _paused(delayed: list[tuple[float, int]]) -> Iterator[int]:
-    """Yield the tasks whose retry pause runs, the one that ends first first; empties the list."""
+    """Yield the tasks that pause before a retry, the earliest retry first; empties the list."""
     while delayed:
         yield heapq.heappop(delayed)[1]

@@ -1,8 +1,8 @@
-"""Who is next: a heap that ages without a clock, one for each part of tasks that the same workers may run.
+"""The priority queue of ready tasks, with ageing: one heap for each part, which is the set of tasks that the same workers may run.
 
-With linear ageing, who is ahead of whom never changes: a task's score is its level plus waiting time / step,
-so between two tasks the comparison of ``submitted_at - level * step`` is the same at every moment.
-A plain heap does; nothing is ever re-sorted.
+With linear ageing the order of two tasks never changes: a task's score is its level plus waiting time / step,
+so the comparison of ``submitted_at - level * step`` is the same at every moment.
+A plain heap is enough, and nothing is re-sorted as time passes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from tmax.core.model import PRIORITIES, Task
 from tmax_pipes.jobs import context_key
 
 FRESH = "fresh "
-"""Begins the part of tasks that want a worker process of their own."""
+"""Prefix of the part of a task that needs a worker process of its own."""
 
 Key: TypeAlias = tuple[float, int, str]
-"""Place of a task, its id, and its part: smaller is earlier; the part never decides, as ids differ."""
+"""(score, task id, part): smaller is earlier; the part never decides, as ids differ."""
 
 
 def part_of(task: Task) -> str:
-    """Return which workers may run a task: those of this context; empty: any."""
+    """Return the part of a task: the context of the workers that may run it; empty: any worker."""
     key = context_key(task.job)
     return FRESH + key if task.job.fresh else key
 
 
 _STALE_AT_LEAST = 1000
-"""Entries of tasks that have left are not worth sweeping below this number."""
+"""A heap is rebuilt only when more entries than this belong to tasks that have left it."""
 
 
 class ReadyQueue:
@@ -50,11 +50,11 @@ class ReadyQueue:
         return task_id in self._keys
 
     def key(self, task: Task) -> Key:
-        """Return the place of a task: smaller is earlier; equal scores go by id."""
+        """Return the sort key of a task: smaller is earlier; equal scores go by id."""
         return task.submitted_at - PRIORITIES[task.options.priority] * self._age_step_s, task.id, part_of(task)
 
     def add(self, task: Task) -> None:
-        """Put a task in; one that is already in stays where it is."""
+        """Add a task; one that is already in the queue keeps its position."""
         if task.id not in self._keys:
             key = self.key(task)
             self._keys[task.id] = key
@@ -62,7 +62,7 @@ class ReadyQueue:
             heapq.heappush(self._heaps.setdefault(key[2], []), key)
 
     def discard(self, task_id: int) -> None:
-        """Take a task out; unknown ids are ignored.  Its heap entry goes when it comes to the top, or when most entries are such."""
+        """Remove a task; unknown ids are ignored.  Its heap entry is dropped later: at the top, or when most entries are stale."""
         key = self._keys.pop(task_id, None)
         if key is None:
             return
@@ -73,7 +73,7 @@ class ReadyQueue:
             heapq.heapify(self._heaps[part])
 
     def head(self, part: str) -> Key | None:
-        """Return the best of a part without taking it, or None when nothing of it is ready."""
+        """Return the first task of a part without removing it, or None when no task of the part is ready."""
         heap = self._heaps.get(part)
         while heap and self._keys.get(heap[0][1]) != heap[0]:
             heapq.heappop(heap)
@@ -84,25 +84,15 @@ class ReadyQueue:
         return None
 
     def heads(self) -> list[Key]:
-        """Return the best of each part that has any, best first."""
+        """Return the first task of each part that has one, best first."""
         return sorted(head for part in list(self._heaps) if (head := self.head(part)) is not None)
 
     def count(self, part: str) -> int:
         """Return how many tasks of a part are ready."""
         return self._counts[part]
 
-    def peek(self) -> int | None:
-        """Return the best id without taking it, or None when nothing is ready."""
-        heads = self.heads()
-        return heads[0][1] if heads else None
-
-    def pop(self) -> int | None:
-        """Take the best id out, or return None when nothing is ready."""
-        heads = self.heads()
-        return self.take(heads[0][2]) if heads else None
-
     def take(self, part: str) -> int | None:
-        """Take the best id of a part out, or return None when nothing of it is ready."""
+        """Remove and return the first id of a part, or None when no task of the part is ready."""
         key = self.head(part)
         if key is None:
             return None
@@ -111,14 +101,14 @@ class ReadyQueue:
         return key[1]
 
     def ahead_of(self, task_id: int) -> int:
-        """Return how many tasks stand before this one (0 for one that is not in)."""
+        """Return how many tasks are ahead of this one (0 for one that is not in the queue)."""
         key = self._keys.get(task_id)
         return 0 if key is None else sum(map(key.__gt__, self._keys.values()))
 
     def in_order(self) -> Iterator[int]:
-        """Yield the ids, best first, as they stand now; those that leave the queue before their turn are left out.
+        """Yield the ids that are in the queue now, best first; those that leave it before they are reached are left out.
 
-        Costs one heap of all, and then the logarithm of its length for each id that is taken.
+        Costs one heap of all ids, then O(log n) for each id that is yielded.
         """
         heap, last = list(self._keys.values()), None
         heapq.heapify(heap)

@@ -1,4 +1,4 @@
-"""What becomes of a task whose worker died, or that failed: decisions as values (reliability, P2 and P4)."""
+"""Decides what happens to a task whose worker died, and to a task that failed; the rules are in ``docs/reliability.md``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tmax_pipes.messages import Failure, Report
 S = TaskState
 
 RETRIED = frozenset({"exception", "exit", "signal", "timeout"})
-"""Kinds of failure that another try may mend; a missing module or a wrong shape is not one of them."""
+"""Kinds of failure that are retried.  A retry cannot repair the others, such as a missing module."""
 
 
 SIGKILL = 9
-KILLED_HINT = "tmax did not kill it; the kernel does when memory runs out (dmesg says so), or somebody did"
+KILLED_HINT = "tmax did not kill it; the kernel does when memory runs out (see dmesg), or another process did"
 NOT_AGAIN = "it is not run again because it may have side effects"
 AGAIN = "submit it again, or use --deliveries N"
 UNRUN = Failure(kind="cancelled", message="cancelled before it ran")
-GIVEN_UP = Failure(kind="cancelled", message="cancelled; its worker does not have it any more")
+LOST = Failure(kind="cancelled", message="cancelled; its worker does not have it any more")
 TAKEN_DOWN = Failure(kind="signal", message=f"the swarm was taken down while it ran; {NOT_AGAIN}", hint=AGAIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Where the task goes: back to the queue, to a pause, or to an end with its outcome."""
+    """The next state of the task: back in the queue, a pause before a retry, or an end with its outcome."""
 
     to: TaskState
     outcome: Outcome = field(default_factory=Outcome)
@@ -42,7 +42,7 @@ def outcome_of(failure: Failure, report: Report | None = None) -> Outcome:
 
 
 def _run_of(task: Task, wall: float) -> Report:
-    """Return what is known of a run whose worker did not live to report it: when it began, and how long it went on."""
+    """Return what is known of a run whose worker died before it could report it: when it began, and how long it ran."""
     began = task.lease.started_at if task.lease else 0.0
     return Report(started_at=began, duration_s=max(0.0, wall - began)) if began else Report()
 
@@ -50,8 +50,8 @@ def _run_of(task: Task, wall: float) -> Report:
 def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall: float, leaving: bool) -> Verdict:
     """Decide about a task whose worker died.
 
-    Only the culprit (the task that had started, or the only one held) is charged, and nobody when the whole swarm
-    ended; the others return as they were.  After any death the tasks are re-run one at a time, so that the next death names its culprit.
+    Only the culprit (the task that had started, or the only one held) is charged, and no task when the whole swarm
+    ended; the others return to the queue unchanged.  After any death the tasks run one at a time, so that the next death shows its culprit.
     """
     started = task.state is S.RUNNING
     if task.cancelling and not (life.killed == "timeout" and culprit):
@@ -59,9 +59,7 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
             to=S.CANCELLED, crashes=task.crashes, outcome=outcome_of(Failure(kind="cancelled", message="cancelled; its worker was ended"))
         )
     if life.killed == "timeout" and culprit:
-        message = (
-            f"did not end within its {task.options.timeout_s:g} s nor {task.options.grace_s:g} s after being asked; its worker was ended"
-        )
+        message = f"did not end within its {task.options.timeout_s:g} s nor {task.options.grace_s:g} s after being interrupted; its worker was ended"
         return Verdict(to=S.FAILED, crashes=task.crashes, outcome=outcome_of(Failure(kind="timeout", message=message), _run_of(task, wall)))
     if started and task.delivery == "at-most-once":
         return _interrupted(task, life, event, wall, leaving=leaving)
@@ -79,7 +77,7 @@ def after_death(task: Task, life: Life, event: LifeEnded, *, culprit: bool, wall
 
 
 def _hint(event: LifeEnded) -> str:
-    """What a death that nobody here caused may mean; empty for any other."""
+    """Return the likely cause of a death by SIGKILL; empty for any other death."""
     return KILLED_HINT if event.signal == SIGKILL else ""
 
 
@@ -109,7 +107,7 @@ def after_failure(task: Task, failure: Failure, settings: TaskSettings, *, leavi
     if failure.kind == "cancelled":
         if task.cancelling or not leaving_now:
             return Verdict(to=S.CANCELLED)
-        # `down --now` ended it, nobody asked for that: what may run again stays in the queue.
+        # `down --now` ended it, not a cancellation: a task that may run again stays in the queue.
         if task.delivery == "at-most-once" and task.state is S.RUNNING:
             return Verdict(to=S.INTERRUPTED, outcome=outcome_of(TAKEN_DOWN))
         return Verdict(to=S.READY)

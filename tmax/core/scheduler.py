@@ -1,13 +1,13 @@
-"""The only thing that moves state: events and the time in; what to record and what to do out.
+"""Turns events into decisions: what to record, and what to do.  No other code changes the swarm's state.
 
     handle(events, now, wall) -> Turn(changes, actions, wake_at)
 
 The caller commits the changes, then carries out the actions, then calls again: decide, commit, act.
-Everything a worker or a client is told is therefore true on disk first.  After a crash the same loop starts with
-the rows of the store; there is no second recovery path: lives are adopted silent, each greets (and what it does
-not hold is sent again) or is found dead (and what it held is redelivered).
+So whatever a worker or a client receives is on disk before it is sent.  After a crash the same loop starts with
+the rows of the store; there is no second recovery path: lives are adopted as silent, and each sends Hello (tasks that it does
+not hold are sent again) or is found dead (tasks that it held are redelivered).
 
-``now`` is monotonic and decides; ``wall`` is UTC epoch seconds and is only recorded.
+``now`` is monotonic and used for decisions; ``wall`` is UTC epoch seconds and is only recorded.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from tmax_pipes.messages import Failure, Go
 S = TaskState
 
 SHUTDOWN_S = 10.0
-"""A worker that died so shortly before its controller was asked to end died in the same shutdown."""
+"""A worker that died at most so long before its controller received SIGTERM is taken to have died in the same shutdown."""
 
 
 class Scheduler:
-    """All rules of the swarm.  Pure: it knows no clock, no file and no process."""
+    """All rules of the swarm.  Pure: it uses no clock, file or process."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Scheduler:
         for key, value in (meta or {}).items():
             self._state.ledger.meta(key, value)
         self.query = SwarmQuery(self._state)
-        """What is known, for reading only."""
+        """Read-only access to the state."""
         self._empty_reported = False
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Submitted: self._on_submitted,
@@ -110,13 +110,13 @@ class Scheduler:
         self._restore(lives)
 
     def handle(self, events: Sequence[Event], now: float, wall: float) -> Turn:
-        """Take in what happened and return what to commit, what to do then, and when to call again without an event."""
+        """Apply events; return what to commit, what to do after that, and when to call again without an event."""
         state = self._state
         state.begin_turn(now, wall)
         for event in events:
             self._handlers[type(event)](event)
-        self._keep_time()
-        self._keep_workers()
+        self._apply_timers()
+        self._update_workers()
         self._dispatch()
         self._rebalance()
         changes, ended = state.ledger.take_changes()
@@ -131,7 +131,7 @@ class Scheduler:
         return Turn(changes=changes, actions=(*state.actions, *outgoing), wake_at=self._wake_at())
 
     def committed(self, seconds: float) -> None:
-        """Note how long the commit of the last turn took."""
+        """Record how long the commit of the last turn took, for the figures."""
         self._state.stats.committed(seconds)
 
     def _restore(self, lives: Iterable[LifeRecord]) -> None:
@@ -145,15 +145,15 @@ class Scheduler:
             if task.state is S.READY:
                 state.ready.add(task)
             elif task.state is S.WAITING:
-                heapq.heappush(state.delayed, (0.0, task.id))  # its pause was measured on a clock that is gone
+                heapq.heappush(state.delayed, (0.0, task.id))  # its pause was measured on the earlier controller's clock
 
     def _restore_lease(self, task: Task, lease: Lease) -> None:
         state = self._state
         life = state.roster.lives.get(lease.life)
         if life is None:
-            # A death and what follows from it share a transaction, so this is no state we write; but nothing may stay leased to nobody.
+            # tmax never writes this state, as a death and its consequences share a transaction; but no lease may name a missing life.
             if task.state is S.RUNNING and task.delivery == "at-most-once":
-                state.end(task, S.INTERRUPTED, outcome_of(Failure(kind="signal", message="its worker is not known any more")))
+                state.end(task, S.INTERRUPTED, outcome_of(Failure(kind="signal", message="its worker is not in the store any more")))
             elif task.cancelling:
                 state.end(task, S.CANCELLED, outcome_of(UNRUN))
             else:
@@ -164,13 +164,13 @@ class Scheduler:
         if task.state is S.RUNNING:
             life.running = task.id
         if task.cancelling:
-            state.stop_task(task)  # and no Go: it may still wait for that
+            state.stop_task(task)  # without Go, for which it may still wait
         elif task.state is S.RUNNING:
             life.link.sent(Go(task=task.id, attempt=task.attempt))
         if task.solo:
             state.solo[life.id] = task.id
 
-    # -- people ------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def _on_submitted(self, event: Submitted) -> None:
         ids = tuple(self._known(new, event) or self._accept(new) for new in event.tasks)
@@ -210,14 +210,14 @@ class Scheduler:
             return "cancelled"
         if not begun and (task.state is S.RUNNING or task.delivery == "at-least-once"):
             return self._withdraw(task)
-        if not task.cancelling:  # also what waits for its Go: that has not begun
+        if not task.cancelling:  # also a task that waits for its Go and so has not begun
             state.stop_task(state.ledger.note(task, cancelling=True))
         return "ending"
 
     def _withdraw(self, task: Task) -> str:
-        """Have a leased task cancelled unless it has begun, which only its worker knows for sure.
+        """Cancel a leased task unless it has begun, which only its worker knows for certain.
 
-        What a worker was given first counts as begun, as in a process pool: else whether a task runs would hang on who is quicker.
+        The first task that a worker holds counts as begun, as in a process pool: else a race would decide whether it runs.
         """
         assert task.lease is not None, "a leased task has a lease"
         life = self._state.roster.lives[task.lease.life]
@@ -236,11 +236,11 @@ class Scheduler:
     def _on_leaving(self, event: Leaving) -> None:
         self._state.leaving = event
         for life in self._state.roster.lives.values():
-            if event.now or not self._state.roster.is_nested(life):  # these leave when no running task needs them any more
+            if event.now or not self._state.roster.is_nested(life):  # nested ones are retired when no running task needs them any more
                 self._state.retire(life, now=event.now)
 
     def _on_stopping(self, _: Stopping) -> None:
-        """Whoever ends the controller may have ended the workers a moment before: those deaths are no task's fault."""
+        """Remove the charges for recent deaths: what ends the controller may have ended its workers a moment before."""
         state = self._state
         state.stopping = True
         for task in list(state.ledger.tasks.values()):
@@ -255,7 +255,7 @@ class Scheduler:
 
     # -- time --------------------------------------------------------------------------------------
 
-    def _keep_time(self) -> None:
+    def _apply_timers(self) -> None:
         state = self._state
         while state.delayed and state.delayed[0][0] <= state.now:
             task = state.ledger.tasks.get(heapq.heappop(state.delayed)[1])
@@ -264,7 +264,7 @@ class Scheduler:
         while state.deadlines and state.deadlines[0][0] <= state.now:
             _, number, key, why = heapq.heappop(state.deadlines)
             if not number:
-                worker_lifecycle.overdue(state, key, why)
+                worker_lifecycle.on_deadline(state, key, why)
                 continue
             task = state.ledger.tasks.get(number)
             if task is not None and task.attempt == key and task.lease is not None:
@@ -281,9 +281,9 @@ class Scheduler:
             times.append(max(recall, state.now + 0.001))
         return min(times, default=None)
 
-    # -- keeping the house full, and the work spread -----------------------------------------------
+    # -- workers and placement ---------------------------------------------------------------------
 
-    def _keep_workers(self) -> None:
+    def _update_workers(self) -> None:
         state = self._state
         if state.stopping:
             return
@@ -300,7 +300,7 @@ class Scheduler:
         state = self._state
         if state.held or state.stopping or state.leaving is not None or not len(state.ready):
             if state.waiting_since:
-                contexts.give_up_kept(state, ())
+                contexts.release_kept(state, ())
             if not state.stopping:
                 self._serve_nested()
             return
@@ -310,28 +310,28 @@ class Scheduler:
             heads = sorted(head for part in waiting if (head := state.ready.head(part)) is not None)
             if not contexts.switch(state, heads):
                 return
-            # What was replaced may have been replaced by a warm worker of the pool.
+            # The new worker may come ready from the pool, and take a task in this turn.
             worker_lifecycle.keep_workers(state)
 
     def _place(self) -> list[Key]:
-        """Lease ready tasks, best first, as long as there are places; return the first task of each part that found none."""
+        """Lease ready tasks, best first, while workers can take them; return the first task of each part that found no worker."""
         state = self._state
-        slots = placement.FreeSlots(self._places(), state.settings.worker.prefetch, frozenset(state.solo), state.now)
+        slots = placement.FreeSlots(self._candidates(), state.settings.worker.prefetch, frozenset(state.solo), state.now)
         heads, waiting = state.ready.heads(), list[Key]()
-        overview: contexts.Overview | None = None
+        index: contexts.WorkerIndex | None = None
         while heads:
             _, number, part = heads[0]
             task = state.ledger.tasks[number]
             life = slots.take(part, alone=task.solo)
             if life is None:
-                if contexts.wait(state, heads[0]):
-                    overview = overview or contexts.Overview(state)
-                    contexts.keep_one(state, heads[0], overview)
+                if contexts.note_unplaced(state, heads[0]):
+                    index = index or contexts.WorkerIndex(state)
+                    contexts.keep_worker_for(state, heads[0], index)
                 waiting.append(heapq.heappop(heads))
                 continue
             state.ready.take(part)
             self._lease(task, life, part)
-            overview = None
+            index = None
             following = state.ready.head(part)
             if following is None:
                 heapq.heappop(heads)
@@ -339,15 +339,15 @@ class Scheduler:
                 heapq.heapreplace(heads, following)
         return waiting
 
-    def _places(self) -> Iterable[Life]:
-        """Return the workers that any task may go to: neither nested ones nor those whose task may be waiting for one that is ready."""
+    def _candidates(self) -> Iterable[Life]:
+        """Return the workers that any task may be sent to: not nested ones, nor those whose task may be waiting for its children."""
         state, lives = self._state, self._state.roster.lives.values()
-        if not state.ledger.family.children and not state.roster.nested:
-            return lives  # nearly always
+        if not state.ledger.task_tree.children and not state.roster.nested:
+            return lives  # the usual case, and this runs in each turn
         return [life for life in lives if not state.roster.is_nested(life) and not nesting.waits(state, life)]
 
     def _serve_nested(self) -> None:
-        while nesting.serve(self._state, self._lease) and self._state.starts:
+        while nesting.serve(self._state, self._lease) and self._state.may_start:
             worker_lifecycle.keep_workers(self._state)
 
     def _lease(self, task: Task, life: Life, part: str) -> None:
@@ -372,20 +372,21 @@ class Scheduler:
                 state.recall(life, number)
 
     def _spreading(self) -> list[Life]:
-        """Return the workers among which work is spread: an idle nested one is no reason to ask anything back."""
+        """Return the workers among which tasks are balanced: an idle nested one is no reason to recall a task."""
         roster = self._state.roster
         if not roster.nested:
             return list(roster.lives.values())
         return [life for life in roster.lives.values() if not roster.is_nested(life) or life.held]
 
     def check_invariants(self) -> None:
-        """Raise AssertionError when tasks, leases and lives contradict each other; called by tests after every turn."""
+        """Raise AssertionError when tasks, leases and lives contradict each other.  Tests call it after every turn."""
         state = self._state
         state.ledger.check_invariants()
         held = {(number, attempt, life.id) for life in state.roster.lives.values() for number, attempt in life.held.items()}
         leased = {(task.id, task.attempt, task.lease.life) for task in state.ledger.tasks.values() if task.lease}
         assert held == leased, f"lives hold {held - leased} without lease; leases {leased - held} without holder"
         for task in state.ledger.tasks.values():
-            assert (task.state is S.READY) == (task.id in state.ready), f"task {task.id} is {task.state}; queued: {task.id in state.ready}"
+            queued = task.id in state.ready
+            assert (task.state is S.READY) == queued, f"task {task.id} is {task.state}; queued: {queued}"
         for life_id, number in state.solo.items():
             assert number in state.roster.lives[life_id].held, f"solo task {number} is not held by life {life_id}"

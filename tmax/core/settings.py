@@ -1,7 +1,7 @@
 """Every setting, its default and its unit: one definition for the file, the environment, the flags and the controller.
 
-People's input is validated into these classes by pydantic (``tmax.config``); a running controller reads
-what was validated back from a machine-written file with msgspec, so that it need not import pydantic.
+``tmax.config`` validates the user's input into these classes with pydantic; a running controller reads
+the validated settings back from a machine-written file with msgspec, as importing pydantic takes too long.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[int, msgspec.Meta(ge=0)]
 MAX_WORKERS = 4096
 Workers = Annotated[int, msgspec.Meta(ge=0, le=MAX_WORKERS)]
-"""Each is a process: a mistyped number must not take the machine down."""
+"""Limited, as each worker is a process and perhaps a tmux session: a mistyped number must not overload the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmSettings:
-    """Size and making of a swarm."""
+    """Size of a swarm, and how its workers are started."""
 
     workers: Workers = 0
     """Workers to keep; 0: one a core."""
     pool: Workers = 1
-    """Pre-warmed workers kept beside them, ready to be taken."""
+    """Pre-warmed workers kept beside them, which replace dead workers at once."""
     nested_workers: Share = 16
-    """Workers started beside the number, while they are needed, for tasks that running tasks have submitted; 0: none."""
+    """Extra workers at most, started while they are needed for tasks that running tasks have submitted; 0: none."""
     preload: tuple[str, ...] = ("auto",)
-    """Modules imported before work arrives; ``auto``: numpy, and torch when it is installed."""
+    """Modules imported before the first task; ``auto``: numpy, and torch when it is installed."""
     spawner: Literal["auto", "exec", "zygote"] = "auto"
     engine: Literal["tmux", "process"] = "tmux"
     """What carries the workers: sessions of a tmux server that people can attach to, or plain child processes (containers, CI)."""
@@ -43,16 +43,16 @@ class TaskSettings:
     """Defaults of every task, and how the queue orders them."""
 
     grace_s: Positive = 10.0
-    """Between asking a task to end and killing it."""
+    """Seconds between interrupting a task and killing it."""
     retries: Share = 0
     deliveries: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """How many workers may die under a task before it is ``dead``."""
+    """Worker deaths after which a task is ``dead``."""
     keep_background: bool = False
-    """Processes that tasks leave running go on; else they end with their task."""
+    """Processes that tasks leave running keep running; else they end with their task."""
     fresh: bool = False
-    """Run each task in a worker process that has run none before, and runs none after it."""
+    """Run each task in a worker process of its own, which runs no other task."""
     retry_delay_s: Positive = 0.5
-    """Pause before the first retry; doubled for each further one, at most ``retry_delay_max_s``."""
+    """Pause before the first retry; doubled for each further one, up to ``retry_delay_max_s``."""
     retry_delay_max_s: Positive = 30.0
     age_step_s: Positive = 360.0
     """Waiting time that weighs as much as one point of priority (360: ten points an hour)."""
@@ -62,36 +62,36 @@ class TaskSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """Limits and rhythm of a worker."""
+    """Limits and intervals of a worker."""
 
     threads: Share = 0
     """BLAS and torch threads of each worker; 0: cores / workers."""
     beat_s: Positive = 2.0
     silence_s: Positive = 20.0
-    """A busy worker not heard of for so long is shown as ``suspect``; that alone never ends it while its connection lasts."""
+    """A busy worker that sends nothing for so long is shown as ``suspect``; that alone never ends it while its connection lasts."""
     orphan_ttl_s: Positive = 900.0
     """How long a worker lives without any controller."""
     prefetch: Annotated[int, msgspec.Meta(ge=1)] = 64
     """Tasks sent ahead to one worker at most; short tasks only."""
     restart_delay_s: Positive = 0.1
-    """Pause before a dead worker is replaced when no warm one waits; doubled at each death, at most 30 s."""
+    """Pause before a worker that died before it was ready is replaced; doubled when all workers have died so again, up to 30 s."""
     deaths_limit: Share = 5
-    """Starts in a row, for each worker wanted, that may end before the worker is ready; then no more are tried until someone looks (0: no limit)."""
+    """Failed starts in a row, for each worker wanted, after which no more are tried until ``tmax resume`` or ``tmax init`` (0: no limit)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """Where and how firmly tasks are kept."""
+    """Durability of the task store."""
 
     durability: Literal["full", "normal"] = "full"
     """``full`` survives a power cut; ``normal`` survives any kill, and may lose the last moments at a power cut."""
     ballast_bytes: Share = 16 * 1024 * 1024
-    """Space set aside so that results can still be recorded on a full disk."""
+    """Space reserved so that results can still be recorded on a full disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TmuxSettings:
-    """Looks of the swarm's own tmux server."""
+    """Options of the swarm's own tmux server."""
 
     mouse: bool = False
     history_limit: Share = 5000

@@ -1,6 +1,6 @@
-"""The one read model: a frozen picture of the swarm for the dashboard, ``status``, ``workers`` and ``ps``.
+"""The read model: a frozen snapshot of the swarm for the dashboard, ``status``, ``workers`` and ``ps``.
 
-Sizes are bytes, durations seconds, times UTC epoch seconds; JSON output turns times into ISO text at the CLI's edge only.
+Sizes are bytes, durations seconds, times UTC epoch seconds; only the command line turns times into ISO text, in its JSON output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
-    """A task in one line."""
+    """One task, as in a row of ``ps``."""
 
     id: int
     name: str = ""
@@ -31,20 +31,20 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     duration_s: float = 0.0
     exit_code: int | None = None
-    """The status its program left with; None where it left with none."""
+    """Exit status of its program; None where there is none."""
     signal: int | None = None
     """The signal that ended its program."""
     why: str = ""
-    """Why it waits, or how it ended without success; one line."""
+    """Why it has not started, or how it failed; one line."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether its state is an end."""
         return self.state in ENDS
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker in one line."""
+    """One worker, as in a row of ``workers``."""
 
     name: str
     life: int
@@ -56,14 +56,14 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     task_label: str = ""
     task_since: float | None = None
     cpu_percent: float | None = None
-    """Of one core, since the previous picture; None until two samples exist."""
+    """Percent of one core since the previous snapshot; None until two samples exist."""
     rss_bytes: int | None = None
     tasks_done: int = 0
     tasks_failed: int = 0
     started_at: float = 0.0
     pooled: bool = False
     nested: bool = False
-    """Above the number, for tasks that tasks have submitted."""
+    """Whether it is a nested worker, for tasks that running tasks have submitted."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a viewer may want, taken at one moment."""
+    """The state of the swarm at one moment."""
 
     schema_version: int = SCHEMA_VERSION
     swarm: str
@@ -89,20 +89,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     workers_wanted: int
     workers: tuple[WorkerView, ...]
-    """Workers first by number, pooled ones after them."""
+    """Sorted by number, pooled ones last."""
     tasks: dict[str, int]
-    """Count by state; ended states count since the store began."""
+    """Count by state; ended states count since the store was made."""
     tasks_per_min: float
-    """Ended in the last 60 s."""
+    """Tasks that ended in the last 60 s."""
     ended_per_second: tuple[int, ...] = ()
-    """The last 60 seconds, oldest first."""
+    """Tasks that ended in each of the last 60 seconds, oldest first."""
     latency: Latency
     recent: tuple[TaskView, ...] = ()
-    """What runs, what waits (first in line first), then what ended last; at most 50."""
+    """Running tasks, waiting tasks (the next one first), then the tasks that ended last; at most 50."""
     deaths: int = 0
-    """Workers that died unasked since this controller started."""
+    """Workers that died unexpectedly since this controller started."""
     store_bytes: int = 0
     commit_p50_s: float | None = None
     durability: str = "full"
     notice: str = ""
-    """One line a person should know: held queue, full disk, workers that keep dying."""
+    """One line about a problem: held queue, full disk, workers that keep dying.  Empty: none."""

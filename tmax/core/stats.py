@@ -1,4 +1,4 @@
-"""Counts over time that viewers want: endings by second, latencies, commit times.  Bounded memory."""
+"""Figures for snapshots: ended tasks by second, latencies, commit times.  Memory is bounded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SAMPLES = 1000
 
 
 def quantile(values: Iterable[float], share: float) -> float | None:
-    """Return the value below which ``share`` of the values lie (nearest rank); None of nothing."""
+    """Return the value below which ``share`` of the values lie (nearest rank); None when there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
 class Stats:
-    """What has ended lately, and how long it took."""
+    """Throughput, latency and commit times of the last tasks."""
 
     def __init__(self) -> None:
         self._ended: Counter[int] = Counter()
@@ -34,11 +34,11 @@ class Stats:
                 del self._ended[second]
 
     def committed(self, seconds: float) -> None:
-        """Note how long a commit took."""
+        """Record how long a commit took."""
         self._commit_s.append(seconds)
 
     def per_second(self, now: float) -> tuple[int, ...]:
-        """Return endings in each of the last 60 whole seconds, oldest first; the running second is left out."""
+        """Return how many tasks ended in each of the last 60 whole seconds, oldest first, without the current second."""
         last = int(now)
         return tuple(self._ended[second] for second in range(last - WINDOW_S, last))
 

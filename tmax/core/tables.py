@@ -1,7 +1,7 @@
-"""Text that a person reads: status, workers, tasks.  Pure: the controller renders, so that the client need only print.
+"""The text of ``status``, ``workers`` and ``ps``.  Pure: the controller renders it, so that the client only prints.
 
-Everything that came from outside (labels, names, reasons) passes through ``printable``: a task's name must not be able
-to move a reader's cursor, recolour a screen or turn a line around.
+All text from users (labels, names, reasons) passes through ``printable``: a task's name must not be able to move a terminal's
+cursor, change its colours or reverse a line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _UP = frozenset({"idle", "busy"})
 
 
 def columns_of(text: str) -> int:
-    """Return how many columns of a terminal ``text`` takes (wide characters two, combining ones none)."""
+    """Return how many terminal columns ``text`` takes (wide characters two, combining ones none)."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)
@@ -47,7 +47,7 @@ def _columns(character: str) -> int:
 
 
 def fit(text: str, width: int) -> str:
-    """Return ``text`` cut to ``width`` columns; what was cut is marked by an ellipsis."""
+    """Return ``text`` cut to ``width`` columns; a text that was cut ends with an ellipsis."""
     if columns_of(text) <= width:
         return text
     kept: list[str] = []
@@ -64,7 +64,7 @@ _SCALES = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """Return seconds for a person: ``12ms``, ``3.4s``, ``2m05s``, ``3h20m``, ``2d04h``."""
+    """Return seconds as short text: ``12ms``, ``3.4s``, ``2m05s``, ``3h20m``, ``2d04h``."""
     if seconds < 0.9995:
         return f"{max(seconds, 0.0) * 1000:.0f}ms"
     if seconds < 59.95:
@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count_bytes: float) -> str:
-    """Return bytes for a person, in powers of 1000: ``512 B``, ``45 MB``, ``1.2 GB``."""
+    """Return bytes as short text, in powers of 1000: ``512 B``, ``45 MB``, ``1.2 GB``."""
     amount = float(count_bytes)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if amount < 999.5 or unit == "TB":
@@ -101,51 +101,51 @@ class Column:
 
 _GAP = 2
 _BETWEEN = "\0"
-"""In no cell."""
+"""Separates the cells of a stored row; ``printable`` keeps it out of cells."""
 _FLEXIBLE_AT_LEAST = 10
 CELL_COLUMNS = 200
-"""Of a cell where no width is given: a label may be megabytes long, and each row would be as wide as the widest."""
+"""Longest cell where no width is given: a label may be megabytes long, and each row is as wide as the widest."""
 
 
 class Table:
-    """An aligned table with a line of heads, made row by row; never wider than ``width`` as far as its columns allow (0: no limit)."""
+    """An aligned table with a head line, made row by row; not wider than ``width`` columns where it can be cut so far (0: no limit)."""
 
     def __init__(self, columns: Sequence[Column], width: int = 0, *, color: bool = False) -> None:
         self._columns = columns
         self._width = width
         self._color = color
-        self._room = width or CELL_COLUMNS
+        self._cell_limit = width or CELL_COLUMNS
         self._rows: list[str] = []
-        """Each as one text: lists in such numbers would send the garbage collector through the whole process."""
-        self._wide = [0] * len(columns)
+        """Each row as one text: so many lists would make the garbage collector scan the whole process."""
+        self._widths = [0] * len(columns)
 
     def add(self, row: Sequence[str]) -> None:
-        """Add one row; ``row``: text from anywhere, of any length."""
-        cells = [cell(text, self._room) for text in row]
+        """Add one row; ``row``: untrusted text of any length."""
+        cells = [cell(text, self._cell_limit) for text in row]
         self._rows.append(_BETWEEN.join(cells))
         for at, text in enumerate(cells):
             columns = columns_of(text)
-            self._wide[at] = max(self._wide[at], columns)
+            self._widths[at] = max(self._widths[at], columns)
 
     def lines(self) -> Iterator[str]:
-        """Yield its lines, each with its end."""
-        kept = [at for at, column in enumerate(self._columns) if self._wide[at] or not column.optional]
-        wide = [max(columns_of(column.head), wide) for column, wide in zip(self._columns, self._wide, strict=True)]
+        """Yield its lines, each with its line end."""
+        kept = [at for at, column in enumerate(self._columns) if self._widths[at] or not column.optional]
+        widths = [max(columns_of(column.head), width) for column, width in zip(self._columns, self._widths, strict=True)]
         if self._width:
-            kept = _kept(self._columns, kept, wide, self._width)
-            _shrink(self._columns, kept, wide, self._width)
-        chosen, room = [self._columns[at] for at in kept], [wide[at] for at in kept]
-        yield _line([column.head for column in chosen], chosen, room, color=False) + "\n"
+            kept = _kept(self._columns, kept, widths, self._width)
+            _shrink(self._columns, kept, widths, self._width)
+        columns, kept_widths = [self._columns[at] for at in kept], [widths[at] for at in kept]
+        yield _line([column.head for column in columns], columns, kept_widths, color=False) + "\n"
         for row in self._rows:
             cells = row.split(_BETWEEN)
-            yield _line([cells[at] for at in kept], chosen, room, color=self._color) + "\n"
+            yield _line([cells[at] for at in kept], columns, kept_widths, color=self._color) + "\n"
 
 
 def cell(text: str, columns: int) -> str:
-    """Return ``text`` on one line, harmless, and cut to ``columns``."""
+    """Return ``text`` on one line, ``printable``, and cut to ``columns``."""
     if len(text) <= columns and text.isascii() and text.isprintable():
         return text
-    longest = 8 * columns  # what cannot be shown is not looked at
+    longest = 8 * columns  # longer text cannot be shown, so it is not processed
     shown = printable(text[:longest])
     return fit(shown + "…" if len(text) > longest else shown, columns)
 
@@ -158,34 +158,34 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int =
     return "".join(made.lines())
 
 
-def _total(kept: Sequence[int], wide: Sequence[int]) -> int:
-    return sum(wide[at] for at in kept) + _GAP * (len(kept) - 1)
+def _total(kept: Sequence[int], widths: Sequence[int]) -> int:
+    return sum(widths[at] for at in kept) + _GAP * (len(kept) - 1)
 
 
-def _kept(columns: Sequence[Column], filled: Sequence[int], wide: Sequence[int], width: int) -> list[int]:
+def _kept(columns: Sequence[Column], filled: Sequence[int], widths: Sequence[int], width: int) -> list[int]:
     kept = list(filled)
-    least = [min(wide[at], _FLEXIBLE_AT_LEAST) if column.flexible else wide[at] for at, column in enumerate(columns)]
+    least = [min(widths[at], _FLEXIBLE_AT_LEAST) if column.flexible else widths[at] for at, column in enumerate(columns)]
     for at in sorted((at for at in kept if columns[at].drop), key=lambda at: -columns[at].drop):
         if _total(kept, least) > width:
             kept.remove(at)
     return kept
 
 
-def _shrink(columns: Sequence[Column], kept: Sequence[int], wide: list[int], width: int) -> None:
+def _shrink(columns: Sequence[Column], kept: Sequence[int], widths: list[int], width: int) -> None:
     flexible = [at for at in kept if columns[at].flexible]
-    while flexible and _total(kept, wide) > width:
-        widest = max(flexible, key=lambda at: wide[at])
-        if wide[widest] <= _FLEXIBLE_AT_LEAST:
+    while flexible and _total(kept, widths) > width:
+        widest = max(flexible, key=lambda at: widths[at])
+        if widths[widest] <= _FLEXIBLE_AT_LEAST:
             return
-        wide[widest] -= 1
+        widths[widest] -= 1
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], wide: Sequence[int], *, color: bool) -> str:
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], *, color: bool) -> str:
     parts = []
     last = len(columns) - 1
-    for at, (text, column, room) in enumerate(zip(cells, columns, wide, strict=True)):
-        cut = fit(text, room)
-        pad = "" if at == last and not column.right else " " * (room - columns_of(cut))
+    for at, (text, column, width) in enumerate(zip(cells, columns, widths, strict=True)):
+        cut = fit(text, width)
+        pad = "" if at == last and not column.right else " " * (width - columns_of(cut))
         tint = _TINTS.get(text) if color and column.tinted else None
         shown = f"\x1b[{tint}m{cut}\x1b[0m" if tint else cut
         parts.append(pad + shown if column.right else shown + pad)
@@ -315,7 +315,7 @@ def task_row(task: TaskView, now: float) -> list[str]:
 
 
 def _age_s(task: TaskView, now: float) -> float:
-    """How long it ran, runs, or has waited."""
+    """Return the seconds it ran, has been running, or has waited."""
     if task.ended:
         return task.duration_s
     return now - (task.started_at if task.state == "running" and task.started_at else task.submitted_at)

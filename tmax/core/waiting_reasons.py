@@ -1,4 +1,4 @@
-"""Why a task has not started, in one line for people.  Pure: it reads the scheduler's state and changes nothing."""
+"""Explains in one line why a task has not started.  Reads the scheduler's state and changes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tmax.core.state import SchedulerState
 def why_waiting(state: SchedulerState, task: Task, ahead: int | None = None) -> str:
     """Return in one line why this task has not started; empty when it has.
 
-    ``ahead``: how many tasks stand before it in the queue; None: they are counted, which takes a look at each of them.
+    ``ahead``: how many tasks are ahead of it in the queue; None: they are counted, which is O(n).
     """
     if task.state is TaskState.WAITING:
         return f"retry {task.failures} of {task.options.retries} after a pause"
@@ -25,8 +25,8 @@ def why_waiting(state: SchedulerState, task: Task, ahead: int | None = None) -> 
         return "no worker is ready"
     if any(not life.held for life in lives):
         own = "a worker of its own (--fresh)" if task.job.fresh else "a worker that has run no other program's code"
-        return f"{own} is being made ready"
-    nested = nesting.why(state, task)
+        return f"{own} is being started"
+    nested = nesting.waiting_reason(state, task)
     if nested:
         return nested
     ahead = state.ready.ahead_of(task.id) if ahead is None else ahead

@@ -1,7 +1,7 @@
-"""Workers come, greet, fall silent and end; slots are filled again.
+"""The life cycle of workers: start, Hello, loss of the connection, end; and filling empty slots.
 
-A connection that ended says nothing about the process: only ``LifeEnded`` (the kernel's word, with every process it
-left behind confirmed dead) lets a task be sent to another worker.
+The end of a connection does not mean the end of the process: only ``LifeEnded`` (reported by the kernel, with every process that
+it left behind confirmed dead) lets a task be sent to another worker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tmax.core.model import Task, TaskState, WorkerState
 from tmax.core.retry_policy import after_death, outcome_of
 from tmax.core.roster import Life
 from tmax.core.state import SILENT_LIMIT_S, SchedulerState
-from tmax.core.worker_messages import on_recalled, prove
+from tmax.core.worker_messages import on_recalled, send_probe
 from tmax_pipes.messages import PROTOCOL, Failure, Hello, Message, Stop
 
 S = TaskState
@@ -23,24 +23,24 @@ W = WorkerState
 
 
 def on_started_life(state: SchedulerState, event: LifeStarted) -> None:
-    """The engine has a process for it."""
+    """Record the process that the engine started for a life."""
     life = state.roster.lives.get(event.life)
     if life is not None:
         state.move_life(life, pid=event.pid, ticks=event.ticks, session=event.session)
 
 
 def on_connected(state: SchedulerState, event: LifeConnected) -> None:
-    """A worker said Hello."""
+    """Handle a worker's Hello: probe a new one, reconcile with one that connects again."""
     life = state.roster.lives.get(event.life)
     if life is None:
-        state.actions.append(KillLife(life=event.life, why="not a worker of this swarm any more"))
+        state.actions.append(KillLife(life=event.life, why="it is no longer a worker of this swarm"))
         return
     life.last_message_at = state.now
     life.connection, life.missing = event.connection, event.hello.missing
     if event.hello.protocol != PROTOCOL and not life.retiring:
-        life.retiring = True  # of another version: it would not understand what it is sent
+        life.retiring = True  # it is of another version and would not understand what it is sent
     if life.state is W.STARTING:
-        prove(state, life)
+        send_probe(state, life)
     elif event.reconnected:
         _reconcile(state, life, event.hello)
     if life.retiring:
@@ -48,7 +48,7 @@ def on_connected(state: SchedulerState, event: LifeConnected) -> None:
 
 
 def _reconcile(state: SchedulerState, life: Life, hello: Hello) -> None:
-    """Bring both ends to one story: what the worker lacks is sent again, what it should not have is ended."""
+    """Make both ends agree: send again what the worker lacks, and stop what it should not have."""
     again = life.link.to_resend(hello)
     known = {(one.task, one.attempt) for one in hello.holding}
     for number, attempt in known:
@@ -62,31 +62,31 @@ def _reconcile(state: SchedulerState, life: Life, hello: Hello) -> None:
             _check_started(state, life, state.ledger.tasks[number])
     state.resend(life, [message for message in again if still_held(life, message)])
     if life.state is W.SILENT and not life.held:
-        prove(state, life)
+        send_probe(state, life)
     elif life.state is W.SILENT:
         life.state = W.BUSY
 
 
 def still_held(life: Life, message: Message) -> bool:
-    """Return whether what the link would say again is about something this life still has."""
+    """Return whether a message that the link would send again concerns a task that this life still holds."""
     number = getattr(message, "task", 0)
     return not number or number in life.held
 
 
 def _check_started(state: SchedulerState, life: Life, task: Task) -> None:
-    """A worker lacks a task that had started (it began anew): what may run only once cannot be sent again."""
+    """Requeue or interrupt a task that had started and that its worker lacks: at-most-once work cannot be sent again."""
     if task.state is not S.RUNNING:
         return
-    state.leave(life, task)
+    state.release_task(life, task)
     if task.delivery == "at-least-once":
         state.requeue(task)
     else:
-        why = Failure(kind="signal", message="its worker lost it after it had started; it may have run")
-        state.end(task, S.INTERRUPTED, outcome_of(why))
+        failure = Failure(kind="signal", message="its worker lost it after it had started; it may have run")
+        state.end(task, S.INTERRUPTED, outcome_of(failure))
 
 
 def on_silent(state: SchedulerState, event: LifeSilent) -> None:
-    """Its connection ended."""
+    """Mark a worker whose connection ended as silent."""
     life = state.roster.lives.get(event.life)
     if life is None:
         return
@@ -102,20 +102,20 @@ def watch_silence(state: SchedulerState, life: Life) -> None:
 
 
 def on_paneless(state: SchedulerState, event: LifePaneless) -> None:
-    """Its session is gone: nobody can watch it, so it leaves after what it runs."""
+    """Retire a worker whose session is gone, after what it runs: it can no longer be watched."""
     life = state.roster.lives.get(event.life)
     if life is not None and not life.retiring:
         state.retire(life, now=False)
 
 
 def on_ended_life(state: SchedulerState, event: LifeEnded) -> None:
-    """The kernel says it is over: what it held goes back, or ends."""
+    """Remove a life whose process ended; its tasks return to the queue, or end."""
     life = state.roster.lives.get(event.life)
     if life is None:
         return
-    asked = life.retiring or bool(life.killed) or event.whole
+    expected = life.retiring or bool(life.killed) or event.whole
     state.solo.pop(life.id, None)
-    state.roster.died(life, state.now, cause=event.cause, asked=asked)
+    state.roster.remove_dead(life, state.now, cause=event.cause, expected=expected)
     state.ledger.life(replace(life.record, alive=False, ended_at=state.wall, cause=event.cause))
     culprit = life.running or (next(iter(life.held)) if len(life.held) == 1 else 0)
     for number in list(life.held):
@@ -132,15 +132,15 @@ def _redeliver(state: SchedulerState, life: Life, task: Task, event: LifeEnded, 
         state.end(replace(task, crashes=verdict.crashes), verdict.to, verdict.outcome)
 
 
-def overdue(state: SchedulerState, number: int, why: str) -> None:
-    """A life's deadline has come."""
+def on_deadline(state: SchedulerState, number: int, why: str) -> None:
+    """Kill a life at its deadline, unless the reason for the deadline no longer holds."""
     life = state.roster.lives.get(number)
     if life is None:
         return
     if why == "silent" and (life.state is not W.SILENT or state.now - life.last_message_at < SILENT_LIMIT_S):
         return
     if why == "silent" and life.held:
-        # C code that does not let go of the interpreter keeps its worker from answering for as long as it runs.
+        # C code that holds the interpreter's lock keeps its worker from answering for as long as it runs.
         # Ending it would run healthy work twice; its own time limit, a cancel or `down` may end it.
         heapq.heappush(state.deadlines, (state.now + SILENT_LIMIT_S, 0, number, why))
         return
@@ -148,7 +148,7 @@ def overdue(state: SchedulerState, number: int, why: str) -> None:
 
 
 def keep_workers(state: SchedulerState) -> None:
-    """Let surplus workers go, fill empty slots (from the pool when it can), and refill the pool behind."""
+    """Retire surplus workers, fill empty slots (from the pool where possible), and refill the pool."""
     roster = state.roster
     for life in roster.surplus():
         state.retire(life, now=False)
@@ -162,19 +162,19 @@ def keep_workers(state: SchedulerState) -> None:
         return
     missing = roster.pool_wanted - len(roster.pooled())
     for _ in range(missing if roster.ready_once else 0):
-        _begin(state, "")
+        _start_life(state, "")
 
 
 def _fill(state: SchedulerState, name: str) -> None:
     spare = state.roster.warm_spare()
     if spare is None:
-        _begin(state, name)
+        _start_life(state, name)
         return
     state.move_life(spare, worker=name, context=state.reserved.pop(name, ""))
     state.actions.append(NameLife(life=spare.id, worker=name))
 
 
-def _begin(state: SchedulerState, name: str) -> None:
-    life = state.roster.begin(name, state.now, state.wall)
+def _start_life(state: SchedulerState, name: str) -> None:
+    life = state.roster.new_life(name, state.now, state.wall)
     state.move_life(life, context=state.reserved.pop(name, ""))
     state.actions.append(StartLife(life=life.id, worker=life.name))

@@ -1,7 +1,7 @@
-"""What a worker says about its tasks, and what follows from it.
+"""Handles messages from workers about their tasks.
 
-Every message names (task, attempt); one that is not leased to this very life is late: it is acknowledged, counted
-and changes nothing.  First commit wins.
+Every message names (task, attempt).  A message about an attempt that is not leased to its sender is late: it is acknowledged
+and changes nothing, so the first committed result wins.
 """
 
 from __future__ import annotations
@@ -16,62 +16,62 @@ from tmax.core import contexts, placement
 from tmax.core.model import Outcome, Task, TaskState, WorkerState
 from tmax.core.retry_policy import UNRUN, after_failure, outcome_of
 from tmax.core.roster import Life
-from tmax.core.state import KILL_MARGIN_S, PROOF, SchedulerState
+from tmax.core.state import KILL_MARGIN_S, READINESS_PROBE, SchedulerState
 from tmax_pipes.messages import Beat, Done, Failed, FromWorker, Go, Recalled, Run, Started, Stop
 
 S = TaskState
 
 
 def on_message(state: SchedulerState, life: Life, message: FromWorker) -> None:
-    """Take one message (anything but Hello) of a live worker."""
+    """Handle one message, other than Hello, of a live worker."""
     life.last_message_at = state.now
     life.link.received(message)
-    rule = _RULES.get(type(message))
-    if rule is not None:
-        rule(state, life, message)
+    handler = _HANDLERS.get(type(message))
+    if handler is not None:
+        handler(state, life, message)
 
 
 def on_beat(_: SchedulerState, life: Life, message: Beat) -> None:
-    """It lives, and needs so much."""
-    life.beat_rss_bytes, life.beat_cpu_s = message.rss_bytes, message.cpu_s
+    """Record the memory of a heartbeat: a crash report names it."""
+    life.beat_rss_bytes = message.rss_bytes
 
 
 def leased_to(state: SchedulerState, life: Life, number: int, attempt: int) -> Task | None:
-    """Return the task, if that very attempt is leased to that very life."""
+    """Return the task, if this attempt of it is leased to this life."""
     return state.ledger.tasks[number] if life.held.get(number) == attempt else None
 
 
 def on_started(state: SchedulerState, life: Life, message: Started) -> None:
-    """Its turn has come: record it, and after that give ``Go`` to work that may run only once."""
+    """Record that a task starts; at-most-once work is sent ``Go`` after the commit."""
     task = leased_to(state, life, message.task, message.attempt)
     if task is None:
-        # It must not run, and one that waits for Go would wait for ever, with everything behind it.
+        # It must not run; and while it waits for Go, the tasks queued behind it wait too.
         if message.task:
             state.send(life.id, Stop(task=message.task, attempt=message.attempt, why="cancel", grace_s=state.settings.tasks.grace_s))
         return
     assert task.lease is not None, "a started task has a lease"
-    asks = task.delivery == "at-most-once"
+    needs_go = task.delivery == "at-most-once"
     life.running = task.id
     life.withdrawn.discard(task.id)
     life.progress_at = state.now
     lease = replace(task.lease, started_at=task.lease.started_at or message.at or state.wall, group=message.group or task.lease.group)
     if task.state is S.SENT:
-        # At-least-once work is found again by asking the worker; only what may not run twice must be on disk first.
-        task = state.ledger.move(task, S.RUNNING, keep=asks or bool(lease.group), lease=lease)
+        # The worker can report the start of at-least-once work again; only the start of at-most-once work must be on disk first.
+        task = state.ledger.move(task, S.RUNNING, keep=needs_go or bool(lease.group), lease=lease)
         if task.options.timeout_s:
-            state.backstop(task, state.now + task.options.timeout_s + task.options.grace_s + KILL_MARGIN_S, "timeout")
+            state.set_deadline(task, state.now + task.options.timeout_s + task.options.grace_s + KILL_MARGIN_S, "timeout")
     elif lease != task.lease:
         task = state.ledger.note(task, lease=lease)
-    if asks and not message.group and not task.cancelling:
+    if needs_go and not message.group and not task.cancelling:
         state.send(life.id, Go(task=task.id, attempt=task.attempt))
 
 
 def on_recalled(state: SchedulerState, life: Life, message: Recalled) -> None:
-    """It has not started and is given back; uncharged."""
+    """Requeue a task that its worker returned before starting it; it is not charged."""
     task = leased_to(state, life, message.task, message.attempt)
     if task is not None:
         unwanted = task.cancelling or task.id in life.withdrawn
-        state.leave(life, task)
+        state.release_task(life, task)
         if unwanted:
             state.end(task, S.CANCELLED, outcome_of(UNRUN))
         else:
@@ -81,8 +81,8 @@ def on_recalled(state: SchedulerState, life: Life, message: Recalled) -> None:
 
 
 def on_end(state: SchedulerState, life: Life, message: Done | Failed) -> None:
-    """A result: recorded if it is this lease's, acknowledged in any case."""
-    state.stored(life, (message.task, message.attempt))
+    """Record a result if its attempt is leased to this life; acknowledge it in any case."""
+    state.acknowledge(life, (message.task, message.attempt))
     if message.task == 0:
         if life.state is WorkerState.PROVING:
             life.state = WorkerState.IDLE
@@ -90,13 +90,12 @@ def on_end(state: SchedulerState, life: Life, message: Done | Failed) -> None:
         return
     task = leased_to(state, life, message.task, message.attempt)
     if task is None:
-        state.late_duplicates += 1
         return
-    state.leave(life, task)
+    state.release_task(life, task)
     life.progress_at = state.now
     if task.job.fresh and not life.retiring:
         _replace_used(state, life)
-    placement.learn(life, message.report.duration_s)
+    placement.record_duration(life, message.report.duration_s)
     if isinstance(message, Done):
         state.move_life(life, tasks_done=life.record.tasks_done + 1)
         state.end(task, S.DONE, Outcome(report=message.report, result=message.result, form=message.form))
@@ -119,20 +118,20 @@ def _on_failed(state: SchedulerState, task: Task, message: Failed) -> None:
 
 
 def _replace_used(state: SchedulerState, life: Life) -> None:
-    """This process is to run nothing more; its place is taken at once if it is empty, else when it has ended."""
+    """Replace a process that must run no other task: at once if it is empty, else when it has ended."""
     if life.held or life.pooled:
         state.retire(life, now=False)
     else:
         contexts.replace(state, life)
 
 
-def prove(state: SchedulerState, life: Life) -> None:
-    """Send the no-op that must come back before the worker is ready."""
+def send_probe(state: SchedulerState, life: Life) -> None:
+    """Send the no-op whose result makes the worker ready."""
     life.state = WorkerState.PROVING
-    state.send(life.id, Run(task=0, attempt=life.id, job=PROOF))
+    state.send(life.id, Run(task=0, attempt=life.id, job=READINESS_PROBE))
 
 
-_RULES: dict[type[Any], Callable[[SchedulerState, Life, Any], None]] = {
+_HANDLERS: dict[type[Any], Callable[[SchedulerState, Life, Any], None]] = {
     Done: on_end,
     Failed: on_end,
     Started: on_started,

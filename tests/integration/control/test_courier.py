@@ -195,8 +195,8 @@ def test_a_controller_of_another_version_fails_the_futures_and_is_not_asked_for_
     channel = make()
     swarm.holding = True
     future = send(channel, operator.pos, 1)
-    wait_until(lambda: swarm.peers)
-    peer = next(iter(swarm.peers.values()))
+    wait_until(lambda: swarm.clients)
+    peer = next(iter(swarm.clients.values()))
     swarm.do(lambda: peer._send(b"\xc1\x01\x00\x00\x00\x07"))
     with pytest.raises(SwarmGone, match="do not understand each other"):
         future.result(10)

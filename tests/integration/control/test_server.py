@@ -183,10 +183,10 @@ def test_an_error_for_a_bulk_request_is_told(swarm: Toy) -> None:
 def test_the_end_of_a_peer_is_said_once_and_answers_to_it_are_dropped(swarm: Toy) -> None:
     with Raw(swarm) as peer:
         peer.say(ask(verb="never"))
-        wait_until(lambda: swarm.open_asks)
+        wait_until(lambda: swarm.open_requests)
     wait_until(lambda: swarm.closed)
-    said = swarm.open_asks[0]
-    assert not said.peer.alive
+    said = swarm.open_requests[0]
+    assert not said.client.alive
     swarm.do(lambda: said.stream(one=1))
     swarm.do(lambda: said.answer(two=2))
     with Raw(swarm) as other:
@@ -213,16 +213,16 @@ def test_a_slow_reader_is_dropped_and_a_patient_one_gets_everything(swarm: Toy) 
         patient.say(ask(verb="flood", lines=40))
         for _ in range(40):
             assert len(patient.line()["data"]) == 1024 * 1024
-        wait_until(lambda: swarm.open_asks[-1].peer.unsent_bytes == 0)
-        assert swarm.open_asks[-1].peer.alive
+        wait_until(lambda: swarm.open_requests[-1].client.unsent_bytes == 0)
+        assert swarm.open_requests[-1].client.alive
 
 
 def test_a_peer_that_only_stops_reading_is_noticed_when_something_is_said(swarm: Toy) -> None:
     with Raw(swarm) as peer:
         peer.say(ask(verb="never"))
-        wait_until(lambda: swarm.open_asks)
+        wait_until(lambda: swarm.open_requests)
         peer.sock.shutdown(socket.SHUT_RD)
-        swarm.do(lambda: swarm.open_asks[0].stream(now=True))
+        swarm.do(lambda: swarm.open_requests[0].stream(now=True))
         wait_until(lambda: swarm.closed)
 
 
@@ -231,8 +231,8 @@ def test_structs_and_bytes_in_answers_become_json(swarm: Toy) -> None:
 
     with Raw(swarm) as peer:
         peer.say(ask(verb="never"))
-        wait_until(lambda: swarm.open_asks)
-        swarm.do(lambda: swarm.open_asks[0].answer(latency=Latency(count=3), tail=b"\x00\xff", pairs=((1, 2),)))
+        wait_until(lambda: swarm.open_requests)
+        swarm.do(lambda: swarm.open_requests[0].answer(latency=Latency(count=3), tail=b"\x00\xff", pairs=((1, 2),)))
         assert peer.line() == {"ok": True, "latency": {"p50_s": None, "p99_s": None, "count": 3}, "tail": "AP8=", "pairs": [[1, 2]]}
 
 

@@ -31,8 +31,8 @@ class Toy:
         self.layout = layout
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.closed: list[int] = []
-        self.peers: dict[int, ClientConnection] = {}
-        self.open_asks: list[Request] = []
+        self.clients: dict[int, ClientConnection] = {}
+        self.open_requests: list[Request] = []
         self.known: dict[str, int] = {}
         self.tasks: dict[int, BulkTask] = {}
         self.ended: dict[int, BulkEnd] = {}
@@ -72,7 +72,7 @@ class Toy:
             assert not self._thread.is_alive()
             self._thread = None
             self.reactor.close()
-            self.peers.clear()
+            self.clients.clear()
             self.watchers.clear()
 
     def do(self, call: Any) -> None:
@@ -81,62 +81,62 @@ class Toy:
 
     # -- people's verbs ----------------------------------------------------------------------------
 
-    def on_request(self, ask: Request) -> None:
-        self.heard.append((ask.verb, ask.fields))
-        self.peers[ask.peer.number] = ask.peer
-        getattr(self, f"verb_{ask.verb}")(ask)
+    def on_request(self, request: Request) -> None:
+        self.heard.append((request.verb, request.fields))
+        self.clients[request.client.number] = request.client
+        getattr(self, f"verb_{request.verb}")(request)
 
-    def verb_echo(self, ask: Request) -> None:
-        ask.answer(**ask.fields, pid=ask.peer.pid)
+    def verb_echo(self, request: Request) -> None:
+        request.answer(**request.fields, pid=request.client.pid)
 
-    def verb_count(self, ask: Request) -> None:
-        for number in range(int(str(ask.fields["to"]))):
-            ask.stream(number=number)
-        ask.answer(done=True)
+    def verb_count(self, request: Request) -> None:
+        for number in range(int(str(request.fields["to"]))):
+            request.stream(number=number)
+        request.answer(done=True)
 
-    def verb_later(self, ask: Request) -> None:
-        self.reactor.after(0.05, lambda: ask.answer(late=ask.fields.get("name")))
+    def verb_later(self, request: Request) -> None:
+        self.reactor.after(0.05, lambda: request.answer(late=request.fields.get("name")))
 
-    def verb_never(self, ask: Request) -> None:
-        self.open_asks.append(ask)
+    def verb_never(self, request: Request) -> None:
+        self.open_requests.append(request)
 
-    def verb_missing(self, ask: Request) -> None:
+    def verb_missing(self, request: Request) -> None:
         raise NotFound("no such thing", hint="look elsewhere")
 
-    def verb_flood(self, ask: Request) -> None:
-        self.open_asks.append(ask)
-        for _ in range(int(str(ask.fields["lines"]))):
-            ask.stream(data="x" * 1024 * 1024)
+    def verb_flood(self, request: Request) -> None:
+        self.open_requests.append(request)
+        for _ in range(int(str(request.fields["lines"]))):
+            request.stream(data="x" * 1024 * 1024)
 
-    def verb_cancel(self, ask: Request) -> None:
-        ids: Any = ask.fields["ids"]
+    def verb_cancel(self, request: Request) -> None:
+        ids: Any = request.fields["ids"]
         rows = []
         for number in ids:
             queued = number not in self.ended
             rows.append({"id": number, "was": "ready" if queued else "done", "now": "cancelled" if queued else "done"})
-            if queued and not ask.fields.get("dry_run"):
+            if queued and not request.fields.get("dry_run"):
                 self._end(number, BulkEnd(id=number, state="cancelled"))
-        ask.answer(results=rows)
+        request.answer(results=rows)
 
     # -- bulk --------------------------------------------------------------------------------------
 
-    def on_bulk(self, peer: ClientConnection, request: BulkRequest) -> None:
+    def on_bulk(self, client: ClientConnection, request: BulkRequest) -> None:
         self.messages += 1
-        self.peers[peer.number] = peer
+        self.clients[client.number] = client
         if isinstance(request, BulkSubmit):
-            self._submit(peer, request)
+            self._submit(client, request)
         elif isinstance(request, BulkCancel):
             raise NotFound("not in this toy")
         else:
             told = [self.ended.get(number) for number in request.ids if number in self.tasks]
             unknown = [BulkEnd(id=number, state="unknown") for number in request.ids if number not in self.tasks]
-            self.watchers |= dict.fromkeys(request.ids, peer)
-            peer.send_bulk([BulkEnded((*[end for end in told if end is not None], *unknown))])
+            self.watchers |= dict.fromkeys(request.ids, client)
+            client.send_bulk([BulkEnded((*[end for end in told if end is not None], *unknown))])
 
-    def _submit(self, peer: ClientConnection, request: BulkSubmit) -> None:
+    def _submit(self, client: ClientConnection, request: BulkSubmit) -> None:
         if self.full:
             error = StorageFull("the disk is full", hint="make room")
-            peer.send_bulk([BulkRefused(tuple(task.seq for task in request.tasks), error.code, error.message, error.hint)])
+            client.send_bulk([BulkRefused(tuple(task.seq for task in request.tasks), error.code, error.message, error.hint)])
             return
         pairs = []
         for task in request.tasks:
@@ -144,15 +144,15 @@ class Toy:
             self.repeated += key in self.known
             number = self.known.setdefault(key, len(self.known) + 1)
             self.tasks[number] = task
-            self.watchers[number] = peer
+            self.watchers[number] = client
             pairs.append((task.seq, number))
         if self.mute:
             return
-        peer.send_bulk([BulkAccepted(tuple(pairs))])
+        client.send_bulk([BulkAccepted(tuple(pairs))])
         if not self.holding:
             ends = [self._run(number) for _, number in pairs]
             self.ended |= {end.id: end for end in ends}
-            peer.send_bulk([BulkEnded(tuple(ends))])
+            client.send_bulk([BulkEnded(tuple(ends))])
 
     def _run(self, number: int) -> BulkEnd:
         job = self.tasks[number].job
@@ -166,8 +166,8 @@ class Toy:
 
     def _end(self, number: int, end: BulkEnd) -> None:
         self.ended[number] = end
-        if (peer := self.watchers.get(number)) is not None:
-            peer.send_bulk([BulkEnded((end,))])
+        if (client := self.watchers.get(number)) is not None:
+            client.send_bulk([BulkEnded((end,))])
 
     def release(self) -> None:
         """Run what was held."""
@@ -176,9 +176,9 @@ class Toy:
             if number not in self.ended:
                 self._end(number, self._run(number))
 
-    def on_closed(self, peer: ClientConnection) -> None:
-        self.closed.append(peer.number)
-        self.peers.pop(peer.number, None)
+    def on_closed(self, client: ClientConnection) -> None:
+        self.closed.append(client.number)
+        self.clients.pop(client.number, None)
 
 
 @contextmanager
@@ -221,13 +221,13 @@ def main() -> None:
     os.makedirs(layout.runtime, mode=0o700, exist_ok=True)
 
     class Single(Toy):
-        def verb_about(self, ask: Request) -> None:
+        def verb_about(self, request: Request) -> None:
             folder = os.getcwd()
             tmux = [key for key in os.environ if key.startswith("TMUX")]
-            ask.answer(cwd=folder, tmux=tmux, session=os.getsid(0) == os.getpid(), stdin=os.readlink("/proc/self/fd/0"))
+            request.answer(cwd=folder, tmux=tmux, session=os.getsid(0) == os.getpid(), stdin=os.readlink("/proc/self/fd/0"))
 
-        def verb_stop(self, ask: Request) -> None:
-            ask.answer()
+        def verb_stop(self, request: Request) -> None:
+            request.answer()
             self._stop = True
 
     made = Single(layout)

@@ -1,4 +1,4 @@
-"""Where settings come from, which wins, and what a person reads when something is wrong."""
+"""Settings: their sources, their precedence, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_user_file_is_where_xdg_says(place: Place, tmp_path: Path) -> None:
     assert place.load(XDG_CONFIG_HOME="").settings.swarm.pool == 6
 
 
-def test_pyproject_serves_where_it_speaks_of_us(place: Place) -> None:
+def test_pyproject_is_read_where_it_has_our_table(place: Place) -> None:
     (place.project / "pyproject.toml").write_text('[project]\nname = "x"\n\n[tool.tmax.tasks]\nretries = 2\ngrace_s = "1m"\n')
     config = place.load()
     assert config.settings.tasks.retries == 2 and config.settings.tasks.grace_s == 60.0
@@ -99,7 +99,7 @@ def test_pyproject_serves_where_it_speaks_of_us(place: Place) -> None:
 @pytest.mark.parametrize(
     "text", ['[project]\nname = "tmax"\n', "[project\nbroken about tmax", "[tool]\ntmaxed = 1\n", 'tool = "tmax"\n', "\xff"]
 )
-def test_somebody_elses_pyproject_is_passed_by(place: Place, text: str) -> None:
+def test_a_pyproject_without_our_table_is_ignored(place: Place, text: str) -> None:
     (place.deep / "pyproject.toml").write_bytes(text.encode("latin-1"))
     (place.project / "tmax.toml").write_text("[tasks]\nretries = 3\n")
     assert place.load().settings.tasks.retries == 3
@@ -112,7 +112,7 @@ def test_the_nearest_project_file_is_taken_alone(place: Place) -> None:
     assert place.load(cwd=place.project).settings.swarm == SwarmSettings(workers=3, pool=3)
 
 
-def test_above_home_nothing_is_looked_for(place: Place) -> None:
+def test_no_project_file_is_read_above_home(place: Place) -> None:
     (place.home.parent / "tmax.toml").write_text("[swarm]\nworkers = 2\n")
     assert place.load().settings.swarm.workers == 0
     assert place.load(cwd=place.home.parent).settings.swarm.workers == 2
@@ -235,7 +235,7 @@ def test_no_text_breaks_the_readers(text: str) -> None:
         ("[[swarm]]\nworkers = 1\n", "", "unknown"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_line(place: Place, text: str, place_in_file: str, reason: str) -> None:
+def test_a_wrong_value_is_reported_with_its_line(place: Place, text: str, place_in_file: str, reason: str) -> None:
     place.user.write_text(text)
     error = place.wrong()
     assert error.message.startswith(f"{place.user}{place_in_file}"), error.message
@@ -245,7 +245,7 @@ def test_a_wrong_value_is_told_with_its_line(place: Place, text: str, place_in_f
     assert place.wrong().message.startswith(f"{place.project}/tmax.toml{place_in_file}")
 
 
-def test_a_wrong_value_is_told_though_a_stronger_layer_replaces_it(place: Place) -> None:
+def test_a_wrong_value_is_reported_though_a_stronger_layer_replaces_it(place: Place) -> None:
     place.user.write_text("[swarm]\nworkers = 'many'\n")
     assert "config.toml:2" in place.wrong({"swarm.workers": 4}).message
 
@@ -289,7 +289,7 @@ def test_unknown_variables(place: Place, variable: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["TMAX_SWARM", "TMAX_TASK_ID", "XTMAX_SWARM__WORKERS", "TMAX"])
-def test_other_variables_are_not_ours_to_judge(place: Place, variable: str) -> None:
+def test_other_variables_are_ignored(place: Place, variable: str) -> None:
     assert place.load(**{variable: "nonsense"}).settings == Settings()
 
 
@@ -323,22 +323,22 @@ def test_wrong_flags(place: Place) -> None:
         ("[swarm]\nworkers = four\n", ":2:11: "),
     ],
 )
-def test_broken_toml_says_line_and_column(place: Place, text: str, where: str) -> None:
+def test_broken_toml_is_reported_with_line_and_column(place: Place, text: str, where: str) -> None:
     place.user.write_text(text)
     assert place.wrong().message.startswith(f"{place.user}{where}"), place.wrong().message
 
 
-def test_broken_toml_about_us_in_pyproject_is_told(place: Place) -> None:
+def test_broken_toml_of_ours_in_pyproject_is_reported(place: Place) -> None:
     (place.project / "pyproject.toml").write_text("[tool.tmax.swarm]\nworkers = \n")
     assert place.wrong().message.startswith(f"{place.project}/pyproject.toml:2:")
 
 
-def test_a_tool_entry_that_is_no_table_is_told(place: Place) -> None:
+def test_a_tool_entry_that_is_no_table_is_reported(place: Place) -> None:
     (place.project / "pyproject.toml").write_text("[tool]\ntmax = 4\n")
     assert "tool.tmax is not a table" in place.wrong().message
 
 
-def test_a_file_that_is_not_utf8_says_where(place: Place) -> None:
+def test_a_file_that_is_not_utf8_is_reported_with_the_place(place: Place) -> None:
     place.user.write_bytes(b"[swarm]\n# caf\xe9\nworkers = 1\n")
     error = place.wrong()
     assert error.message.startswith(f"{place.user}:2: byte 0xe9")
@@ -346,14 +346,14 @@ def test_a_file_that_is_not_utf8_says_where(place: Place) -> None:
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "fifo"])
 @pytest.mark.parametrize("where", ["user", "project"])
-def test_what_is_no_file_is_told_and_not_waited_for(place: Place, make: Callable[[str], None], where: str) -> None:
+def test_what_is_no_file_is_reported_without_waiting(place: Place, make: Callable[[str], None], where: str) -> None:
     path = str(place.user if where == "user" else place.project / "tmax.toml")
     make(path)
     error = place.wrong()
     assert path in error.message and "not a file" in error.message
 
 
-def test_an_empty_file_and_empty_groups_say_nothing(place: Place) -> None:
+def test_an_empty_file_and_empty_groups_set_nothing(place: Place) -> None:
     place.user.write_text("")
     (place.project / "tmax.toml").write_text("[swarm]\n[tasks]\n")
     assert place.load().settings == Settings()
@@ -379,7 +379,7 @@ def test_a_file_without_the_right_to_read_it(place: Place) -> None:
     assert "cannot be read: Permission denied" in ran.stdout, ran.stdout + ran.stderr
 
 
-def test_a_project_file_that_somebody_planted_is_refused(place: Place) -> None:
+def test_a_project_file_of_another_user_is_refused(place: Place) -> None:
     planted = place.home / "tmax.toml"
     planted.write_text("[swarm]\npython = '/tmp/evil'\n")
     planted.chmod(0o666)

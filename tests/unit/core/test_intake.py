@@ -1,4 +1,4 @@
-"""What a client may describe, and what is refused before anything is kept."""
+"""Which task descriptions are accepted, and which are refused before anything is stored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_python_and_kernel_tasks() -> None:
     assert made(kind="kernel", kernel="matmul", params={"n": 4}).job == KernelJob(name="matmul", params={"n": 4})
 
 
-def test_who_says_deliveries_of_a_shell_task_wants_it_delivered_again() -> None:
+def test_a_shell_task_with_deliveries_is_delivered_again() -> None:
     assert made(kind="shell", argv=["x"]).options.delivery is None
     assert made(kind="shell", argv=["x"], deliveries=2).options.delivery == "at-least-once"
     assert made(kind="shell", argv=["x"], deliveries=2, delivery="at-most-once").options.delivery == "at-most-once"
@@ -135,7 +135,7 @@ def test_what_is_wrong_is_refused(given: dict[str, Any]) -> None:
         new_task(given, DEFAULTS, "")
 
 
-def test_what_a_client_does_not_say_is_as_configured_and_0_is_said() -> None:
+def test_omitted_fields_are_as_configured_and_0_is_not_omitted() -> None:
     configured = TaskSettings(retries=2, deliveries=5, grace_s=7.0)
     job = KernelJob(name="matmul")
     usual = new_task_of_bulk("c", BulkTask(seq=1, job=job), configured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tests.unit.core.stage import PYTHON, SETTINGS, Stage
+from tests.unit.core.scheduler_rig import PYTHON, SETTINGS, SchedulerRig
 from tmax.core import events as ev
 from tmax.core import nesting
 from tmax.core.model import TaskState
@@ -15,170 +15,170 @@ def with_limit(limit: int) -> Settings:
     return Settings(swarm=SwarmSettings(nested_workers=limit), tasks=SETTINGS.tasks, worker=SETTINGS.worker)
 
 
-def run_parent(stage: Stage, **options: object) -> int:
+def run_parent(rig: SchedulerRig, **options: object) -> int:
     """Submit a task and have it started."""
-    (number,) = stage.submit(PYTHON, **options)
-    stage.started(number)
+    (number,) = rig.submit(PYTHON, **options)
+    rig.started(number)
     return number
 
 
-def child_of(stage: Stage, parent: int, count: int = 1) -> tuple[int, ...]:
-    return stage.submit(*[replace(PYTHON, parent=parent)] * count)
+def child_of(rig: SchedulerRig, parent: int, count: int = 1) -> tuple[int, ...]:
+    return rig.submit(*[replace(PYTHON, parent=parent)] * count)
 
 
-def names(stage: Stage) -> list[str]:
-    return sorted(life.name for life in stage.state.roster.lives.values() if not life.retiring)
+def names(rig: SchedulerRig) -> list[str]:
+    return sorted(life.name for life in rig.state.roster.lives.values() if not life.retiring)
 
 
-def holder(stage: Stage, number: int) -> str:
-    lease = stage.task(number).lease
+def holder(rig: SchedulerRig, number: int) -> str:
+    lease = rig.task(number).lease
     return lease.worker if lease else ""
 
 
-def test_a_child_gets_a_worker_beside_the_number_and_that_one_leaves() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    (child,) = child_of(stage, parent)
-    assert names(stage) == ["w1", "w2"]
-    assert "is running on w1; a worker is being started for it" in stage.scheduler.query.why_waiting(stage.task(child))
-    stage.greet_all()
-    assert holder(stage, child) == "w2"
-    stage.started(child)
-    stage.done(child)
-    (again,) = child_of(stage, parent)
-    assert holder(stage, again) == "w2", "it is still there"
-    stage.started(again)
-    stage.handle(pass_s=60.0)
-    stage.done(again)
-    stage.done(parent)
-    assert names(stage) == ["w1", "w2"]
-    wake = stage.turn.wake_at
-    assert wake is not None and wake <= stage.now + nesting.LINGER_S
-    stage.handle(pass_s=nesting.LINGER_S + 0.1)
-    assert names(stage) == ["w1"]
+def test_a_child_gets_a_nested_worker_which_ends_afterwards() -> None:
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    (child,) = child_of(rig, parent)
+    assert names(rig) == ["w1", "w2"]
+    assert "is running on w1; a worker is being started for it" in rig.scheduler.query.why_waiting(rig.task(child))
+    rig.greet_all()
+    assert holder(rig, child) == "w2"
+    rig.started(child)
+    rig.done(child)
+    (again,) = child_of(rig, parent)
+    assert holder(rig, again) == "w2", "it is still there"
+    rig.started(again)
+    rig.handle(pass_s=60.0)
+    rig.done(again)
+    rig.done(parent)
+    assert names(rig) == ["w1", "w2"]
+    wake = rig.turn.wake_at
+    assert wake is not None and wake <= rig.now + nesting.LINGER_S
+    rig.handle(pass_s=nesting.LINGER_S + 0.1)
+    assert names(rig) == ["w1"]
 
 
 def test_a_nested_worker_takes_nothing_but_children_of_what_runs() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    others = stage.submit(PYTHON, PYTHON, priority="critical")
-    (child,) = child_of(stage, parent)
-    stage.greet_all()
-    assert holder(stage, child) == "w2"
-    assert [stage.task(number).state for number in others] == [TaskState.READY] * 2
-    stage.done(child)
-    assert [stage.task(number).state for number in others] == [TaskState.READY] * 2
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    others = rig.submit(PYTHON, PYTHON, priority="critical")
+    (child,) = child_of(rig, parent)
+    rig.greet_all()
+    assert holder(rig, child) == "w2"
+    assert [rig.task(number).state for number in others] == [TaskState.READY] * 2
+    rig.done(child)
+    assert [rig.task(number).state for number in others] == [TaskState.READY] * 2
 
 
 def test_no_worker_is_started_while_one_is_free_or_coming() -> None:
-    stage = Stage(workers=2)
-    parent = run_parent(stage)
-    (child,) = child_of(stage, parent)
-    assert (names(stage), holder(stage, child)) == (["w1", "w2"], "w2")
-    coming = Stage(workers=2, ready=False)
+    rig = SchedulerRig(workers=2)
+    parent = run_parent(rig)
+    (child,) = child_of(rig, parent)
+    assert (names(rig), holder(rig, child)) == (["w1", "w2"], "w2")
+    coming = SchedulerRig(workers=2, ready=False)
     coming.greet(1)
     parent = run_parent(coming)
     child_of(coming, parent)
     assert names(coming) == ["w1", "w2"]
 
 
-def test_nothing_is_put_behind_a_task_that_has_children() -> None:
-    stage = Stage(workers=1)
+def test_no_task_is_queued_behind_a_task_that_has_children() -> None:
+    rig = SchedulerRig(workers=1)
     for _ in range(20):
-        (number,) = stage.submit(PYTHON)
-        stage.done(number)  # short ones: work would be sent ahead
-    parent = run_parent(stage)
-    children = child_of(stage, parent, 3)
-    (other,) = stage.submit(PYTHON)
-    assert [holder(stage, number) for number in (*children, other)] == [""] * 4
+        (number,) = rig.submit(PYTHON)
+        rig.done(number)  # short ones: work would be sent ahead
+    parent = run_parent(rig)
+    children = child_of(rig, parent, 3)
+    (other,) = rig.submit(PYTHON)
+    assert [holder(rig, number) for number in (*children, other)] == [""] * 4
 
 
 def test_the_youngest_child_goes_first_so_that_a_tree_needs_as_many_workers_as_it_is_deep() -> None:
-    stage = Stage(workers=1, settings=with_limit(4))
-    running = [run_parent(stage)]
+    rig = SchedulerRig(workers=1, settings=with_limit(4))
+    running = [run_parent(rig)]
     ran = 0
     while running:
         depth = len(running)
         if depth < 5 and ran < 200:
-            child_of(stage, running[-1], 3 if depth < 3 else 1)
-        stage.greet_all()
-        ready = [task for task in stage.state.ledger.tasks.values() if task.lease is not None and task.id not in running]
+            child_of(rig, running[-1], 3 if depth < 3 else 1)
+        rig.greet_all()
+        ready = [task for task in rig.state.ledger.tasks.values() if task.lease is not None and task.id not in running]
         if ready:
-            stage.started(ready[0].id)
+            rig.started(ready[0].id)
             running.append(ready[0].id)
             continue
-        assert not nesting.obstacle(stage.state), running
-        stage.done(running.pop())
+        assert not nesting.deadlock(rig.state), running
+        rig.done(running.pop())
         ran += 1
     assert ran > 10
-    assert not stage.state.ledger.family.children
+    assert not rig.state.ledger.task_tree.children
 
 
-def test_at_the_limit_it_is_said_that_the_worker_may_wait_for_it() -> None:
-    stage = Stage(workers=1, settings=with_limit(1))
-    parent = run_parent(stage)
-    (child,) = child_of(stage, parent)
-    stage.greet_all()
-    stage.started(child)
-    assert not nesting.obstacle(stage.state)
-    (grandchild,) = child_of(stage, child)
-    stage.greet_all()
-    assert names(stage) == ["w1", "w2"]
-    told = stage.scheduler.query.why_waiting(stage.task(grandchild))
+def test_at_the_limit_the_reason_names_the_waiting_worker() -> None:
+    rig = SchedulerRig(workers=1, settings=with_limit(1))
+    parent = run_parent(rig)
+    (child,) = child_of(rig, parent)
+    rig.greet_all()
+    rig.started(child)
+    assert not nesting.deadlock(rig.state)
+    (grandchild,) = child_of(rig, child)
+    rig.greet_all()
+    assert names(rig) == ["w1", "w2"]
+    told = rig.scheduler.query.why_waiting(rig.task(grandchild))
     assert (
         told
         == f"task {child}, which submitted it, is running on w2; that may be waiting for it, and all 1 nested workers are in use (swarm.nested_workers)"
     )
-    assert nesting.obstacle(stage.state).startswith("stuck: 2 running tasks wait for tasks they submitted")
-    stage.handle(ev.CancelRequested(token=1, tasks=(grandchild,)))
-    assert not nesting.obstacle(stage.state)
+    assert nesting.deadlock(rig.state).startswith("stuck: 2 running tasks wait for tasks they submitted")
+    rig.handle(ev.CancelRequested(token=1, tasks=(grandchild,)))
+    assert not nesting.deadlock(rig.state)
 
 
 def test_at_down_a_held_queue_keeps_running_tasks_from_their_end() -> None:
-    stage = Stage(workers=1, settings=with_limit(1))
-    parent = run_parent(stage)
-    stage.handle(ev.HoldSet(held=True))
-    child_of(stage, parent)
-    assert not nesting.obstacle(stage.state), "a person holds the queue and knows it"
-    stage.handle(ev.Leaving(now=False))
-    assert nesting.obstacle(stage.state) == "1 running task waits for tasks it submitted, and the queue is held: tmax resume"
-    stage.handle(ev.HoldSet(held=False))
-    assert not nesting.obstacle(stage.state)
+    rig = SchedulerRig(workers=1, settings=with_limit(1))
+    parent = run_parent(rig)
+    rig.handle(ev.HoldSet(held=True))
+    child_of(rig, parent)
+    assert not nesting.deadlock(rig.state), "a person holds the queue and knows it"
+    rig.handle(ev.Leaving(now=False))
+    assert nesting.deadlock(rig.state) == "1 running task waits for tasks it submitted, and the queue is held: tmax resume"
+    rig.handle(ev.HoldSet(held=False))
+    assert not nesting.deadlock(rig.state)
 
 
 def test_at_down_now_nothing_waits_for_good() -> None:
     for limit, held in ((0, False), (1, True)):
-        stage = Stage(workers=1, settings=with_limit(limit))
-        parent = run_parent(stage)
-        stage.handle(ev.HoldSet(held=held))
-        child_of(stage, parent)
-        stage.handle(ev.Leaving(now=False))
-        assert nesting.obstacle(stage.state)
-        stage.handle(ev.Leaving(now=True))
-        assert not nesting.obstacle(stage.state)
+        rig = SchedulerRig(workers=1, settings=with_limit(limit))
+        parent = run_parent(rig)
+        rig.handle(ev.HoldSet(held=held))
+        child_of(rig, parent)
+        rig.handle(ev.Leaving(now=False))
+        assert nesting.deadlock(rig.state)
+        rig.handle(ev.Leaving(now=True))
+        assert not nesting.deadlock(rig.state)
 
 
-def test_a_limit_of_0_starts_none_and_says_so() -> None:
-    stage = Stage(workers=1, settings=with_limit(0))
-    parent = run_parent(stage)
-    (child,) = child_of(stage, parent)
-    stage.greet_all()
-    assert names(stage) == ["w1"]
-    assert "no worker is free (swarm.nested_workers is 0)" in stage.scheduler.query.why_waiting(stage.task(child))
-    assert nesting.obstacle(stage.state).startswith("stuck: 1 running task waits for tasks it submitted")
-    stage.done(parent)
-    assert holder(stage, child) == "w1"
+def test_a_limit_of_0_starts_none_and_the_reason_names_it() -> None:
+    rig = SchedulerRig(workers=1, settings=with_limit(0))
+    parent = run_parent(rig)
+    (child,) = child_of(rig, parent)
+    rig.greet_all()
+    assert names(rig) == ["w1"]
+    assert "no worker is free (swarm.nested_workers is 0)" in rig.scheduler.query.why_waiting(rig.task(child))
+    assert nesting.deadlock(rig.state).startswith("stuck: 1 running task waits for tasks it submitted")
+    rig.done(parent)
+    assert holder(rig, child) == "w1"
 
 
 def test_a_new_controller_keeps_the_nested_worker_and_its_child() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    first, second = child_of(stage, parent, 2)
-    stage.greet_all()
-    assert holder(stage, second) == "w2"
-    state = stage.state
-    after = Stage(workers=1, ready=False)
-    after.scheduler = type(stage.scheduler)(
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    first, second = child_of(rig, parent, 2)
+    rig.greet_all()
+    assert holder(rig, second) == "w2"
+    state = rig.state
+    after = SchedulerRig(workers=1, ready=False)
+    after.scheduler = type(rig.scheduler)(
         SETTINGS,
         workers=1,
         pool=0,
@@ -190,80 +190,80 @@ def test_a_new_controller_keeps_the_nested_worker_and_its_child() -> None:
     )
     after.handle()
     assert names(after) == ["w1", "w2"]
-    assert after.state.ledger.family.children == {parent: {first, second}}
+    assert after.state.ledger.task_tree.children == {parent: {first, second}}
 
 
 def test_a_hold_and_an_end_start_none() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    stage.handle(ev.HoldSet(held=True))
-    child_of(stage, parent)
-    assert names(stage) == ["w1"]
-    stage.handle(ev.HoldSet(held=False))
-    assert names(stage) == ["w1", "w2"]
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    rig.handle(ev.HoldSet(held=True))
+    child_of(rig, parent)
+    assert names(rig) == ["w1"]
+    rig.handle(ev.HoldSet(held=False))
+    assert names(rig) == ["w1", "w2"]
 
 
 def test_a_parent_that_is_not_known_is_no_parent() -> None:
-    stage = Stage(workers=1)
-    run_parent(stage)
-    child_of(stage, 99)
-    assert names(stage) == ["w1"]
+    rig = SchedulerRig(workers=1)
+    run_parent(rig)
+    child_of(rig, 99)
+    assert names(rig) == ["w1"]
 
 
-def test_a_polite_end_finishes_what_running_tasks_have_submitted_and_nothing_else() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    stage.handle(ev.HoldSet(held=True))
-    first, second = child_of(stage, parent, 2)
-    (other,) = stage.submit(PYTHON)
-    stage.handle(ev.HoldSet(held=False), ev.Leaving(now=False))
+def test_down_finishes_what_running_tasks_have_submitted_and_nothing_else() -> None:
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    rig.handle(ev.HoldSet(held=True))
+    first, second = child_of(rig, parent, 2)
+    (other,) = rig.submit(PYTHON)
+    rig.handle(ev.HoldSet(held=False), ev.Leaving(now=False))
     for child in (second, first):
-        stage.greet_all()
-        assert holder(stage, child) == "w2"
-        stage.started(child)
-        stage.done(child)
-    stage.done(parent)
-    assert stage.task(other).state is TaskState.READY
-    assert [life.retiring for life in stage.state.roster.lives.values()] == [True, True]
-    for life in list(stage.state.roster.lives):
-        stage.die(life)
-    assert stage.one(ev.SwarmEmpty)
-    assert not stage.all(ev.StartLife)
+        rig.greet_all()
+        assert holder(rig, child) == "w2"
+        rig.started(child)
+        rig.done(child)
+    rig.done(parent)
+    assert rig.task(other).state is TaskState.READY
+    assert [life.retiring for life in rig.state.roster.lives.values()] == [True, True]
+    for life in list(rig.state.roster.lives):
+        rig.die(life)
+    assert rig.one(ev.SwarmEmpty)
+    assert not rig.all(ev.StartLife)
 
 
-def test_a_nested_worker_that_is_there_goes_on_at_a_polite_end_and_leaves_at_once_when_it_is_not_needed() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    first, second = child_of(stage, parent, 2)
-    stage.greet_all()
-    stage.started(second)
-    stage.handle(ev.Leaving(now=False))
-    stage.done(second)
-    assert holder(stage, first) == "w2"
-    stage.started(first)
-    nested = stage.life_of(first)
-    stage.done(first)
-    stage.handle()
-    assert stage.state.roster.lives[nested].retiring
+def test_a_nested_worker_keeps_running_at_down_and_ends_at_once_when_it_is_not_needed() -> None:
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    first, second = child_of(rig, parent, 2)
+    rig.greet_all()
+    rig.started(second)
+    rig.handle(ev.Leaving(now=False))
+    rig.done(second)
+    assert holder(rig, first) == "w2"
+    rig.started(first)
+    nested = rig.life_of(first)
+    rig.done(first)
+    rig.handle()
+    assert rig.state.roster.lives[nested].retiring
 
 
-def test_a_child_that_kills_its_workers_is_charged_at_a_polite_end_too() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    stage.handle(ev.Leaving(now=False))
-    (child,) = child_of(stage, parent)
+def test_a_child_that_kills_its_workers_is_charged_at_down_too() -> None:
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    rig.handle(ev.Leaving(now=False))
+    (child,) = child_of(rig, parent)
     for _ in range(3):
-        stage.handle(pass_s=60.0)
-        stage.greet_all()
-        stage.started(child)
-        stage.die(stage.life_of(child))
-    assert stage.task(child).state is TaskState.DEAD
+        rig.handle(pass_s=60.0)
+        rig.greet_all()
+        rig.started(child)
+        rig.die(rig.life_of(child))
+    assert rig.task(child).state is TaskState.DEAD
 
 
-def test_an_end_at_once_starts_none() -> None:
-    stage = Stage(workers=1)
-    parent = run_parent(stage)
-    stage.handle(ev.Leaving(now=True))
-    child_of(stage, parent)
-    stage.handle(pass_s=10.0)
-    assert [life.name for life in stage.state.roster.lives.values()] == ["w1"]
+def test_down_now_starts_none() -> None:
+    rig = SchedulerRig(workers=1)
+    parent = run_parent(rig)
+    rig.handle(ev.Leaving(now=True))
+    child_of(rig, parent)
+    rig.handle(pass_s=10.0)
+    assert [life.name for life in rig.state.roster.lives.values()] == ["w1"]

@@ -1,4 +1,4 @@
-"""Bulk frames: whatever is said is heard, however it is cut; garbage ends the connection and nothing else."""
+"""Bulk frames: messages are decoded as encoded, however the bytes are cut; garbage ends the connection and nothing else."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ replies = st.one_of(
 
 
 @given(st.lists(requests, max_size=5), st.integers(1, 40))
-def test_requests_are_heard_as_said_however_the_bytes_are_cut(said: list[BulkRequest], step: int) -> None:
+def test_requests_are_decoded_as_encoded_however_the_bytes_are_cut(said: list[BulkRequest], step: int) -> None:
     data = b"".join(map(encode, said))
     frames = Frames()
     heard = [decode_request(body) for at in range(0, len(data), step) for body in frames.feed(data[at : at + step])]
@@ -75,7 +75,7 @@ def test_requests_are_heard_as_said_however_the_bytes_are_cut(said: list[BulkReq
 
 
 @given(st.lists(replies, max_size=5))
-def test_replies_are_heard_as_said(said: list[BulkReply]) -> None:
+def test_replies_are_decoded_as_encoded(said: list[BulkReply]) -> None:
     assert [decode_reply(body) for body in Frames().feed(encode_replies(said))] == said
 
 
@@ -102,18 +102,18 @@ def test_a_wrong_mark_behind_a_good_frame_is_refused() -> None:
         Frames().feed(encode(BulkWatch((1,))) + b"{" + bytes(8))
 
 
-def test_ends_too_many_for_a_frame_are_told_in_several_in_order() -> None:
+def test_ends_too_many_for_a_frame_are_sent_in_several_in_order() -> None:
     said = BulkEnded(tuple(BulkEnd(id=number, state="done", result=bytes(3_000_000)) for number in range(7)))
     heard = [decode_reply(body) for body in Frames().feed(encode_replies([said]))]
     assert len(heard) > 1
     assert [end.id for reply in heard if isinstance(reply, BulkEnded) for end in reply.ends] == list(range(7))
 
 
-def test_one_message_that_fits_no_frame_is_an_error_where_it_is_said() -> None:
+def test_one_message_that_fits_no_frame_is_an_error_where_it_is_encoded() -> None:
     with pytest.raises(UsageError, match="does not fit"):
         encode_replies([BulkEnded((BulkEnd(id=1, state="done", result=bytes(MAX_BULK_BYTES)),))])
 
 
-def test_the_languages_cannot_be_confused() -> None:
+def test_the_two_formats_cannot_be_confused() -> None:
     assert encode(BulkWatch(()))[0] == BULK_MARK
     assert BULK_MARK not in b'{ \t\r\n["' and bytes([BULK_MARK]).decode("latin-1").isascii() is False

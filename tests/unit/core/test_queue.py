@@ -1,11 +1,11 @@
-"""The ready queue: order, ageing, taking out."""
+"""The ready queue: order, ageing, removal."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.core.stage import PYTHON
+from tests.unit.core.scheduler_rig import PYTHON
 from tmax.core.model import PRIORITIES, Task
 from tmax.core.queue import ReadyQueue
 from tmax_pipes.options_struct import TaskOptions
@@ -18,7 +18,7 @@ def task(number: int, priority: str, submitted_at: float) -> Task:
 
 
 @given(st.lists(st.tuples(LEVELS, st.floats(0, 1e6)), max_size=60), st.sets(st.integers(0, 59)))
-def test_it_hands_out_in_order_of_score_whatever_was_taken_out(given_tasks: list[tuple[str, float]], gone: set[int]) -> None:
+def test_tasks_are_taken_in_order_of_score_after_any_removals(given_tasks: list[tuple[str, float]], gone: set[int]) -> None:
     queue = ReadyQueue(360.0)
     tasks = [task(number, level, at) for number, (level, at) in enumerate(given_tasks)]
     for one in tasks:
@@ -27,12 +27,12 @@ def test_it_hands_out_in_order_of_score_whatever_was_taken_out(given_tasks: list
         queue.discard(number)
     expected = [one.id for one in sorted(tasks, key=queue.key) if one.id not in gone]
     assert queue.first(1000) == expected
-    assert [queue.pop() for _ in range(len(queue))] == expected
-    assert queue.pop() is None
+    assert [queue.take("") for _ in range(len(queue))] == expected
+    assert queue.take("") is None
 
 
 @given(LEVELS, LEVELS, st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e6))
-def test_who_is_ahead_never_changes_with_time(first: str, second: str, a: float, b: float, later: float) -> None:
+def test_the_order_of_two_tasks_never_changes_with_time(first: str, second: str, a: float, b: float, later: float) -> None:
     queue = ReadyQueue(360.0)
 
     def score(level: str, at: float, now: float) -> float:
@@ -46,19 +46,19 @@ def test_who_is_ahead_never_changes_with_time(first: str, second: str, a: float,
             assert (difference > 0) == ahead
 
 
-def test_a_task_that_left_and_came_back_stands_where_it_stood() -> None:
+def test_a_task_that_is_added_again_keeps_its_position() -> None:
     queue = ReadyQueue(360.0)
     tasks = [task(number, "normal", float(number)) for number in range(3)]
     for one in tasks:
         queue.add(one)
-    assert queue.pop() == 0
+    assert queue.take("") == 0
     queue.add(tasks[0])
     assert queue.first(3) == [0, 1, 2]
     assert queue.ahead_of(2) == 2
     assert queue.ahead_of(99) == 0
 
 
-def test_it_can_be_gone_through_while_it_changes() -> None:
+def test_it_can_be_iterated_while_it_changes() -> None:
     queue = ReadyQueue(360.0)
     for number in range(6):
         queue.add(task(number, "normal", float(number)))
@@ -73,7 +73,7 @@ def test_it_can_be_gone_through_while_it_changes() -> None:
     assert [queue.ahead_of(number) for number in (9, 3, 2)] == [0, 3, 0]
 
 
-def test_tasks_that_left_do_not_fill_it() -> None:
+def test_removed_tasks_do_not_stay_in_memory() -> None:
     queue = ReadyQueue(360.0)
     for number in range(10_000):
         queue.add(task(number, "normal", float(number)))

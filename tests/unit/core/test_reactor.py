@@ -127,7 +127,7 @@ def test_calls_from_another_thread_wake_the_loop(reactor: Reactor) -> None:
     assert names == [threading.main_thread().name]
 
 
-def test_what_is_asked_soon_comes_in_order_and_what_it_asks_in_the_next_turn(reactor: Reactor) -> None:
+def test_soon_calls_run_in_order_and_those_they_add_in_the_next_turn(reactor: Reactor) -> None:
     calls: list[int] = []
     reactor.call_soon(lambda: (calls.append(1), reactor.call_soon(lambda: calls.append(3))))
     reactor.call_soon(lambda: calls.append(2))

@@ -1,4 +1,4 @@
-"""Long work on the loop: in slices, in turn, with waits, and without an error that leaves it."""
+"""Long work on the loop: in slices, round robin, with waits; errors never leave the slicer."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_of_several_works_each_has_a_slice_in_turn_and_the_loop_one_slice_a_turn
     assert len(told) == 200
 
 
-def test_work_that_waits_lets_others_go_on_until_it_is_called_back(reactor: SlowClock) -> None:
+def test_work_that_waits_lets_other_work_continue_until_it_is_called_back(reactor: SlowClock) -> None:
     calls: list[Callable[[], None]] = []
     told: list[str] = []
 
@@ -97,7 +97,7 @@ def test_what_it_waits_for_may_be_there_already(reactor: SlowClock) -> None:
     assert told == ["done"]
 
 
-def test_an_error_is_told_to_who_asked_and_a_defect_ends_nothing_else(reactor: SlowClock, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_goes_to_its_client_and_a_defect_ends_nothing_else(reactor: SlowClock, caplog: pytest.LogCaptureFixture) -> None:
     def failing(error: Exception) -> Steps[None]:
         yield None
         raise error
@@ -111,7 +111,7 @@ def test_an_error_is_told_to_who_asked_and_a_defect_ends_nothing_else(reactor: S
     assert "a defect" in caplog.text
 
 
-def test_work_nobody_wants_any_more_is_dropped_and_cleans_up(reactor: SlowClock) -> None:
+def test_work_that_is_not_wanted_any_more_is_dropped_and_cleans_up(reactor: SlowClock) -> None:
     told: list[str] = []
 
     def steps() -> Steps[None]:

@@ -69,7 +69,7 @@ def test_sizes(count: float, text: str) -> None:
         ("日本 é ü", "日本 é ü"),
     ],
 )
-def test_what_a_terminal_would_obey_is_taken_out(text: str, shown: str) -> None:
+def test_control_sequences_are_removed(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -109,7 +109,7 @@ def test_columns_that_cannot_fit_are_left_out_and_the_task_stays() -> None:
     assert "7 make" in text
 
 
-def test_colour_only_when_asked_and_widths_do_not_count_it() -> None:
+def test_colour_only_on_request_and_widths_do_not_count_it() -> None:
     plain = tables.status_text(snapshot(worker(1, state="busy")), 80)
     coloured = tables.status_text(snapshot(worker(1, state="busy")), 80, color=True)
     assert "\x1b" not in plain
@@ -122,7 +122,7 @@ def test_an_empty_list_is_a_line_of_heads() -> None:
     assert len(tables.workers_text([], NOW).splitlines()) == 1
 
 
-def test_status_says_what_is_unusual() -> None:
+def test_status_shows_what_is_unusual() -> None:
     text = tables.status_text(snapshot(worker(1), worker(2, pooled=True), held=True, draining=True, notice="the disk is full"))
     assert "queue held" in text
     assert "going down" in text
@@ -130,7 +130,7 @@ def test_status_says_what_is_unusual() -> None:
     assert "1 warm in the pool" in text
 
 
-def test_ages_are_what_a_person_asks_for() -> None:
+def test_ages_are_run_times_or_waiting_times() -> None:
     tasks = [
         TaskView(id=1, kind="shell", label="r", state="running", submitted_at=NOW - 60, started_at=NOW - 5),
         TaskView(id=2, kind="shell", label="w", state="ready", submitted_at=NOW - 9),

@@ -1,4 +1,4 @@
-"""A task's name is read as that name and nothing else, whoever gives it."""
+"""Every verb reads a task's name as that name and as nothing else, whichever interface set it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ALLOWED = (
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_way_in(name: str) -> None:
+def test_a_name_that_verbs_would_read_as_something_else_is_refused_by_every_interface(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_task_name(name)
     assert caught.value.hint

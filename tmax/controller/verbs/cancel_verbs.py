@@ -1,4 +1,4 @@
-"""Cancelling, part by part, each part a turn of its own: the verb ``cancel``, and its bulk form for the Python API."""
+"""Cancelling in batches, each in a turn of its own: the verb ``cancel``, and its bulk form for the Python API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from tmax.control.protocol import BulkCancel
 from tmax.control.server import ClientConnection, Request
 from tmax.controller.chunked_reply import ChunkedReply
-from tmax.controller.listing import PAGE
+from tmax.controller.listing import PAGE_ROWS
 from tmax.controller.pending_answers import PendingAnswers
 from tmax.controller.slices import Slicer, Steps
 from tmax.controller.store_queries import StoreQueries
@@ -19,7 +19,7 @@ from tmax.core.events import CancelRequested, Event
 from tmax.core.query import SwarmQuery
 from tmax.storage.task_store import Reader
 
-CANCELLED = 250
+CANCEL_BATCH = 250
 """Tasks that are cancelled in one turn."""
 
 
@@ -42,15 +42,15 @@ class Cancelling:
         self._when_committed = when_committed
 
     def steps(self, request: Request, ids: Sequence[int]) -> Steps[None]:
-        """Cancel these tasks, or with ``dry_run`` report what would be; nothing when one of them does not exist.
+        """Cancel these tasks, or with ``dry_run`` report what would happen; cancel none when one of them does not exist.
 
-        With ``begun`` false those that have begun go on.
+        With ``begun`` false, tasks that have begun keep running.
         """
         begun = request.fields.get("begun") is not False
         tasks = self._query.tasks
         ended = yield from self._ended_states([number for number in ids if number not in tasks])
         reply = ChunkedReply(request, "results")
-        for part in parts(ids, CANCELLED):
+        for part in parts(ids, CANCEL_BATCH):
             before = {number: tasks[number].state.value for number in part if number in tasks}
             if request.fields.get("dry_run"):
                 results = {number: f"would be cancelled ({state})" for number, state in before.items()}
@@ -64,15 +64,15 @@ class Cancelling:
         reply.end()
 
     def bulk_steps(self, ids: Sequence[int], *, begun: bool) -> Steps[None]:
-        """Cancel these tasks (``begun`` false: only those that have not begun).  No answer: their ends go to whoever watches them."""
-        for part in parts(ids, CANCELLED):
+        """Cancel these tasks (``begun`` false: only those that have not begun).  No reply: their ends go to the clients that watch them."""
+        for part in parts(ids, CANCEL_BATCH):
             yield from self._cancelled(tuple(part), begun=begun)
 
     def _ended_states(self, gone: Sequence[int]) -> Steps[dict[int, str]]:
         if gone:
             yield self._when_committed
         states: dict[int, str] = {}
-        for part in parts(gone, PAGE):
+        for part in parts(gone, PAGE_ROWS):
             states |= yield from self._queries.steps(partial(_states_of, part))
         unknown = [number for number in gone if number not in states]
         if unknown:
@@ -84,10 +84,10 @@ class Cancelling:
             return {}
         results: dict[int, str] = {}
 
-        def wait(go_on: Callable[[], None]) -> None:
+        def wait(resume: Callable[[], None]) -> None:
             def answered(answer: tuple[tuple[int, str], ...]) -> None:
                 results.update(answer)
-                go_on()
+                resume()
 
             self._emit(CancelRequested(token=self._answers.expect_cancelled(answered), tasks=ids, begun=begun))
 
@@ -96,7 +96,7 @@ class Cancelling:
 
 
 def cancel(request: Request, *, cancelling: Cancelling, slicer: Slicer) -> None:
-    """Cancel tasks.  Goes on to the last one even when the client goes away."""
+    """Cancel tasks: all of them, also when the client disconnects meanwhile."""
     slicer.run(cancelling.steps(request, wanted_ids(request)), request.fail_if_open)
 
 

@@ -13,7 +13,7 @@ from tmax.core.settings import TaskSettings
 from tmax.errors import TmaxError, UsageError
 
 MAX_REQUEST_ID = 200
-"""Characters."""
+"""Characters of a request id."""
 
 
 def submit(request: Request, *, admission: Admission, defaults: TaskSettings) -> None:
@@ -25,7 +25,7 @@ def submit(request: Request, *, admission: Admission, defaults: TaskSettings) ->
     if not isinstance(request_id, str) or len(request_id) > MAX_REQUEST_ID:
         raise UsageError(f"request_id must be text of at most {MAX_REQUEST_ID} characters")
     tasks = [
-        new_task(one, defaults, f"{request_id}:{place}" if request_id and place else request_id) for place, one in enumerate(described)
+        new_task(one, defaults, f"{request_id}:{index}" if request_id and index else request_id) for index, one in enumerate(described)
     ]
     admission.check_open(tasks)
     admission.accept_once(tasks, lambda ids: request.answer(ids=list(ids)), request.fail)

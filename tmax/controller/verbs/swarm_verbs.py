@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from tmax.control.server import Request
 from tmax.controller import fields
+from tmax.controller.deadlock_notices import DeadlockNotices
 from tmax.controller.identity import Identity
 from tmax.controller.monitor import Monitor
-from tmax.controller.obstacles import Obstacles
 from tmax.controller.readiness import Readiness
 from tmax.controller.runtime_repair import RuntimeRepair
 from tmax.controller.shutdown import Shutdown
@@ -29,7 +29,7 @@ READY_S = 120.0
 def hello(
     request: Request, *, engine: str, identity: Identity, query: SwarmQuery, snapshots: SnapshotBuilder, repair: RuntimeRepair
 ) -> None:
-    """Answer which controller this is.  ``engine``: as the setting ``swarm.engine`` has it."""
+    """Answer with the identity of the controller.  ``engine``: as the setting ``swarm.engine`` has it."""
     request.answer(
         swarm=identity.swarm,
         pid=identity.pid,
@@ -39,7 +39,7 @@ def hello(
         ready=query.is_ready,
         notice=snapshots.notice(),
         python=sys.executable,
-        healed=repair.times,
+        healed=repair.repairs,
         engine=engine,
     )
 
@@ -51,7 +51,7 @@ def ready(request: Request, *, readiness: Readiness) -> None:
 
 
 def status(request: Request, *, snapshots: SnapshotBuilder) -> None:
-    """Answer with a snapshot, or with ``text`` as a person reads it."""
+    """Answer with a snapshot, or with ``text`` for a terminal."""
     snapshot = snapshots.build()
     if request.fields.get("text"):
         request.answer(text=tables.status_text(snapshot, *fields.terminal(request.fields)))
@@ -83,7 +83,7 @@ def resume(request: Request, *, emit: Callable[[Event], None]) -> None:
 
 def own(request: Request, *, shutdown: Shutdown) -> None:
     """Take the swarm down when this connection ends."""
-    shutdown.add_owner(request.peer)
+    shutdown.add_owner(request.client)
     request.stream(owned=True)
 
 
@@ -92,11 +92,11 @@ def watch(request: Request, *, monitor: Monitor) -> None:
     monitor.add(request, always=bool(request.fields.get("always")))
 
 
-def down(request: Request, *, query: SwarmQuery, shutdown: Shutdown, obstacles: Obstacles) -> None:
-    """Take the swarm down; answer when it is."""
+def down(request: Request, *, query: SwarmQuery, shutdown: Shutdown, deadlock_notices: DeadlockNotices) -> None:
+    """Take the swarm down; answer when it is down."""
     shutdown.answer_when_down(request)
     counts = query.counts
     request.stream(phase="stopping", running=counts["sent"] + counts["running"], queued=counts["ready"] + counts["waiting"])
-    obstacles.report_again()
-    shutdown.leave(now=bool(request.fields.get("now")))
-    obstacles.after_turn()
+    deadlock_notices.report_again()
+    shutdown.begin(now=bool(request.fields.get("now")))
+    deadlock_notices.after_turn()

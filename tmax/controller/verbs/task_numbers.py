@@ -1,4 +1,4 @@
-"""The task numbers that a request names, checked; and work over very many of them in parts."""
+"""Validates the task numbers in a request, and splits very many of them into batches."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from tmax.control.server import Request
 from tmax.controller.fields import TASKS_HINT
-from tmax.controller.waiters import NAMED
+from tmax.controller.waiters import NAMED_AT_MOST
 from tmax.errors import NotFound, UsageError
 
-LOOKED_UP = 1000
+LOOKUP_BATCH = 1000
 """Numbers that are looked up in one step."""
 
 
@@ -26,11 +26,11 @@ def wanted_ids(request: Request) -> list[int]:
 
 def no_task(unknown: Sequence[int]) -> NotFound:
     """Return the error for numbers that no task has."""
-    named = ", ".join(map(str, unknown[:NAMED]))
-    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    named = ", ".join(map(str, unknown[:NAMED_AT_MOST]))
+    more = f" and {len(unknown) - NAMED_AT_MOST} more" if len(unknown) > NAMED_AT_MOST else ""
     return NotFound(f"no task {named}{more}", hint=TASKS_HINT)
 
 
 def parts(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Return ``ids`` in parts of at most ``size``."""
+    """Yield ``ids`` in batches of at most ``size``."""
     return (ids[at : at + size] for at in range(0, len(ids), size))

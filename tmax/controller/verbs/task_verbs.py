@@ -16,7 +16,7 @@ from tmax.controller.selectors import select as select_ids
 from tmax.controller.slices import Slicer, Steps
 from tmax.controller.store_queries import StoreQueries
 from tmax.controller.verbs.worker_verbs import worker_logs
-from tmax.controller.views import whole_story
+from tmax.controller.views import task_details
 from tmax.core.model import Task
 from tmax.core.query import SwarmQuery
 from tmax.engines.engine import Engine
@@ -29,20 +29,20 @@ from tmax_pipes.messages import Report
 def ps(request: Request, *, query: SwarmQuery, queries: StoreQueries, slicer: Slicer, wall_clock: Callable[[], float]) -> None:
     """List tasks."""
     listing = Listing(request, query, queries, now=wall_clock())
-    slicer.run(listing.steps(), request.fail_if_open, lambda: request.peer.alive)
+    slicer.run(listing.steps(), request.fail_if_open, lambda: request.client.alive)
 
 
 def show(request: Request, *, query: SwarmQuery, queries: StoreQueries, layout: Layout) -> None:
     """Answer with everything about one task."""
 
     def answer(task: Task) -> None:
-        request.answer(task=whole_story(task, query.why_waiting(task)), blobs=layout.blobs)
+        request.answer(task=task_details(task, query.why_waiting(task)), blobs=layout.blobs)
 
     _find(request, request.fields.get("id"), answer, query=query, queries=queries)
 
 
 def logs(request: Request, *, query: SwarmQuery, queries: StoreQueries, engine: Engine, layout: Layout) -> None:
-    """Answer where the output of a task is, or with the text of a worker's pane."""
+    """Answer with the output files of a task, or with the text of a worker's pane."""
     target = request.fields.get("target")
     if isinstance(target, str) and not fields.is_number(target):
         worker_logs(request, target, query=query, engine=engine)
@@ -51,8 +51,8 @@ def logs(request: Request, *, query: SwarmQuery, queries: StoreQueries, engine: 
 
 
 def select(request: Request, *, query: SwarmQuery, queries: StoreQueries, slicer: Slicer) -> None:
-    """Answer with the task numbers that words mean."""
-    slicer.run(_select_steps(request, query, queries), request.fail_if_open, lambda: request.peer.alive)
+    """Answer with the task numbers that selectors name."""
+    slicer.run(_select_steps(request, query, queries), request.fail_if_open, lambda: request.client.alive)
 
 
 def _select_steps(request: Request, query: SwarmQuery, queries: StoreQueries) -> Steps[None]:
@@ -72,7 +72,7 @@ def _selected(words: Sequence[str], last: int, reader: Reader) -> bytes | TmaxEr
 
 
 def _find(request: Request, number: object, then: Callable[[Task], None], *, query: SwarmQuery, queries: StoreQueries) -> None:
-    """Go on with the task of this number, ended or not."""
+    """Call ``then`` with the task of this number, ended or not; fail the request when there is none."""
     wanted = fields.task_number(number)
     live = query.tasks.get(wanted)
     if live is not None:

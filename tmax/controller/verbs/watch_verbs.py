@@ -11,10 +11,10 @@ from tmax.control.protocol import BulkEnd, BulkEnded, BulkWatch
 from tmax.control.server import ClientConnection, Request
 from tmax.controller import fields
 from tmax.controller.chunked_reply import BEHIND_BYTES
-from tmax.controller.listing import PAGE
+from tmax.controller.listing import PAGE_ROWS
 from tmax.controller.slices import Slicer, Steps
 from tmax.controller.store_queries import StoreQueries
-from tmax.controller.verbs.task_numbers import LOOKED_UP, no_task, parts, wanted_ids
+from tmax.controller.verbs.task_numbers import LOOKUP_BATCH, no_task, parts, wanted_ids
 from tmax.controller.views import task_view
 from tmax.controller.waiters import Waiter, Waiters
 from tmax.controller.watchers import Watchers, bulk_end
@@ -24,7 +24,7 @@ from tmax.storage.task_store import Reader
 
 
 class Watching:
-    """Finds out which of the named tasks have not ended, and how the others have; from then on their ends are reported."""
+    """Looks up which of the named tasks have ended, and how; reports the ends of the others as they happen."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Watching:
         waiters, tasks = self._waiters, self._query.tasks
         gone: list[int] = []
         unknown: list[int] = []
-        for part in parts(waiter.ids, LOOKED_UP):
+        for part in parts(waiter.ids, LOOKUP_BATCH):
             waiters.expect(waiter, [number for number in part if number in tasks])
             gone += [number for number in part if number not in tasks]
             yield None
         if gone:
             yield self._when_committed
-        for part in parts(gone, PAGE):
+        for part in parts(gone, PAGE_ROWS):
             found = yield from self._queries.steps(partial(_ended_views, part))
             unknown += [number for number in part if number not in found]
             for number, (succeeded, view) in found.items():
@@ -76,21 +76,21 @@ class Watching:
     def watch(self, client: ClientConnection, ids: Sequence[int]) -> None:
         """Report the ends of these tasks to a connection of the Python API; of those that have ended, now."""
         tasks = self._query.tasks
-        if len(ids) <= LOOKED_UP and all(number in tasks for number in ids):
-            self._watchers.watch(client, ids)  # those just accepted: the common case
+        if len(ids) <= LOOKUP_BATCH and all(number in tasks for number in ids):
+            self._watchers.watch(client, ids)  # the usual case: tasks that were just accepted
         else:
             self._slicer.run(self._watch_steps(client, ids), lambda _: None, lambda: client.alive)
 
     def _watch_steps(self, client: ClientConnection, ids: Sequence[int]) -> Steps[None]:
         tasks = self._query.tasks
         gone: list[int] = []
-        for part in parts(ids, LOOKED_UP):
+        for part in parts(ids, LOOKUP_BATCH):
             self._watchers.watch(client, [number for number in part if number in tasks])
             gone += [number for number in part if number not in tasks]
             yield None
         if gone:
             yield self._when_committed
-        for part in parts(gone, PAGE):
+        for part in parts(gone, PAGE_ROWS):
             ended = yield from self._queries.steps(partial(_tasks, part))
             ends = [bulk_end(ended[number]) if number in ended else BulkEnd(id=number, state="unknown") for number in part]
             client.send_bulk([BulkEnded(ends=tuple(ends))])
@@ -105,11 +105,11 @@ def bulk_watch(
     when_committed(lambda: watching.watch(client, message.ids))
 
 
-# What follows runs on the store's thread.
+# The functions below run on the store's thread.
 
 
 def _ended_views(ids: Sequence[int], reader: Reader) -> dict[int, tuple[bool, bytes]]:
-    """Return of each task whether it succeeded, and its line; not its result, which may be large."""
+    """Return for each task whether it succeeded, and its row; not its result, which may be large."""
     return {number: (task.state == "done", msgspec.json.encode(task_view(task))) for number, task in reader.tasks(ids).items()}
 
 

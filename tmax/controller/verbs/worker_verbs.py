@@ -13,12 +13,12 @@ WORKERS_HINT = "tmax workers lists them"
 
 
 def announce(request: Request, *, engine: Engine) -> None:
-    """A worker reports where its FIFOs are.  No answer: where it is not one of ours, the connection ends."""
+    """Pass on where a worker has its FIFOs.  No reply; the connection is closed when the process is not a worker of this swarm."""
     life, place = request.fields.get("life"), request.fields.get("place")
     if not isinstance(life, int) or not 0 < life <= fields.MAX_NUMBER or not isinstance(place, str):
         raise UsageError("announce needs life and place")
-    if not engine.announced(life, place, request.peer.pid):
-        request.peer.close()  # the worker notices this, makes other FIFOs and announces those
+    if not engine.announced(life, place, request.client.pid):
+        request.client.close()  # the worker then makes other FIFOs and announces those
 
 
 def worker_logs(request: Request, name: str, *, query: SwarmQuery, engine: Engine) -> None:
@@ -36,7 +36,7 @@ def worker_logs(request: Request, name: str, *, query: SwarmQuery, engine: Engin
 
 
 def locate(request: Request, *, query: SwarmQuery, engine: Engine, layout: Layout) -> None:
-    """Answer where in tmux the dashboard, a worker, or the worker of a task is."""
+    """Answer with the tmux session and pane of the dashboard, of a worker, or of the worker that has a task."""
     terminals = engine.terminals
     if terminals is None:
         raise NoTerminals

@@ -11,11 +11,11 @@ from tmax.reactor import Reactor, Timer
 LOG = logging.getLogger("tmax.controller")
 
 SETTLED_S = 1.0
-"""A worker may be starting, or a task about to end: a shorter obstacle is not reported."""
+"""A deadlock is reported only when it lasts so long: a worker may be starting, or a task about to end."""
 
 
-class Obstacles:
-    """Looks after each turn; reports each obstacle once, and again only when it was gone meanwhile."""
+class DeadlockNotices:
+    """Checks for a deadlock after each turn; reports it once, and again only when it was resolved meanwhile."""
 
     def __init__(self, query: SwarmQuery, reactor: Reactor, report: Callable[[str, Sequence[int]], None]) -> None:
         """``report``: takes the line, and the tasks that workers hold."""
@@ -26,13 +26,13 @@ class Obstacles:
         self._is_reported = False
 
     def report_again(self) -> None:
-        """A new client is there: report what it has not received."""
+        """Report the deadlock again, to a client that has not received it."""
         self._is_reported = False
 
     def after_turn(self) -> None:
-        """A turn has ended."""
+        """Check after a turn."""
         if not (self._query.may_deadlock or self._is_reported or self._timer):
-            return  # nearly always
+            return  # the usual case
         if not self._query.deadlock():
             self._is_reported = False
             if self._timer is not None:

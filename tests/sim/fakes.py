@@ -1,4 +1,4 @@
-"""What the simulation gives the shipped loop instead of tmux, SQLite, epoll and clocks: each may be where the controller dies.
+"""The simulation's replacements for tmux, SQLite, epoll and clocks; at each call to one of them the controller may die.
 
 ``Faults.step`` is called between any two steps of a turn (before and after the commit, before each action); it raises
 ``ControllerKilled`` when its countdown ends.
@@ -24,30 +24,30 @@ T = TypeVar("T")
 
 
 class Violation(AssertionError):
-    """A promise was broken; the seed is in the message."""
+    """A guarantee was broken; the message contains the seed."""
 
 
 class ControllerKilled(BaseException):
-    """kill -9 of the controller, here."""
+    """The controller is killed (SIGKILL) at this step."""
 
 
 class Faults:
-    """When the controller dies next."""
+    """Decides at which step the controller dies."""
 
     def __init__(self) -> None:
         self._countdown = -1
 
     @property
     def is_planned(self) -> bool:
-        """Whether the countdown runs."""
+        """Whether a death is planned."""
         return self._countdown >= 0
 
     def plan(self, steps: int) -> None:
-        """Die at the step after so many others; negative: do not."""
+        """Die after this number of steps; negative: never."""
         self._countdown = steps
 
     def step(self) -> None:
-        """Die here when it is time."""
+        """Raise ControllerKilled at the end of the countdown."""
         if self._countdown == 0:
             self._countdown = -1
             raise ControllerKilled
@@ -55,7 +55,7 @@ class Faults:
 
 
 class SimTimer:
-    """One planned call."""
+    """One scheduled call."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
@@ -65,7 +65,7 @@ class SimTimer:
 
 
 class SimReactor:
-    """Timers on the simulation's clock; nothing else to wait for."""
+    """Timers on the simulation's clock; there are no descriptors to wait for."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -104,20 +104,20 @@ class SimReactor:
 
 
 class SimStore:
-    """The shipped in-memory store as a disk that outlives controllers: commits may come late, fail for want of room, or be the last thing done.
+    """The shipped in-memory store with faults: commits may be late, find a full disk, or be the controller's last step.
 
-    One of these belongs to one controller; ``disk`` is what is committed.
+    Each controller has its own SimStore; ``disk`` holds what is committed and outlives controllers.
     """
 
     def __init__(self, disk: MemoryStore, faults: Faults, rng: random.Random, *, hostile: Callable[[], bool]) -> None:
-        """``hostile``: whether faults are wanted at this moment."""
+        """``hostile``: returns whether faults may happen now."""
         self._disk = disk
         self._faults = faults
         self._random = rng
         self._hostile = hostile
         self._in_flight: tuple[ev.Changes, Callable[[CommitResult], None]] | None = None
         self.full = False
-        """The last commit found no room."""
+        """The last commit found a full disk."""
         self.removed = False
 
     def load(self) -> LoadedState:
@@ -134,7 +134,7 @@ class SimStore:
         self._in_flight = (changes, done)
 
     def write_in_flight(self) -> None:
-        """The writer thread ends its commit."""
+        """Complete the commit of the writer thread."""
         if self._in_flight is not None:
             changes, done = self._in_flight
             self._in_flight = None
@@ -171,7 +171,7 @@ class SimStore:
 
 
 class SimEngine:
-    """What the loop calls of an engine, carried out by ``workers``; the rest is not part of the simulation."""
+    """The methods of an engine that the loop calls; the simulation has no other part of an engine."""
 
     terminals = None
 
@@ -206,7 +206,7 @@ class SimEngine:
 
 
 def check_recorded(action: ev.TasksEnded, disk: MemoryStore, seed: int) -> None:
-    """An end may be reported only when it is on disk."""
+    """Raise Violation if an end is reported that is not on disk."""
     ids = [task.id for task in action.tasks]
     kept: dict[int, object] = {}
     disk.read(lambda reader: reader.tasks(ids), lambda found: kept.update(found) if isinstance(found, dict) else None)

@@ -1,4 +1,4 @@
-"""A small language for tests of the scheduler: workers that are ready, tasks that run, and what was ordered."""
+"""Drives a scheduler in tests: starts its workers, reports the progress of tasks, and shows the actions of the last turn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHELL = ShellJob(argv=(b"true",))
 SETTINGS = Settings(swarm=SwarmSettings(), tasks=TaskSettings(grace_s=1.0), worker=WorkerSettings(prefetch=8))
 
 
-class Stage:
+class SchedulerRig:
     """A scheduler, a clock, and the last turn."""
 
     def __init__(self, workers: int = 2, pool: int = 0, settings: Settings = SETTINGS, ready: bool = True) -> None:
@@ -35,7 +35,7 @@ class Stage:
         return self.scheduler._state
 
     def handle(self, *events: ev.Event, pass_s: float = 0.0) -> ev.Turn:
-        """One turn, with every invariant checked after it."""
+        """Make one turn, and check every invariant after it."""
         self.now += pass_s
         self.turn = self.scheduler.handle(events or (ev.Tick(),), self.now, self.now + 1e9)
         self.scheduler.check_invariants()
@@ -45,7 +45,7 @@ class Stage:
         return self.turn
 
     def greet(self, life: int) -> None:
-        """A worker comes up and proves itself."""
+        """Have a worker start, send Hello and answer its readiness probe."""
         self.handle(
             ev.LifeStarted(life=life, pid=1000 + life, ticks=1, session=""),
             ev.LifeConnected(life=life, hello=hello(life), reconnected=True),
@@ -53,7 +53,7 @@ class Stage:
         self.handle(ev.LifeMessage(life=life, message=Done(0, life, Report())))
 
     def greet_all(self) -> None:
-        """Every starting worker comes up."""
+        """Have every starting worker become ready."""
         while starting := [life.id for life in self.state.roster.lives.values() if life.state == "starting"]:
             for life in starting:
                 self.greet(life)
@@ -64,44 +64,44 @@ class Stage:
         self.handle(ev.Submitted(token=1, tasks=tasks))
         return self.one(ev.Accepted).ids
 
-    def say(self, life: int, *messages: Message) -> ev.Turn:
-        """A worker says something."""
+    def report(self, life: int, *messages: Message) -> ev.Turn:
+        """Report messages from a worker."""
         return self.handle(*(ev.LifeMessage(life=life, message=message) for message in messages))  # type: ignore[arg-type]
 
     def started(self, number: int) -> ev.Turn:
-        """The task starts where it is."""
+        """Report that the task has started on its worker."""
         task = self.task(number)
         assert task.lease
-        return self.say(task.lease.life, Started(number, task.attempt, at=1.0))
+        return self.report(task.lease.life, Started(number, task.attempt, at=1.0))
 
     def done(self, number: int, duration_s: float = 0.001) -> ev.Turn:
-        """The task succeeds where it is."""
+        """Report that the task has succeeded on its worker."""
         task = self.task(number)
         assert task.lease
-        return self.say(task.lease.life, Done(number, task.attempt, Report(duration_s=duration_s)))
+        return self.report(task.lease.life, Done(number, task.attempt, Report(duration_s=duration_s)))
 
     def failed(self, number: int, kind: str = "exception") -> ev.Turn:
-        """The task fails where it is."""
+        """Report that the task has failed on its worker."""
         task = self.task(number)
         assert task.lease
-        return self.say(task.lease.life, Failed(number, task.attempt, Report(), Failure(kind=kind, message="no")))  # type: ignore[arg-type]
+        return self.report(task.lease.life, Failed(number, task.attempt, Report(), Failure(kind=kind, message="no")))  # type: ignore[arg-type]
 
     def die(self, life: int) -> ev.Turn:
-        """A worker is killed."""
+        """Report that a worker was killed."""
         return self.handle(ev.LifeEnded(life=life, cause="killed by SIGKILL", signal=9))
 
     def task(self, number: int) -> Task:
-        """The task, live or ended."""
+        """Return the task, ended or not."""
         return self.state.ledger.tasks.get(number) or self.ended[number]
 
     def life_of(self, number: int) -> int:
-        """The life that has a task."""
+        """Return the life that has a task."""
         lease = self.task(number).lease
         assert lease is not None, f"task {number} is {self.task(number).state}"
         return lease.life
 
-    def said(self, life: int) -> list[Message]:
-        """What was ordered to be said to a worker in the last turn."""
+    def sent_to(self, life: int) -> list[Message]:
+        """Return the messages sent to a worker in the last turn."""
         return [
             message
             for action in self.turn.actions
@@ -110,16 +110,16 @@ class Stage:
         ]
 
     def all(self, kind: type[T]) -> list[T]:
-        """The last turn's orders of one kind."""
+        """Return the last turn's actions of one kind."""
         return [action for action in self.turn.actions if isinstance(action, kind)]
 
     def one(self, kind: type[T]) -> T:
-        """The only order of this kind in the last turn."""
+        """Return the only action of this kind in the last turn."""
         found = self.all(kind)
         assert len(found) == 1, f"{len(found)} of {kind.__name__} in {self.turn.actions}"
         return found[0]
 
 
 def hello(life: int, holding: Sequence[object] = (), results: Sequence[tuple[int, int]] = ()) -> Hello:
-    """What a worker says when it greets."""
+    """Return a worker's Hello."""
     return Hello(life, 1000 + life, 1, PROTOCOL, "3.11.7", tuple(holding), tuple(results))  # type: ignore[arg-type]
