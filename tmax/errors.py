@@ -117,7 +117,7 @@ class NoTerminals(TmaxError):
     def __init__(
         self,
         message: str = "the workers of this swarm have no terminals (swarm.engine is not tmux)",
-        hint: str = "tmax logs TASK -f follows what a task prints; tmax status shows the workers",
+        hint: str = "tmax logs -f TASK follows what a task prints; tmax status shows the workers",
     ) -> None:
         super().__init__(message, hint)
 

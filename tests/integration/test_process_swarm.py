@@ -44,14 +44,14 @@ def is_running(box: Box, number: int) -> bool:
 
 def test_what_a_swarm_without_terminals_says(box: Box) -> None:
     started = box.tmax("init", "-n", "1")
-    assert "tmax logs TASK -f" in started.stdout
+    assert "tmax logs -f TASK" in started.stdout
     assert "attach" not in started.stdout
     assert box.tmax("run", "--", "echo", "hello").stdout == "hello\n"
     for words in (["attach"], ["attach", "w1"], ["tmux", "list-sessions"]):
         refused = box.tmax(*words, ok=False)
         assert refused.returncode == 1
         assert refused.stderr.startswith(NO_TERMINALS)
-        assert "hint: tmax logs TASK -f" in refused.stderr
+        assert "hint: tmax logs -f TASK" in refused.stderr
         assert refused.stdout == ""
     (worker,) = box.workers()
     assert (worker["session"], worker["pane"]) == ("", "")
@@ -70,7 +70,7 @@ def test_what_a_swarm_without_terminals_says(box: Box) -> None:
 def test_another_engine_for_a_swarm_that_runs_is_refused_with_a_hint(box: Box) -> None:
     box.init(1)
     again = box.tmax("init", "--engine", "tmux")
-    assert "it keeps its engine process; tmax down, then tmax init --engine tmux" in again.stderr
+    assert "it keeps its engine process; for tmux: tmax down, then tmax init --engine tmux" in again.stderr
     unknown = box.tmax("init", "--swarm", "other", "--engine", "dask", ok=False)
     assert unknown.returncode == 2
     assert "'tmux' or 'process'" in unknown.stderr
