@@ -73,7 +73,7 @@ def test_another_engine_for_a_swarm_that_runs_is_refused_with_a_hint(box: Box) -
     assert "it keeps its engine process; for tmux: tmax down, then tmax init --engine tmux" in again.stderr
     unknown = box.tmax("init", "--swarm", "other", "--engine", "dask", ok=False)
     assert unknown.returncode == 2
-    assert "'tmux' or 'process'" in unknown.stderr
+    assert "'dask' is not one of: tmux, process" in unknown.stderr
 
 
 def test_a_killed_worker_is_replaced_and_its_task_runs_again(box: Box) -> None:
