@@ -40,7 +40,7 @@ with Swarm(workers=4, preload=["numpy"], pool=1, durability="normal") as swarm:
     swarm.submit(length, 5)  # type: ignore[arg-type]
     swarm.submit(length, "abc", wrong=1)  # type: ignore[call-arg]
     swarm.options(priority="urgent")  # type: ignore[arg-type]
-    swarm.options(bogus=1)  # type: ignore[arg-type]
+    swarm.options(bogus=1)  # type: ignore[call-arg]
     swarm.shell("true", split="no")  # type: ignore[arg-type]
     swarm.kernel("matmul", device="tpu")  # type: ignore[arg-type]
 
