@@ -45,18 +45,35 @@ def on_swarm(workers: int, size: int, count: int) -> tuple[float, float]:
 def by_hand(processes: int, size: int, count: int) -> float:
     """Return products/s of processes with one thread each, which have imported NumPy and begin together."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, CORES // processes)))
-    code = f"import numpy\nfrom tests.bench.bench_cores import multiply\nmultiply({size}, 2)\nprint(flush=True)\ninput()\nmultiply({size}, {count})"
+    code = (
+        "import sys, numpy\nfrom tests.bench.bench_cores import multiply\n"
+        f"multiply({size}, 2)\nprint(flush=True)\nsys.stdin.readline()\nmultiply({size}, {count})\nprint(flush=True)"
+    )
     env = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "pipes")])}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(processes)
     ]
     for process in started:
-        assert process.stdout is not None
-        process.stdout.readline()
+        line_of(process)
     begun = time.perf_counter()
     for process in started:
-        process.communicate(b"\n")
-    return processes * count / (time.perf_counter() - begun)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    for process in started:
+        line_of(process)
+    seconds = time.perf_counter() - begun
+    for process in started:
+        process.communicate()
+    return processes * count / seconds
+
+
+def line_of(process: subprocess.Popen[bytes]) -> bytes:
+    """Return the next line that a process prints.  Raises RuntimeError when it has ended instead."""
+    assert process.stdout is not None
+    if not (line := process.stdout.readline()):
+        raise RuntimeError(f"a hand-written process ended with {process.wait()}")
+    return line
 
 
 def run(sizes: Sizes) -> list[Row]:
@@ -65,7 +82,7 @@ def run(sizes: Sizes) -> list[Row]:
         return [skipped("cores and threads", "NumPy")]
     large, small = sizes.size("large-size", 1000, 64), sizes.size("small-size", 300, 16)
     large_count, small_count = sizes.size("large-count", 40, 2), sizes.size("small-count", 400, 2)
-    boxes = [Box({"TMAX_SWARM__PRELOAD": "numpy", **more}) for more in ({}, {}, {"TMAX_WORKERS__THREADS": str(CORES)})]
+    boxes = [Box({"TMAX_SWARM__PRELOAD": "numpy", **more}) for more in ({}, {}, {"TMAX_WORKER__THREADS": str(CORES)})]
     one_each, limited, unlimited = boxes
     try:
         one_each.init(CORES)

@@ -89,7 +89,7 @@ def memory(workers: int, preload: str) -> list[Row]:
 
 def plain_worker_bytes(preload: str) -> int:
     """Return the private memory of a bare interpreter that has imported the modules."""
-    code = f"import {preload}; print(flush=True); input()"
+    code = f"import sys, {preload}; print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

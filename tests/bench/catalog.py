@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BENCHES = {
     "init": ("bench_init", "how long until every worker is ready, beside one import of what is preloaded"),
-    "ready-workers": ("bench_ready_workers", "how long until N more workers are ready, beside N panes that import for themselves"),
+    "ready-workers": ("bench_ready_workers", "how long until N killed workers are replaced, beside N panes that import for themselves"),
     "idle": ("bench_idle", "what a swarm costs that does nothing: memory by process, CPU of controller and of 32 workers"),
     "tasks": ("bench_tasks", "no-op tasks, one task at a time, chunked map, beside process pools, loky, Ray and Dask"),
     "contexts": ("bench_contexts", "what the look at the process after a task costs, and a worker replaced for another program"),

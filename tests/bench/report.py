@@ -21,6 +21,7 @@ def row_to_data(row: Row) -> dict[str, Any]:
     if isinstance(row, Skipped):
         return {"what": row.what, "skipped": row.reason}
     data = asdict(row)
+    data |= {"samples": list(row.samples), "peer_samples": list(row.peer_samples)}  # as they come back from JSON
     return {**data, "best": row.best, "median": row.median, "ratio": row.ratio, "holds": row.holds}
 
 
