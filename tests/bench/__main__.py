@@ -1,6 +1,6 @@
 """``scripts/bench [NAME ...]``: measure beside peers.  ``scripts/bench compare [A B]``: two runs beside each other.
 
-A run is written as JSON to a file of its own and appended to the history.  Exit 1: what must hold does not, or a figure is worse.
+A run is written as JSON to a file of its own and appended to the history.  Exit codes: 0; 1 when a bound does not hold or a figure is worse than the history allows; 2 for a wrong command line.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def compare(options: argparse.Namespace) -> int:
     print(f"\n{changes_table(changes(old, new))}")
     earlier = [run for run in history if run["at"] < new["at"]]
     flagged = regressions(earlier, new, options.last)
-    print(f"\n{len(flagged)} figures worse than the last runs on this machine allow")
+    print(f"\nfigures worse than the last quiet runs on this machine allow: {len(flagged)}")
     if flagged:
         print(f"\n{changes_table(flagged)}")
     return int(bool(flagged))

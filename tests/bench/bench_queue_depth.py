@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -27,24 +28,18 @@ def measure(depth: int, tasks: int) -> dict[str, float]:
     """Fill a held queue to ``depth``, resume it, and time ``tasks`` ends while each end is followed by a new submit."""
     from tmax import Swarm
 
-    with Swarm.connect() as swarm, connect(locate(swarm.name)) as client:
+    swarm = Swarm.connect()
+    with connect(locate(swarm.name)) as client:
         swarm.submit(nothing, 0).result()
         controller = swarm.status().controller_pid
         before_bytes = rss_bytes(controller)
-        client.request("hold")
-        begun = time.perf_counter()
         ended = threading.Semaphore(0)
-        pending: set[Any] = set()
-
-        def count(future: Any) -> None:
-            pending.discard(future)
-            ended.release()
 
         def submit(number: int) -> None:
-            future = swarm.submit(nothing, number)
-            pending.add(future)
-            future.add_done_callback(count)
+            swarm.submit(nothing, number).add_done_callback(lambda _: ended.release())
 
+        client.request("hold")
+        begun = time.perf_counter()
         for number in range(depth):
             submit(number)
         wait_for_queued(swarm, depth)
@@ -59,10 +54,6 @@ def measure(depth: int, tasks: int) -> dict[str, float]:
             ended.acquire()
             submit(number)
         seconds = time.perf_counter() - begun
-        client.request("hold")
-        pending_now = list(pending)
-        pending_now[0].withdraw_all(pending_now)
-        client.request("resume")
     return {"rate": tasks / seconds, "bytes_per_task": grown_bytes / depth, "fill_rate": depth / filled_s}
 
 
@@ -119,4 +110,5 @@ def run(sizes: Sizes) -> list[Row]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*map(int, sys.argv[1:]))))
+    print(json.dumps(measure(*map(int, sys.argv[1:]))), flush=True)
+    os._exit(0)  # without waiting for what is queued: the swarm is taken down next

@@ -25,8 +25,6 @@ from tmax.loadgen.load_plan import LoadPlan, kinds_in_order
 from tmax.loadgen.load_report import TaskCounts, load_report
 from tmax.loadgen.usage_sampler import UsageSampler
 
-_FINISH_S = 5.0
-"""So long the tasks that run at the end may finish before they are cancelled."""
 _CANCEL_S = 30.0
 """So long the ends of cancelled tasks are waited for."""
 
@@ -114,8 +112,13 @@ def _failure_of(future: Future[Any]) -> str:
     return getattr(error, "code", None) or type(error).__name__
 
 
-def run_load(plan: LoadPlan, swarm: Swarm, stop: threading.Event, progress: Progress, progress_s: float = 1.0) -> dict[str, Any]:
+def run_load(
+    plan: LoadPlan, swarm: Swarm, stop: threading.Event, progress: Progress, *, progress_s: float = 1.0, finish_s: float = 5.0
+) -> dict[str, Any]:
     """Run a load on a swarm and return its report (``load_report``).  Ends early when ``stop`` is set.
+
+    ``progress_s``: seconds between two calls of ``progress``.  ``finish_s``: so long the tasks that run at the end may finish before
+    they are cancelled.
 
     No task that it submitted is queued or runs when it returns.  Raises the error of a submitter that lost the swarm.
     """
@@ -137,7 +140,7 @@ def run_load(plan: LoadPlan, swarm: Swarm, stop: threading.Event, progress: Prog
     finally:
         stop.set()
         sampler.stop()
-        _finish(swarm, submitters, load)
+        _finish(swarm, submitters, load, finish_s)
         seconds = time.monotonic() - begun_s  # to the last end, as those tasks count, too
         for client in clients:
             client.shutdown()
@@ -146,7 +149,7 @@ def run_load(plan: LoadPlan, swarm: Swarm, stop: threading.Event, progress: Prog
     return load_report(plan.described(), swarm.name, seconds, load.counts, sampler.samples)
 
 
-def _finish(swarm: Swarm, submitters: Iterable[_Submitter], load: _Load) -> None:
+def _finish(swarm: Swarm, submitters: Iterable[_Submitter], load: _Load, finish_s: float) -> None:
     """Withdraw what waits, let what runs finish, cancel what is left."""
     for submitter in submitters:
         submitter.wake()
@@ -154,7 +157,7 @@ def _finish(swarm: Swarm, submitters: Iterable[_Submitter], load: _Load) -> None
     for submitter in submitters:
         TaskFuture.withdraw_all(_pending(submitter, load))
     left = [future for submitter in submitters for future in _pending(submitter, load)]
-    left = list(wait(left, _FINISH_S).not_done)  # type: ignore[arg-type]  # as above
+    left = list(wait(left, finish_s).not_done)  # type: ignore[arg-type]  # as above
     ids = [future.task_id for future in left if future.task_id is not None]
     if ids:
         with connect(locate(swarm.name)) as client:

@@ -70,5 +70,5 @@ def test_a_regression_ends_with_1(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = bench(tmp_path, "compare")
     assert done.returncode == 1, done.stderr
-    assert "1 figures worse" in done.stdout and "**worse**" in done.stdout
+    assert "machine allow: 1\n" in done.stdout and "**worse**" in done.stdout
     assert bench(tmp_path, "compare", "-3", "-2").returncode == 0

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
+from dataclasses import replace
 
 import pytest
 
 from tests.box import Box
 from tests.wait import wait_until
+from tmax import Swarm
+from tmax.loadgen.load_generator import run_load
+from tmax.loadgen.load_plan import load_plan
 
 
 def live_tasks(box: Box) -> list[object]:
@@ -51,6 +56,17 @@ def test_ctrl_c_prints_the_report_and_leaves_nothing(box: Box) -> None:
         out, err = program.communicate(timeout=60)
     assert program.returncode == 130, err
     assert "tasks/s" in out and "profile stress" in out
+    assert not live_tasks(box)
+
+
+def test_what_runs_for_long_is_cancelled(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.init(1)
+    for name, value in box.env.items():
+        monkeypatch.setenv(name, value)
+    endless = replace(load_plan("medium", duration_s=1.0, submitters=1, kinds=("python",)), in_flight=2, python_items=10**13)
+    with Swarm.connect() as swarm:
+        report = run_load(endless, swarm, threading.Event(), lambda *_: None, finish_s=0.1)
+    assert report["tasks"] == {"submitted": 2, "done": 0, "failed": 0, "cancelled": 2}
     assert not live_tasks(box)
 
 

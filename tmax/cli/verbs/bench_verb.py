@@ -65,7 +65,7 @@ def _run(common: output.Common, plan: LoadPlan, name: str, workers: int | None) 
     swarm = None
     try:
         swarm = _swarm(name, workers)
-        report = run_load(plan, swarm, stop, _progress(common, plan), _TERMINAL_S if os.isatty(2) else _FILE_S)
+        report = run_load(plan, swarm, stop, _progress(common, plan), progress_s=_TERMINAL_S if os.isatty(2) else _FILE_S)
     finally:
         try:
             if swarm is not None:
