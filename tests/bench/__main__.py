@@ -154,6 +154,9 @@ def compare(options: argparse.Namespace) -> int:
         quiet = "" if run["quiet"] else f"; not quiet: {'; '.join(run['not_quiet_because'])}"
         print(f"{name}: {run['at']}, commit {run['commit']}, {machine_line(run['machine'])}{quiet}")
     print(f"\n{changes_table(changes(old, new))}")
+    if not new["quiet"]:
+        print("\nthe new run was not quiet: it is not compared with the history")
+        return 0
     earlier = [run for run in history if run["at"] < new["at"]]
     flagged = regressions(earlier, new, options.last)
     print(f"\nfigures worse than the last quiet runs on this machine allow: {len(flagged)}")

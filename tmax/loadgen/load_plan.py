@@ -10,8 +10,8 @@ from typing import Any
 from tmax.errors import UsageError
 
 KINDS = ("python", "command", "kernel")
-MAX_SUBMITTERS = 500
-"""Each is a thread with a connection of its own to the controller, which takes descriptors on both sides."""
+MAX_SUBMITTERS = 200
+"""Each is a thread with two descriptors of its own; a process may usually open 1,024."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,3 +72,7 @@ def test_a_regression_ends_with_1(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "machine allow: 1\n" in done.stdout and "**worse**" in done.stdout
     assert bench(tmp_path, "compare", "-3", "-2").returncode == 0
+    lines[-1] |= {"quiet": False, "not_quiet_because": ["load 3 on 1 cores before the start"]}
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = bench(tmp_path, "compare")
+    assert done.returncode == 0 and "not quiet: load 3 on 1 cores before the start" in done.stdout

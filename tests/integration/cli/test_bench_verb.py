@@ -26,6 +26,7 @@ def test_a_mix_runs_and_nothing_stays(box: Box) -> None:
     box.init(2)
     done = box.tmax("bench", "--duration", "2", "--submitters", "2", "--json")
     report = json.loads(done.stdout)
+    assert not done.stderr
     assert report["schema_version"] == 1 and report["swarm"] == "default" and not report["interrupted"]
     tasks = report["tasks"]
     assert tasks["failed"] == 0 and tasks["done"] > 0
@@ -56,6 +57,7 @@ def test_ctrl_c_prints_the_report_and_leaves_nothing(box: Box) -> None:
         out, err = program.communicate(timeout=60)
     assert program.returncode == 130, err
     assert "tasks/s" in out and "profile stress" in out
+    assert err.startswith("load on swarm default: profile stress, 2 submitters, 300 s\n")
     assert not live_tasks(box)
 
 

@@ -65,6 +65,7 @@ def _run(common: output.Common, plan: LoadPlan, name: str, workers: int | None) 
     swarm = None
     try:
         swarm = _swarm(name, workers)
+        _notify(common, f"load on swarm {swarm.name}: profile {plan.profile}, {plan.submitters} submitters, {plan.duration_s:g} s")
         report = run_load(plan, swarm, stop, _progress(common, plan), progress_s=_TERMINAL_S if os.isatty(2) else _FILE_S)
     finally:
         try:
@@ -85,11 +86,16 @@ def _swarm(name: str, workers: int | None) -> Swarm:
 
 def _progress(common: output.Common, plan: LoadPlan) -> Any:
     def show(elapsed_s: float, done: int, failed: int) -> None:
-        if not common.quiet:
-            rate = done / elapsed_s if elapsed_s else 0.0
-            output.write_message(f"{elapsed_s:.0f} of {plan.duration_s:.0f} s: {done} tasks done, {failed} failed, {rate:,.0f} tasks/s")
+        rate = done / elapsed_s if elapsed_s else 0.0
+        _notify(common, f"{elapsed_s:.0f} of {plan.duration_s:.0f} s: {done} tasks done, {failed} failed, {rate:,.0f} tasks/s")
 
     return show
+
+
+def _notify(common: output.Common, text: str) -> None:
+    """Write a line of progress to stderr, also where that is a file; none with --json, as stderr then holds errors as JSON."""
+    if not common.quiet and not common.json:
+        output.write_message(text)
 
 
 def _print(common: output.Common, value: dict[str, Any], text: str) -> None:
@@ -132,8 +138,8 @@ VERB = Verb(
     help="""Put a load on the swarm and report what it did.
 
     Submits a mix of Python calls, commands and kernels, and prints tasks per second, latencies, failures by kind, and the CPU and
-    memory of controller and workers.  Progress goes to stderr.  Ctrl-C ends the load and prints the report.  At its end it cancels
-    what it submitted.  Exit 1 when a task failed.""",
+    memory of controller and workers.  Progress goes to stderr, unless --json or --quiet is given.  Ctrl-C ends the load and prints
+    the report.  At its end it cancels what it submitted and has not ended.  Exit 1 when a task failed.""",
     examples=(
         ("tmax bench --temporary", "a minute of medium load on a swarm of its own"),
         ("tmax bench --profile heavy --duration 300 --submitters 20", "load for five minutes on the running swarm"),
