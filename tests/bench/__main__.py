@@ -62,6 +62,8 @@ def measure_options(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"unknown bench {unknown[0]!r}; benches: {' '.join(BENCHES)}")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.write and options.small:
+        parser.error("--write is for measurements, --small for none")
     return options
 
 

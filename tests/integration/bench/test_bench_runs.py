@@ -48,6 +48,8 @@ def test_wrong_command_lines(tmp_path: Path) -> None:
     assert done.returncode == 2 and "error: the history has 0 runs" in done.stderr
     done = bench(tmp_path, "init", "--set", "workers")
     assert done.returncode == 2 and "not SIZE=N" in done.stderr
+    done = bench(tmp_path, "cli", "--small", "--write")
+    assert done.returncode == 2 and "--write is for measurements" in done.stderr
     done = bench(tmp_path, "unknown-bench")
     assert done.returncode == 2 and "unknown bench" in done.stderr
 
