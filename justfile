@@ -20,9 +20,13 @@ test *args:
 chaos *args:
     scripts/test tests/sim tests/chaos {{args}}
 
-# figures, beside what they are compared with
+# figures beside their peers; `just bench compare -2 -1` compares two runs
 bench *args:
     scripts/bench {{args}}
+
+# do the benches work? the least sizes, no measurement
+bench-small *args:
+    scripts/bench --small --rounds 1 {{args}}
 
 # do the documents hold together
 docs:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 
-from tests.bench.figures import Figure, in_turn, seconds_of
+from tests.bench.figures import Figure, Must, Row
+from tests.bench.peers import missing, skipped
+from tests.bench.rounds import Sizes, in_rounds, seconds_of
 from tests.box import Box
 
 TITLE = "init"
@@ -26,41 +29,47 @@ def init_s(workers: int, preload: str) -> float:
         box.close()
 
 
-def run() -> list[Figure]:
+def run(sizes: Sizes) -> list[Row]:
     """Measure 1, 4 and 16 workers beside NumPy's import; 4 with torch beside torch's, where there is torch."""
-    numpy_s, *ours = in_turn([lambda: import_s("numpy"), *(lambda n=n: init_s(n, "numpy") for n in (1, 4, 16))])  # type: ignore[misc]
-    one, four, sixteen = ours
-    figures = [
-        Figure(what="init -n 1, NumPy preloaded", ours=f"{one:.2f} s", peer=f"import numpy {numpy_s:.3f} s", ratio=one / numpy_s),
+    many = sizes.size("workers", 16, 2)
+    counts = sorted({1, 4, many})
+    cases: dict[str, Callable[[], float]] = {"import": lambda: import_s("numpy")}
+    cases |= {str(count): functools.partial(init_s, count, "numpy") for count in counts}
+    taken = in_rounds(cases, sizes.rounds)
+    rows: list[Row] = [
         Figure(
-            what="init -n 4, NumPy preloaded",
-            ours=f"{four:.2f} s",
-            peer=f"import numpy {numpy_s:.3f} s",
-            ratio=four / numpy_s,
-            must="<= 6x",
-            holds=four / numpy_s <= 6,
-        ),
-        Figure(what="init -n 16, NumPy preloaded", ours=f"{sixteen:.2f} s", peer=f"import numpy {numpy_s:.3f} s", ratio=sixteen / numpy_s),
-        Figure(
-            what="init -n 16 beside -n 1 (16 times the workers)",
-            ours=f"{sixteen:.2f} s",
-            peer=f"{one:.2f} s",
-            ratio=sixteen / one,
-            must="far below 16x: <= 4x",
-            holds=sixteen / one <= 4,
-        ),
-    ]
-    if importlib.util.find_spec("torch"):
-        torch_s, with_torch = in_turn([lambda: import_s("torch"), lambda: init_s(4, "numpy,torch")], runs=3)
-        bound_s = 2.1 + torch_s
-        figures.append(
-            Figure(
-                what="init -n 4, torch preloaded",
-                ours=f"{with_torch:.2f} s",
-                peer=f"import torch {torch_s:.2f} s",
-                ratio=with_torch / torch_s,
-                must=f"<= 2.1 s + one import = {bound_s:.1f} s",
-                holds=with_torch <= bound_s,
-            )
+            what=f"init of {count} workers, NumPy preloaded",
+            unit="s",
+            samples=tuple(taken[str(count)]),
+            peer="import numpy",
+            peer_samples=tuple(taken["import"]),
+            target="P9" if count == 4 else "",
+            must=Must(comparison="<=", bound=4) if count == 4 else None,
         )
-    return figures
+        for count in counts
+    ]
+    rows.append(
+        Figure(
+            what=f"init of {many} workers",
+            unit="s",
+            samples=tuple(taken[str(many)]),
+            peer="init of one worker",
+            peer_samples=tuple(taken["1"]),
+            must=Must(comparison="<=", bound=4) if many >= 16 else None,
+        )
+    )
+    if missing("torch"):
+        return [*rows, skipped("init of 4 workers, torch preloaded", "torch")]
+    torch = in_rounds({"import": lambda: import_s("torch"), "init": lambda: init_s(4, "numpy,torch")}, min(3, sizes.rounds))
+    rows.append(
+        Figure(
+            what="init of 4 workers, torch preloaded",
+            unit="s",
+            samples=tuple(torch["init"]),
+            peer="import torch",
+            peer_samples=tuple(torch["import"]),
+            target="P9",
+            must=Must(comparison="<=", bound=1.3),
+        )
+    )
+    return rows

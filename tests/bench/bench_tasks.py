@@ -1,110 +1,73 @@
-"""How many tasks a second, and how soon is one done, beside a ProcessPoolExecutor with as many workers?"""
+"""How many Python tasks a second, and how soon is one done, beside pools, loky, Ray and Dask with as many workers?"""
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
-import sys
-import time
-from concurrent.futures import Executor, ProcessPoolExecutor
-from typing import TYPE_CHECKING
+import functools
+from typing import Any
 
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, Must, Row
+from tests.bench.peers import missing, skipped
+from tests.bench.rounds import Sizes, in_child, in_rounds
+from tests.box import Box
 
-if TYPE_CHECKING:
-    from tests.box import Box
-
-TITLE = "tasks (2 workers, durable)"
-TASKS = 10_000
-SINGLES = 300
+TITLE = "tasks (2 workers)"
 CHUNK = 100
 
 
-def nothing(number: int) -> int:
-    """The no-op."""
-    return number
-
-
-def rates(pool: Executor) -> dict[str, float]:
-    """Return tasks/s of single submits, tasks/s of a chunked map, and the median seconds of one task at a time."""
-    list(pool.map(nothing, range(200)))
-    begun = time.perf_counter()
-    futures = [pool.submit(nothing, number) for number in range(TASKS)]
-    assert [future.result() for future in futures] == list(range(TASKS))
-    single = TASKS / (time.perf_counter() - begun)
-    begun = time.perf_counter()
-    assert list(pool.map(nothing, range(10 * TASKS), chunksize=CHUNK)) == list(range(10 * TASKS))
-    chunked = 10 * TASKS / (time.perf_counter() - begun)
-    taken = []
-    for number in range(SINGLES):
-        begun = time.perf_counter()
-        pool.submit(nothing, number).result()
-        taken.append(time.perf_counter() - begun)
-    return {"single": single, "chunked": chunked, "latency_s": statistics.median(taken)}
-
-
-def main() -> None:
-    """Measure one engine, in this process; print JSON."""
-    if sys.argv[1] == "pool":
-        with ProcessPoolExecutor(2) as pool:
-            print(json.dumps(rates(pool)))
-    else:
-        from tmax import Swarm
-
-        with Swarm.connect() as swarm:
-            print(json.dumps(rates(swarm)))
-
-
-def measured(engine: str, box: Box) -> dict[str, float]:
-    """Measure one engine in a process of its own."""
-    from tests.box import REPOSITORY  # not above: the program that is measured imports what a program needs, and no more
-
-    env = {**box.env, "PYTHONPATH": f"{REPOSITORY}:{box.env['PYTHONPATH']}"}
-    command = [sys.executable, "-m", "tests.bench.bench_tasks", engine]
-    told = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=True)
-    result: dict[str, float] = json.loads(told.stdout)
-    return result
-
-
-def run() -> list[Figure]:
-    """Take both in turn; return the medians beside each other."""
-    from tests.box import Box
-
-    box = Box()
+def run(sizes: Sizes) -> list[Row]:
+    """Measure every engine in each round, each in a process of its own."""
+    tasks, singles = sizes.size("tasks", 10_000, 100), sizes.size("singles", 300, 10)
+    slow = sizes.size("slow-peer-tasks", 2_000, 50)  # ten thousand take Ray and Dask half a minute a round
+    durable, normal = Box(), Box({"TMAX_STORE__DURABILITY": "normal"})
     try:
-        box.init(2)
-        pairs = [(measured("tmax", box), measured("pool", box)) for _ in range(5)]
+        for box in (durable, normal):
+            box.init(2)
+        cases = {
+            "tmax": functools.partial(in_child, durable, "task_engines", "tmax", tasks, singles, CHUNK),
+            "normal": functools.partial(in_child, normal, "task_engines", "tmax", tasks, singles, CHUNK),
+        }
+        for peer in ("ProcessPoolExecutor", "multiprocessing.Pool"):
+            cases[peer] = functools.partial(in_child, durable, "task_engines", peer, tasks, singles, CHUNK)
+        for peer, module, count in (("loky", "loky", tasks), ("ray", "ray", slow), ("Dask distributed", "distributed", slow)):
+            if not missing(peer):
+                cases[peer] = functools.partial(in_child, durable, "task_engines", module, count, min(singles, 100), CHUNK)
+        taken = in_rounds(cases, sizes.rounds)
     finally:
-        box.close()
-    ours, peer = ({key: statistics.median(pair[side][key] for pair in pairs) for key in pairs[0][0]} for side in (0, 1))
-    single, chunked = ours["single"] / peer["single"], ours["chunked"] / peer["chunked"]
-    latency = ours["latency_s"] / peer["latency_s"]
+        durable.close()
+        normal.close()
+    return rows(taken)
+
+
+def rows(taken: dict[str, list[dict[str, Any]]]) -> list[Row]:
+    """Return the figures of what was measured, and what was skipped."""
+
+    def figure(what: str, key: str, peer: str, *, ours: str = "tmax", target: str = "", must: Must | None = None) -> Row:
+        if peer not in taken:
+            return skipped(what, peer)
+        return Figure(
+            what=what,
+            unit="s" if key == "latency_s" else "tasks/s",
+            better="lower" if key == "latency_s" else "higher",
+            samples=tuple(round_[key] for round_ in taken[ours]),
+            peer=peer,
+            peer_samples=tuple(round_[key] for round_ in taken[peer]),
+            target=target,
+            must=must,
+        )
+
+    pool = "ProcessPoolExecutor"
     return [
-        Figure(
-            what="no-op Python tasks, single submits",
-            ours=f"{ours['single']:,.0f}/s",
-            peer=f"ProcessPoolExecutor {peer['single']:,.0f}/s",
-            ratio=single,
-            must="P1: >= 4x",
-            holds=single >= 4,
-        ),
-        Figure(
-            what="submit to result of one task, median",
-            ours=f"{1e6 * ours['latency_s']:.0f} us",
-            peer=f"ProcessPoolExecutor {1e6 * peer['latency_s']:.0f} us",
-            ratio=latency,
-            must="P3: <= 1x",
-            holds=latency <= 1,
-        ),
-        Figure(
-            what=f"map with chunks of {CHUNK}",
-            ours=f"{ours['chunked']:,.0f}/s",
-            peer=f"ProcessPoolExecutor {peer['chunked']:,.0f}/s",
-            ratio=chunked,
-        ),
+        figure("no-op tasks, durable", "single", pool, target="P1", must=Must(comparison=">=", bound=4)),
+        figure("no-op tasks, durable", "single", "loky"),
+        figure("no-op tasks, durable", "single", "ray", target="P2", must=Must(comparison=">=", bound=18)),
+        figure("no-op tasks, durable", "single", "Dask distributed", target="P2", must=Must(comparison=">=", bound=50)),
+        figure("no-op tasks, durability normal", "single", pool, ours="normal"),
+        figure("one task at a time, durable", "latency_s", pool, target="P3", must=Must(comparison="<=", bound=2)),
+        figure("one task at a time, durability normal", "latency_s", pool, ours="normal", target="P3", must=Must(comparison="<=", bound=1)),
+        figure("one task at a time, durable", "latency_s", "loky"),
+        figure("one task at a time, durable", "latency_s", "ray"),
+        figure("one task at a time, durable", "latency_s", "Dask distributed"),
+        figure(f"chunked map, chunks of {CHUNK}", "chunked", "multiprocessing.Pool", target="P4", must=Must(comparison=">=", bound=1)),
+        figure(f"chunked map, chunks of {CHUNK}", "chunked", pool),
+        figure(f"chunked map, chunks of {CHUNK}", "chunked", "loky"),
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -32,6 +32,7 @@ FILES = {
     "resume": "resume",
     "tmux": "tmux_verb",
     "doctor": "doctor",
+    "bench": "bench_verb",
 }
 """By verb, in the order of the help: the module of this package that declares it."""
 DEFAULT = "status"
