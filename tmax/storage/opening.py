@@ -55,7 +55,9 @@ def open_database(layout: Layout, synchronous: str, claim: bool = True) -> sqlit
         _prove(connection, layout, thorough=claim and not new)
     except (sqlite3.Error, OSError, StoreError) as error:
         # Before closing, because closing moves the log into the damaged file.
-        found = error if isinstance(error, StoreError) else _unwritable(error, layout) if isinstance(error, OSError) else explain(error, layout)
+        found = (
+            error if isinstance(error, StoreError) else _unwritable(error, layout) if isinstance(error, OSError) else explain(error, layout)
+        )
         if connection is not None:
             close_quietly(connection)
         raise found from error
