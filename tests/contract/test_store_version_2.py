@@ -14,7 +14,7 @@ from tmax.core.model import Task
 from tmax.errors import StoreError
 from tmax.layout import Layout
 from tmax.storage.opening import connect
-from tmax.storage.task_rows import seal
+from tmax.storage.task_rows import DamagedRow, seal
 from tmax_pipes.jobs import ShellJob
 from tmax_pipes.options_struct import DEFAULT_OPTIONS, TaskOptions
 from tmax_pipes.task_options import OPTIONS
@@ -53,6 +53,24 @@ def test_a_large_store_of_version_1_is_migrated_whole(layout: Layout) -> None:
     found = all_tasks(layout)
     assert {number for number in found if number >= 100} == set(range(100, 2600))
     assert all(task.options is DEFAULT_OPTIONS for number, task in found.items() if number >= 100)
+
+
+def test_a_row_of_another_layout_does_not_keep_the_store_from_opening(layout: Layout) -> None:
+    spec = [ShellJob(argv=(b"x",)), "shell", "", "", "at-most-once", 0.0, 0, 3, 10.0, 1.0]
+    moves = ["ready", "normal", 0, 0, [], None, 0.0, False, False, 0.0, None, ""]
+    write_version_1(layout, {9: (spec[:-1], moves), 10: (spec, moves), 11: (spec, {"state": "ready", 1: "normal"})})  # type: ignore[dict-item]  # on purpose
+    store = open_store(layout)
+    assert [type(ask(store, lambda reader, number=number: reader.task(number))) for number in (9, 10, 11)] == [DamagedRow, Task, DamagedRow]
+    store.close()
+
+
+def test_a_copy_that_cannot_be_written_is_an_error_of_the_store(layout: Layout) -> None:
+    write_version_1(layout, {})
+    os.mkdir(f"{layout.database}.version-1.new")
+    with pytest.raises(StoreError, match=r"version-1\.new"):
+        open_store(layout)
+    os.rmdir(f"{layout.database}.version-1.new")
+    open_store(layout).close()
 
 
 def write_version_1(layout: Layout, rows: dict[int, tuple[list[Any], list[Any]]], damaged: int = 0) -> None:

@@ -104,6 +104,21 @@ def test_a_killed_controller_costs_no_worker_and_no_task(box: Box) -> None:
     assert box.task(python)["attempt"] == 1
 
 
+def test_workers_that_outlive_their_controller_keep_their_engine(box: Box) -> None:
+    box.init(1)
+    number = box.submit("--", "sh", "-c", "sleep 1.5")
+    wait_until(lambda: is_running(box, number))
+    before = pids(box)
+    box.kill_controller()
+    again = box.tmax("init", "-n", "1", "--engine", "tmux")
+    assert "it keeps its engine process; for tmux: tmax down, then tmax init --engine tmux" in again.stderr
+    assert pids(box) == before
+    box.tmax("wait", str(number))
+    assert pids(box) == before, "a worker was replaced"
+    box.tmax("down")
+    assert not (box.state / "worker-logs").exists()
+
+
 def test_workers_that_die_beside_their_controller_are_replaced(box: Box) -> None:
     box.init(2)
     number = box.submit("--", "sh", "-c", "setsid sleep 1003 & echo $! > child; sleep 100")

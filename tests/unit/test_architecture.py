@@ -13,11 +13,14 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PLACES = {
     "the number of workers": {
         "tmax/core/roster.py": r"workers_wanted = ",
+        "tmax/core/nesting.py": r"workers_wanted \+ index",
+        "tmax/controller/startup.py": r"workers = settings\.swarm\.workers",
         "tmax/core/events.py": r"^class Submitted",
         "tmax/core/scheduler.py": r"self\._handlers",
     },
     "depend on other tasks": {
         "tmax/core/scheduler.py": r"def _accept\(",
+        "tmax/core/state.py": r"def end\(",
         "tmax/core/ledger.py": r"^MOVES\b",
         "tmax/core/task_tree.py": r"\.job\.parent",
         "tmax/core/waiting_reasons.py": r"^def why_waiting",
@@ -37,6 +40,7 @@ PLACES = {
     },
     "on the dashboard": {"dashboard/tmax_dashboard/rows.py": r"^def _worker_row"},
     "metrics": {
+        "tmax/core/ledger.py": r"self\.counts: Counter",
         "tmax/core/stats.py": r"^class Stats",
         "tmax/core/snapshot.py": r"^class Snapshot\b",
         "tmax/controller/snapshot_builder.py": r"return Snapshot\(",
@@ -50,6 +54,8 @@ PLACES = {
     "a worker's death": {
         "tmax/core/retry_policy.py": r"died under it; the last one",
         "tmax/engines/process_end.py": r"killed by ",
+        "tmax/cli/outcome.py": r"died while it ran the task",
+        "workers/tmax_workers/kinds/shell.py": r"^KILLED_HINT",
     },
     "after a failure or a death": {"tmax/core/retry_policy.py": r"^def after_failure"},
     "orphan limit": {
@@ -78,6 +84,8 @@ PLACES = {
         "tmax/engines/process/process_host.py": r"^class ProcessHost",
         "tmax/engines/factory.py": r"^def host_for",
         "tmax/core/settings.py": r"engine: ",
+        "tmax/cli/verbs/init.py": r'one_of\("tmux", "process"\)',
+        "tmax/api/swarm.py": r'engine: Literal\["tmux", "process"\]',
         "tests/contract/test_engines.py": r"^def test_",
     },
     "an engine of another kind": {

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 
 from tests.box import PACKAGE_PATH
+from tmax.config import load
 from tmax.controller.intake import new_task, new_task_of_bulk
 from tmax.core.option_values import check, reader
 from tmax.core.settings import TaskSettings
-from tmax.errors import UsageError
+from tmax.errors import ConfigError, UsageError
 from tmax_pipes import jobs, options_struct, task_options
 from tmax_pipes.messages import Run
 from tmax_pipes.options_struct import DEFAULT_OPTIONS, GivenOptions
@@ -49,7 +50,7 @@ from tmax.cli.verbs import submit
 from tmax.control.bulk import Frames, decode_request, encode
 from tmax.control.protocol import BulkSubmit, BulkTask
 from tmax.controller.intake import new_task, new_task_of_bulk
-from tmax.controller.views import task_view, whole_story
+from tmax.controller.views import task_view, task_details
 from tmax.core.events import Changes, Submitted
 from tmax.core.scheduler import Scheduler
 from tmax.core.settings import Settings, StoreSettings, TaskSettings
@@ -115,7 +116,7 @@ store.close()
 assert (kept, kept.options.cost_s) == (task, 5.0), (kept, task)
 
 # what people are shown
-assert whole_story(kept)["cost_s"] == 5.0
+assert task_details(kept)["cost_s"] == 5.0
 assert msgspec.to_builtins(task_view(kept))["options"] == {"cost_s": 5.0}
 print("found everywhere")
 """
@@ -206,6 +207,18 @@ def test_a_number_that_is_too_large_is_called_that() -> None:
         reader(retries)("2147483649")  # type: ignore[misc]  # not a flag
     with pytest.raises(UsageError, match=r"^'0' is not a whole number of 1 or more$"):
         reader(deliveries)("0")  # type: ignore[misc]  # not a flag
+
+
+@pytest.mark.parametrize("option", [one for one in OPTIONS if one.setting and one.most], ids=lambda option: option.name)
+def test_the_setting_of_an_option_takes_no_value_that_the_option_refuses(option: TaskOption) -> None:
+    """Else each task would be refused for an option that its submitter has not given."""
+    for value, is_taken in ((option.most, True), (option.most + 1, False)):
+        try:
+            load({f"tasks.{option.setting}": value}, env={}, cwd="/")
+        except ConfigError:
+            assert not is_taken
+        else:
+            assert is_taken
 
 
 def test_deliveries_of_a_command_permit_running_it_again() -> None:

@@ -32,7 +32,7 @@ from tmax.api.task_errors import InitializerFailed, SwarmGone, initializer_faile
 from tmax.config import load
 from tmax.core.settings import MAX_WORKERS, Settings
 from tmax.core.snapshot import Snapshot, WorkerView
-from tmax.errors import NoSwarm, UsageError
+from tmax.errors import ConfigError, NoSwarm, UsageError
 from tmax.layout import locate
 from tmax_pipes import rebuild
 
@@ -70,6 +70,8 @@ class Swarm(SubmitMixin, _StandardExecutor):
             raise RuntimeError("a swarm is made where the main module is imported by a worker: put it below `if __name__ == '__main__':`")
         if workers is not None and not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers must be at least 1 and at most {MAX_WORKERS}")
+        if isinstance(preload, str):
+            raise TypeError("preload is a sequence of module names, not one string")
         name = swarm or f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
         if not name.startswith(_TEMPORARY):
             raise UsageError(
@@ -85,6 +87,7 @@ class Swarm(SubmitMixin, _StandardExecutor):
         )
         store = base.store if durability is None else replace(base.store, durability=durability)
         made = replace(base, swarm=size, store=store, dashboard=replace(base.dashboard, enabled=dashboard))
+        _check_settings(made)
         self._open(SwarmHandle(locate(name), made), initializer, initargs, max_tasks_per_child)
 
     @classmethod
@@ -208,6 +211,15 @@ class Swarm(SubmitMixin, _StandardExecutor):
                 self._leave(now=True)
         else:
             self.shutdown(wait=True)
+
+
+def _check_settings(settings: Settings) -> None:
+    """Raise ConfigError for a value that a setting cannot have; files and environment were checked when they were read."""
+    try:
+        msgspec.convert(msgspec.to_builtins(settings), Settings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        raise ConfigError(f"{where.strip('`').removeprefix('$.')}: {what[:1].lower()}{what[1:]}") from error
 
 
 class Executor(Swarm):

@@ -207,7 +207,8 @@ class TaskChannel(Cancellations):
         except SwarmGone as error:
             self._give_up(error)
         except TmaxError as error:
-            self._give_up(SwarmGone(f"client and controller do not understand each other: {error.message}"))
+            cause = f"client and controller do not understand each other: {error.message}"
+            self._give_up(SwarmGone(f"{cause}; after an update of tmax: tmax down, then tmax init"))
         except BaseException as error:
             # Whatever it is: without this thread no future would ever end, so each ends with the reason now.
             self._give_up(SwarmGone(f"the swarm's client failed: {type(error).__name__}: {error}"))

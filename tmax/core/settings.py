@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from tmax_pipes.task_options import MAX_COUNT, MAX_SECONDS
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[int, msgspec.Meta(ge=0)]
 MAX_WORKERS = 4096
@@ -42,10 +44,10 @@ class SwarmSettings:
 class TaskSettings:
     """Defaults of every task, and how the queue orders them."""
 
-    grace_s: Positive = 10.0
+    grace_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)] = 10.0
     """Seconds between interrupting a task and killing it."""
-    retries: Share = 0
-    deliveries: Annotated[int, msgspec.Meta(ge=1)] = 3
+    retries: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] = 0
+    deliveries: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] = 3
     """Worker deaths after which a task is ``dead``."""
     keep_background: bool = False
     """Processes that tasks leave running keep running; else they end with their task."""

@@ -16,7 +16,7 @@ from tmax.core.retry_policy import after_death, outcome_of
 from tmax.core.roster import Life
 from tmax.core.state import SILENT_LIMIT_S, SchedulerState
 from tmax.core.worker_messages import on_recalled, send_probe
-from tmax_pipes.messages import PROTOCOL, Failure, Hello, Message, Stop
+from tmax_pipes.messages import PROTOCOL, Failure, Hello, Message, Recalled, Run, Stop
 
 S = TaskState
 W = WorkerState
@@ -57,6 +57,10 @@ def _reconcile(state: SchedulerState, life: Life, hello: Hello) -> None:
     life.recalled.clear()
     for given in life.link.given_back(hello):
         on_recalled(state, life, given)
+    if hello.protocol != PROTOCOL:
+        for message in again:
+            if isinstance(message, Run) and message.task:  # in another version's Run fields may have another meaning
+                on_recalled(state, life, Recalled(task=message.task, attempt=message.attempt))
     for number, attempt in list(life.held.items()):
         if (number, attempt) not in known.union(hello.results):
             _check_started(state, life, state.ledger.tasks[number])

@@ -48,20 +48,24 @@ def open_database(layout: Layout, synchronous: str, claim: bool = True) -> sqlit
     except FolderError as error:
         raise StoreError(error.message, error.hint) from error
     except OSError as error:
-        raise StoreError(
-            f"{error.filename or layout.state}: {error.strerror}", hint=f"check the rights and the disk of {layout.state}"
-        ) from error
+        raise _unwritable(error, layout) from error
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(layout.database, synchronous)
         _prove(connection, layout, thorough=claim and not new)
-    except (sqlite3.Error, StoreError) as error:
+    except (sqlite3.Error, OSError, StoreError) as error:
         # Before closing, because closing moves the log into the damaged file.
-        found = error if isinstance(error, StoreError) else explain(error, layout)
+        found = (
+            error if isinstance(error, StoreError) else _unwritable(error, layout) if isinstance(error, OSError) else explain(error, layout)
+        )
         if connection is not None:
             close_quietly(connection)
         raise found from error
     return connection
+
+
+def _unwritable(error: OSError, layout: Layout) -> StoreError:
+    return StoreError(f"{error.filename or layout.state}: {error.strerror}", hint=f"check the rights and the disk of {layout.state}")
 
 
 def never_made(layout: Layout) -> bool:

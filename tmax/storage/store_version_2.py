@@ -20,6 +20,8 @@ import msgspec
 
 _AT_ONCE = 1000
 _CRC_BYTES = 4
+_SPEC_FIELDS = 10
+_MOVES_FIELDS = 12
 _PARTS = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -38,7 +40,7 @@ _DELIVERY_OF_KIND = {"kernel": "at-least-once", "python": "at-least-once", "shel
 
 
 def options_as_one_map(connection: sqlite3.Connection) -> None:
-    """Rewrite the blobs of every task.  One whose checksum is wrong stays as it is: reading it names it.  Raises sqlite3.Error."""
+    """Rewrite the blobs of every task.  A damaged one stays as it is: reading it names it.  Raises sqlite3.Error."""
     last = 0
     while True:
         rows = connection.execute(
@@ -54,7 +56,7 @@ def options_as_one_map(connection: sqlite3.Connection) -> None:
 
 def _rewritten(number: int, moves_blob: object, spec_blob: object) -> tuple[bytes, bytes] | None:
     """Return both blobs of a task in the layout of version 2; None for blobs that are not what was written."""
-    moves, spec = _parts(number, moves_blob), _parts(number, spec_blob)
+    moves, spec = _parts(number, moves_blob, _MOVES_FIELDS), _parts(number, spec_blob, _SPEC_FIELDS)
     if moves is None or spec is None:
         return None
     job, kind, name, request_id, delivery, timeout_s, retries, deliveries, grace_s, submitted_at = spec
@@ -69,13 +71,17 @@ def _rewritten(number: int, moves_blob: object, spec_blob: object) -> tuple[byte
     return _seal(number, new_moves), _seal(number, [job, kind, options, request_id, submitted_at])
 
 
-def _parts(number: int, sealed: object) -> list[msgspec.Raw] | None:
-    """Return the fields of a blob, still encoded; None where its checksum is wrong."""
+def _parts(number: int, sealed: object, count: int) -> list[msgspec.Raw] | None:
+    """Return the ``count`` fields of a blob, still encoded; None where its checksum or its layout is wrong."""
     if not isinstance(sealed, bytes) or zlib.crc32(sealed[_CRC_BYTES:], number & 0xFFFFFFFF) != int.from_bytes(
         sealed[:_CRC_BYTES], "little"
     ):
         return None
-    return _PARTS.decode(sealed[_CRC_BYTES:])
+    try:
+        parts = _PARTS.decode(sealed[_CRC_BYTES:])
+    except msgspec.MsgspecError:
+        return None
+    return parts if len(parts) == count else None
 
 
 def _seal(number: int, fields: list[Any]) -> bytes:

@@ -25,6 +25,8 @@ from tmax_pipes.terminal_text import printable
 LINES_PER_S = 20
 """More tasks than this in a second are shown as one line."""
 BUFFER_BYTES = 256 * 1024
+LINES_BYTES = 16 * 1024
+"""Room beyond that for the worker's own lines: the end of a task is shown also where its output was cut."""
 _LABEL_CHARS = 200
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Where there is no pane we write to a file: a full disk must cost output, not the worker."""
@@ -100,7 +102,7 @@ class Pane:
     def show_line(self, text: str) -> None:
         """Show one line of the worker; ``text`` is printable."""
         start = "" if self._at_line_start else "\n"
-        self.write(f"{start}{text}\n".encode(self._encoding, "replace"))
+        self._add(f"{start}{text}\n".encode(self._encoding, "replace"), BUFFER_BYTES + LINES_BYTES)
 
     def begin(self, run: Run, now: float) -> None:
         """A task begins.  Task 0, the controller's no-op that proves this worker ready, is not shown."""
@@ -160,10 +162,16 @@ class Pane:
 
     def write(self, data: bytes) -> None:
         """Show raw bytes: a task's output."""
+        self._add(data, BUFFER_BYTES)
+
+    def _add(self, data: bytes, limit: int) -> None:
+        """Append what fits a buffer of ``limit`` bytes."""
         if not data or self.lost or self.fd < 0:
             return
-        self._at_line_start = data.endswith((b"\n", b"\r"))
-        self._buffer += data[: BUFFER_BYTES - len(self._buffer)]
+        kept = data[: max(0, limit - len(self._buffer))]
+        if kept:
+            self._at_line_start = kept.endswith((b"\n", b"\r"))
+            self._buffer += kept
         self.pump()
 
     @property

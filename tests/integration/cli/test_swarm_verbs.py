@@ -196,3 +196,16 @@ def test_attach_shows_the_worker_in_a_real_terminal(box: Box, target: str) -> No
         os.close(terminal)
     (box.root / "go").touch()
     box.tmax("wait", str(number))
+
+
+def test_attach_to_a_worker_without_a_session_names_the_worker(box: Box) -> None:
+    box.init(1)
+    number = box.submit("--", "sh", "-c", "while [ ! -e go ]; do sleep 0.05; done")
+    wait_until(lambda: box.task(number)["state"] == "running")
+    box.tmux("kill-server")
+    wait_until(lambda: not next(worker for worker in box.workers() if worker["task"] == number)["session"])
+    for target in ("w1", str(number), "@"):
+        refused = box.tmax("attach", target, ok=False)
+        assert (refused.returncode, refused.stderr) == (4, "error: w1 has no session now\nhint: tmax workers lists them\n")
+    (box.root / "go").touch()
+    box.tmax("wait", str(number))

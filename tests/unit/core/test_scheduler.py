@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.core.scheduler_rig import PYTHON, SETTINGS, SHELL, SchedulerRig, hello
 from tmax.core import events as ev
@@ -10,7 +11,7 @@ from tmax.core.ledger import IllegalMove
 from tmax.core.model import NewTask, TaskState
 from tmax.core.scheduler import Scheduler
 from tmax.core.state import KILL_MARGIN_S
-from tmax_pipes.messages import Done, Go, Holding, Recall, Recalled, Report, Run, Started, Stop, Stored
+from tmax_pipes.messages import PROTOCOL, Done, Go, Holding, Recall, Recalled, Report, Run, Started, Stop, Stored
 
 
 def test_readiness_needs_a_no_op_back_from_every_worker() -> None:
@@ -274,6 +275,20 @@ def test_a_new_connection_makes_both_ends_agree() -> None:
     said = rig.sent_to(1)
     assert [message.task for message in said if isinstance(message, Run)] == [lost]
     assert [message.task for message in said if isinstance(message, Stop)] == [77]
+
+
+def test_a_worker_of_another_version_finishes_what_it_holds_and_is_sent_no_task_again() -> None:
+    rig = SchedulerRig(workers=1)
+    (warm,) = rig.submit(PYTHON)
+    rig.done(warm, duration_s=0.0001)
+    kept, lost = rig.submit(PYTHON, PYTHON)
+    rig.handle(ev.LifeSilent(life=1))
+    old = replace(hello(1, [Holding(kept, 1, "running")]), protocol=PROTOCOL - 1)
+    rig.handle(ev.LifeConnected(life=1, hello=old, reconnected=True))
+    assert [type(message) for message in rig.sent_to(1)] == [Stop]
+    assert (rig.task(kept).state, rig.task(lost).state) == (TaskState.SENT, TaskState.READY)
+    rig.done(kept)
+    assert rig.task(kept).state is TaskState.DONE
 
 
 def test_silence_never_ends_a_worker_that_holds_work() -> None:

@@ -124,6 +124,17 @@ def test_what_the_terminal_does_not_take_waits_then_is_dropped(screen: Screen):
     assert shown + len(screen.text()) == size + BUFFER_BYTES
 
 
+def test_the_end_of_a_task_whose_output_was_cut_is_shown_on_a_line_of_its_own(screen: Screen):
+    size = fcntl.fcntl(screen.out, fcntl.F_GETPIPE_SZ)
+    screen.pane.write(b"x" * (size + BUFFER_BYTES + 1000) + b"\n")
+    screen.pane.end(done(7), 10.0)
+    shown = screen.text()
+    while screen.pane.wants_write:
+        screen.pane.pump()
+        shown += screen.text()
+    assert shown.endswith("x\n✔ 7 done 3.2 s\n")
+
+
 def test_a_pane_that_is_gone_is_noticed_and_never_raises(screen: Screen):
     os.close(screen.end)
     screen.pane.show_line("hello")

@@ -82,9 +82,9 @@ def _locate(common: output.Common, target: str) -> dict[str, Any]:
     word = str(one_task_id(layout, target)) if target.startswith("@") else target
     try:
         return request(layout, "locate", target=word)
-    except NotFound:
-        if word.isdigit():
-            raise
+    except NotFound as missing:
+        if word.isdigit() or missing.message.endswith("has no session now"):
+            raise  # neither a number nor the name of a worker can be the name of a task
     except NoSwarm as missing:
         return _locate_without_controller(common, word, missing)
     try:

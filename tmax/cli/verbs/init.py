@@ -20,8 +20,8 @@ from tmax.cli.task_request import working_folder
 from tmax.cli.verbs.attach import attach as attach_terminal
 from tmax.core.option_values import one_of, whole
 from tmax.core.settings import MAX_WORKERS, Settings
-from tmax.errors import NoSwarm, TmaxError, UsageError, WorkerLost
-from tmax.launch import ensure_controller
+from tmax.errors import ConfigError, NoSwarm, TmaxError, UsageError, WorkerLost
+from tmax.launch import down_mark, ensure_controller
 from tmax.layout import private_folder
 
 _WORKERS_READY = "workers ready"
@@ -117,7 +117,7 @@ def _interpreter(python: str | None) -> str | None:
 
 def _start(common: output.Common, flags: Mapping[str, object], phases: _Phases) -> bool:
     """Check settings, and tmux where the engine needs it, then start the swarm; return False when another ``init`` has started it."""
-    settings = _checked(flags)
+    settings = _checked({**flags, "swarm.engine": _engine_of_live_workers(common) or flags["swarm.engine"]})
     private_folder(common.layout.state)
     phases.done("settings")
     from tmax.config import dump
@@ -128,6 +128,23 @@ def _start(common: output.Common, flags: Mapping[str, object], phases: _Phases) 
         started = ensure_controller(common.layout, settings_path=path, forced=True)
     phases.done("controller")
     return started
+
+
+def _engine_of_live_workers(common: output.Common) -> str | None:
+    """Return the engine of workers that outlived their controller: only the same engine can adopt them.  None: there are none."""
+    from tmax.config import read
+    from tmax.engines.life_mark import mark_prefix
+    from tmax.engines.process_table import scan
+
+    if not os.path.exists(common.layout.settings) or os.path.lexists(down_mark(common.layout)):
+        return None
+    prefix = mark_prefix(common.layout)
+    if not any(one.mark.startswith(prefix) for one in scan()):
+        return None
+    try:
+        return read(common.layout.settings).swarm.engine
+    except ConfigError:
+        return None  # a file that cannot be read is written anew
 
 
 def _checked(flags: Mapping[str, object]) -> Settings:
@@ -188,10 +205,10 @@ def _report(
             output.write_message(
                 f"hint: it keeps {running} worker{plural}; for {wanted}: tmax down{common.flag}, then tmax init{common.flag} -n {wanted}"
             )
-        if engine and engine != hello.get("engine", engine):
-            output.write_message(
-                f"hint: it keeps its engine {hello['engine']}; for {engine}: tmax down{common.flag}, then tmax init{common.flag} --engine {engine}"
-            )
+    if engine and engine != hello.get("engine", engine):  # it was running, or its workers were
+        output.write_message(
+            f"hint: it keeps its engine {hello['engine']}; for {engine}: tmax down{common.flag}, then tmax init{common.flag} --engine {engine}"
+        )
     if hello.get("engine") == "process":
         output.write(f"watch it: tmax status{common.flag}; tmax logs{common.flag} -f TASK follows a task\n")
         return

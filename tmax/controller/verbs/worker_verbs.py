@@ -48,7 +48,7 @@ def locate(request: Request, *, query: SwarmQuery, engine: Engine, layout: Layou
     worker = _worker_of(name, query) if fields.is_number(name) else query.worker_named(name)
     session, pane = terminals.session_of(worker.id) if worker else ("", "")
     if worker is None or not session:
-        raise NotFound(f"no worker {name}" if worker is None else f"{name} has no session now", hint=WORKERS_HINT)
+        raise NotFound(f"no worker {name}" if worker is None else f"{worker.name} has no session now", hint=WORKERS_HINT)
     request.answer(session=session, pane=pane, worker=worker.name, task=worker.running or None, tmux=layout.tmux)
 
 
