@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from tmax_pipes.messages import Key
@@ -45,6 +46,16 @@ class InterruptGate:
         """The user's code of this task begins.  Raises TaskCancelled when its cancellation was requested before."""
         self.reached = False
         self._inside = key
+        if self._wanted is not None:
+            self._raise_if_inside()
+
+    def suspended(self, work: Callable[[], object]) -> None:
+        """Do work of the worker's own in the middle of the user's code: a cancellation waits until it is done.  Raises TaskCancelled then."""
+        key, self._inside = self._inside, None
+        try:
+            work()
+        finally:
+            self._inside = key
         if self._wanted is not None:
             self._raise_if_inside()
 

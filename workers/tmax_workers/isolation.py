@@ -65,12 +65,20 @@ _cancel_dump, _unregister_dump = faulthandler.cancel_dump_traceback_later, fault
 _USR1 = int(signal.SIGUSR1)
 
 
+def _do(work: Callable[[], object]) -> object:
+    return work()
+
+
 class Isolation:
     """Checks and restores this process; main thread only.  ``used_up``: why this process must not run another task; empty: it may."""
 
-    def __init__(self, on_loaded: Callable[[], None] = lambda: None) -> None:
-        """``on_loaded``: called when loading a function has imported modules, whose changes to the process stay."""
+    def __init__(self, on_loaded: Callable[[], None] = lambda: None, uninterrupted: Callable[[Callable[[], object]], object] = _do) -> None:
+        """``on_loaded``: called when loading a function has imported modules, whose changes to the process stay.
+
+        ``uninterrupted``: calls what a cancellation must not interrupt, as it would leave half a baseline.
+        """
         self._on_loaded = on_loaded
+        self._uninterrupted = uninterrupted
         self.used_up = ""
         self._inside = False
         self._code: object = None
@@ -101,9 +109,7 @@ class Isolation:
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a task's function, which has just been loaded, and return what it returns."""
         if len(_modules) != self._count or sys.path != self._path:
-            self._limits.take_soft()
-            self._rebase_loaded()
-            self._on_loaded()
+            self._uninterrupted(self._accept_imports)
         code = getattr(function, "__code__", None)
         if code is not self._code:
             self._code, self._has_no_side_effects = code, has_no_side_effects(function)
@@ -118,8 +124,13 @@ class Isolation:
             return context.run(function, *args, **kwargs)
         finally:
             if self._functions.differs():
-                self._functions.put_back()
+                self._uninterrupted(self._functions.put_back)
             self._inside = False
+
+    def _accept_imports(self) -> None:
+        self._limits.take_soft()
+        self._rebase_loaded()
+        self._on_loaded()
 
     # -- after the task ----------------------------------------------------------------------------
 

@@ -131,7 +131,7 @@ class MainJobs:
                 self._isolation.rebase()
         self._gate.open((run.task, run.attempt))
         if isinstance(job, PythonJob) and self._enter_context(job):
-            self._isolation.rebase()
+            self._gate.suspended(self._isolation.rebase)
         return registry.call(job, self._blobs, self._call_function)
 
     def _call_function(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -90,7 +90,7 @@ class Worker:
         self._sources = sources()
         self._preloaded = self._preload()
         self._environment = TaskEnvironment(self._set_wakeup, options.blobs)
-        self._isolation = Isolation(self._environment.keep)
+        self._isolation = Isolation(self._environment.keep, self._gate.suspended)
         self._coordinator = Coordinator(self._new_state())
         self._context = ProcessContext(options.blobs)
         self._jobs = MainJobs(
