@@ -67,7 +67,7 @@ class Waiter:
         first = heapq.nsmallest(NAMED_AT_MOST, self.open)
         named = ", ".join(map(str, first)) + (", ..." if len(self.open) > NAMED_AT_MOST else "")
         return WaitTimedOut(
-            f"wait timed out: {len(self.open)} of {len(self.ids)} tasks have not ended: {named}", hint="they are still running; wait again"
+            f"wait timed out: {len(self.open)} of {len(self.ids)} tasks have not ended: {named}", hint="they stay in the swarm; wait again"
         )
 
 

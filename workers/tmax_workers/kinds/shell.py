@@ -48,7 +48,7 @@ READ_BYTES = 64 * 1024
 READS_A_TURN = 32
 LOOK_S = 0.05
 """Interval between checks of a cancelled group once its leader has ended."""
-KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (see dmesg), or another process did"
+PROGRAM_KILLED_HINT = "tmax did not send it; the kernel does when memory runs out (see dmesg), or another process did"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +373,7 @@ class ShellRun:
         run = self.run
         if code < 0:
             name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-            hint = "" if self._cancelled or code != -signal.SIGKILL else KILLED_HINT
+            hint = "" if self._cancelled or code != -signal.SIGKILL else PROGRAM_KILLED_HINT
             return Failed(run.task, run.attempt, report, Failure("signal", f"killed by {name}", signal=-code, hint=hint))
         if code:
             return Failed(run.task, run.attempt, report, Failure("exit", f"exit {code}", exit_code=code))
