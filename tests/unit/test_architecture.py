@@ -55,7 +55,7 @@ PLACES = {
         "tmax/core/retry_policy.py": r"died under it; the last one",
         "tmax/engines/process_end.py": r"killed by ",
         "tmax/cli/outcome.py": r"died while it ran the task",
-        "workers/tmax_workers/kinds/shell.py": r"^KILLED_HINT",
+        "workers/tmax_workers/kinds/shell.py": r"^PROGRAM_KILLED_HINT",
     },
     "after a failure or a death": {"tmax/core/retry_policy.py": r"^def after_failure"},
     "orphan limit": {

@@ -24,7 +24,7 @@ from tmax.engines import adoption, process_table, reaper, server_recovery
 from tmax.engines.engine import WorkerFigures
 from tmax.engines.handshake import Handshake
 from tmax.engines.host import Host, HostedProcess, NewProcess
-from tmax.engines.life_mark import mark_of, mark_prefix
+from tmax.engines.life_mark import life_of, mark_of, mark_prefix
 from tmax.engines.process_table import is_worker, open_pidfd
 from tmax.engines.reaper import Reaper
 from tmax.engines.spawner import Spawner
@@ -302,10 +302,16 @@ class FifoEngine:
         strange = [place for place in places if place.life not in known]
         for place in strange:
             self._end_stranger(place.life, place.pid)
-        for life in rendezvous.traces(self._layout.workers) - known - {place.life for place in strange}:
-            rendezvous.forget(self._layout.workers, life)  # killed while it made a new connection: no process reads these FIFOs
-        marks = frozenset(mark_of(self._layout, life) for life in known)
-        self._reaper.reap_others(mark_prefix(self._layout), marks, _nothing)
+        self._reaper.reap_others(
+            mark_prefix(self._layout),
+            lambda mark: life_of(mark) in known or life_of(mark) in self._lives,
+            lambda: self._forget_strangers(known),
+        )
+
+    def _forget_strangers(self, known: set[int]) -> None:
+        """Remove the files of lives that are over: only now, as a stranger that lived might have published its FIFOs until its end."""
+        for life in rendezvous.traces(self._layout.workers) - known - self._lives.keys():
+            rendezvous.forget(self._layout.workers, life)
 
     def _end_stranger(self, life: int, pid: int) -> None:
         ticks = start_ticks(pid)
@@ -346,10 +352,6 @@ class FifoEngine:
             pass  # closed before
         except OSError as error:
             LOG.warning("%s stays: %s", self._layout.workers, error)
-
-
-def _nothing() -> None:
-    """For callbacks that are not set."""
 
 
 def _drop(_event: Event) -> None:

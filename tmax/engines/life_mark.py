@@ -29,6 +29,12 @@ def mark_of(layout: Layout, life: int) -> str:
     return f"{mark_prefix(layout)}{life}"
 
 
+def life_of(mark: str) -> int:
+    """Return the number of the life in a mark; 0 when there is none."""
+    digits = mark.rpartition(":")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else 0
+
+
 def without_marks(env: Mapping[str, str]) -> dict[str, str]:
     """Return ``env`` without what names another tmux server or another worker: neither may be inherited by ours."""
     return {key: value for key, value in env.items() if not key.startswith("TMUX") and key != VARIABLE}

@@ -66,9 +66,12 @@ class Reaper:
         """
         self._add(_Request(matches=_matcher(frozenset(marks), tuple(groups)), done=done, waiting=set()))
 
-    def reap_others(self, prefix: str, known: frozenset[str], done: Callable[[], None]) -> None:
-        """End every process whose mark begins with ``prefix`` and is not in ``known``."""
-        self._add(_Request(matches=lambda one: one.mark.startswith(prefix) and one.mark not in known, done=done, waiting=set()))
+    def reap_others(self, prefix: str, is_known: Callable[[str], bool], done: Callable[[], None]) -> None:
+        """End every process whose mark begins with ``prefix`` and is not known; ``done()`` once none is left.
+
+        ``is_known`` is called in each scan: a worker that was started since the first one must be known by then.
+        """
+        self._add(_Request(matches=lambda one: one.mark.startswith(prefix) and not is_known(one.mark), done=done, waiting=set()))
 
     def _add(self, request: _Request) -> None:
         self._requests.append(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.integration.engines.test_ending import alive
 from tests.wait import wait_until
 from tmax.core.events import LifeConnected, LifeEnded, LifePaneless, LifeStarted
 from tmax.core.settings import SwarmSettings
+from tmax.engines.life_mark import mark_of
 from tmax.engines.process import output_files
 from tmax.engines.process.process_host import ProcessHost
 from tmax.engines.zygote.zygote_spawner import ZygoteSpawner
@@ -270,6 +272,40 @@ def test_lives_the_store_does_not_know_are_ended(rig: Rig) -> None:
     rig.until(lambda: not alive(strange))
     rig.until(lambda: not list(Path(rig.layout.workers).glob("*-2.json")))
     assert rig.of(LifeEnded) == []
+
+
+@BY_EXEC
+def test_what_a_living_stranger_publishes_before_its_end_is_removed_too(rig: Rig, tmp_path: Path) -> None:
+    """It had no file in the folder when the next controller looked there."""
+    rig.let_go()
+    stranger = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TMAX_LIFE": mark_of(rig.layout, 9)}, start_new_session=True)
+    try:
+        rig.succeed()
+        published = Path(rig.layout.workers) / "life-9.json"
+        published.write_text("{}")
+        rig.until(lambda: stranger.poll() is not None)
+        rig.until(lambda: not published.exists())
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@BY_EXEC
+def test_a_worker_that_starts_while_strangers_are_ended_is_none_of_them(rig: Rig) -> None:
+    rig.let_go()
+    stranger = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TMAX_LIFE": mark_of(rig.layout, 9)}, start_new_session=True)
+    try:
+        rig.succeed()
+        rig.engine.start([(10, "w10")])
+        rig.until(lambda: rig.of(LifeStarted, 10))
+        pid = rig.pid(10)
+        rig.until(lambda: b"TMAX_LIFE=" in Path(f"/proc/{pid}/environ").read_bytes())
+        rig.until(lambda: stranger.poll() is not None)
+        rig.greeted(10)
+        assert rig.of(LifeEnded) == []
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 # -- the zygote is killed --------------------------------------------------------------------------
