@@ -13,6 +13,7 @@ from tests.integration.workers.harness import Bench, call, run, sh, shell
 from tests.integration.workers.test_descendants import runs
 from tests.wait import wait_until
 from tmax_pipes.messages import Started, Stop, Stored
+from tmax_pipes.proc_stat import stat_fields
 
 WAYS = {
     "background": "sleep 300 & echo $! >pid",
@@ -123,12 +124,14 @@ def test_orphans_that_end_while_the_command_runs_do_not_pile_up(worker: Bench, f
     worker.wait_screen("\nup\n")
 
     def zombies() -> int:
-        states = [
-            Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[:2]
-            for name in os.listdir("/proc")
-            if name.isdigit() and Path(f"/proc/{name}").exists()
-        ]
-        return sum(state == "Z" and int(parent) == worker.pid for state, parent in states)
+        found = 0
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                state, parent, *_ = stat_fields(name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+            found += state == b"Z" and int(parent) == worker.pid
+        return found
 
     wait_until(lambda: zombies() == 0, timeout_s=5)
     (folder / "go").touch()
