@@ -28,7 +28,7 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
         finally:
             os.close(descriptor)
         os.rename(temp, path)
-    except BaseException:
+    except BaseException:  # any, Ctrl-C too: the unfinished file must not stay; raised again
         os.unlink(temp)
         raise
     sync(folder)

@@ -114,11 +114,15 @@ class TaskOption:
         return f"setting tasks.{self.setting} ({shown or ('off' if self.type == 'flag' else self.default)})"
 
     @property
+    def help_with_range(self) -> str:
+        """What it does, and which values it takes."""
+        return f"{self.help} ({self.range_text})" if self.range_text else self.help
+
+    @property
     def help_text(self) -> str:
         """The help of its flag: what it does, which values it takes, its default."""
-        values = f" ({self.range_text})" if self.range_text else ""
         default = f" [default: {self.default_shown}]" if self.default_shown else ""
-        return f"{self.help}{values}{default}."
+        return f"{self.help_with_range}{default}."
 
 
 OPTIONS: tuple[TaskOption, ...] = (

@@ -230,7 +230,7 @@ def _name_argument(error: Exception, args: tuple[Any, ...], kwargs: dict[str, An
     for name, value in named:
         try:
             _dump_data(value, lost)
-        except Exception:
+        except Exception:  # pickling runs the value's own code, which may raise anything; the caller raises its own error
             error.add_note(f"{name}, a {type(value).__module__}.{type(value).__qualname__}, cannot be sent to a worker")
             return
 

@@ -289,7 +289,7 @@ def dump(value: object, lost: frozenset[str] | set[str], seen: Dependencies) -> 
             CodePickler(file, lost, seen, careful=careful).dump(value)
         except Unsendable:
             raise
-        except Exception:
+        except Exception:  # pickling runs the values' own code; the careful try raises what it meets
             if careful:
                 raise
         else:

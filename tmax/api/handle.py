@@ -56,8 +56,7 @@ class SwarmHandle:
             limit_s = settings.swarm.start_timeout_s
             with connect(self.layout) as client:
                 client.request("ready", timeout_s=limit_s)
-        except BaseException:
-            # Also Ctrl-C: a half-made swarm of ours must not stay behind.
+        except BaseException:  # any, Ctrl-C too: a half-made swarm of ours must not stay behind; raised again
             self.end(now=True)
             raise
 

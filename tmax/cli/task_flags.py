@@ -24,13 +24,12 @@ def function_name(text: str) -> str:
 
 
 def _flags_of(option: TaskOption) -> Option:
-    values = f" ({option.range_text})" if option.range_text else ""
     return Option(
         option.name,
         *option.flags,
         read=reader(option),
         metavar=option.metavar,
-        help=f"{option.help}{values}.",
+        help=f"{option.help_with_range}.",
         default=option.default_shown,
     )
 

@@ -349,7 +349,7 @@ def test_a_task_that_swallows_its_end_is_still_cancelled(worker: Bench):
     def stubborn() -> str:
         try:
             threading.Event().wait(60)
-        except BaseException:
+        except BaseException:  # the subject of the test: a task that swallows TaskCancelled
             return "ignored"
         return "slept"
 
@@ -364,7 +364,7 @@ def test_a_task_that_does_not_end_takes_its_worker_with_it_after_saying_so(worke
         while True:
             try:
                 threading.Event().wait(60)
-            except BaseException:
+            except BaseException:  # the subject of the test: a task that nothing but a kill ends
                 pass
 
     worker.say(run(1, call(immortal), timeout_s=0.1, grace_s=0.2), run(2, call(int)))
